@@ -1,0 +1,2 @@
+//! nestcms
+fn main() {}

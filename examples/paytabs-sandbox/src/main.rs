@@ -1,0 +1,2 @@
+//! paytabs-sandbox
+fn main() {}

@@ -1,0 +1,69 @@
+# `make test` is the one check: the same at home and in CI.
+# `make help` lists the targets.
+
+CARGO   ?= cargo
+CRATES  := resilience-core resilience-tower webhook-verify gateway-kit
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+# One thread per core for the tests; every test binds its own free port.
+RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest run --no-fail-fast' || echo 'test --no-fail-fast')
+
+.DEFAULT_GOAL := help
+.PHONY: help test deps fmt clippy features tree unit doctest doc loom tour bench fuzz-check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: deps fmt clippy features tree unit doctest doc loom tour ## everything below, in order: what CI runs
+	@echo "make test: all checks passed"
+
+deps: ## install what the checks need (Debian and Ubuntu), else say what is missing
+	@sh scripts/deps.sh
+
+fmt: ## formatting
+	$(CARGO) fmt --all --check
+
+clippy: ## lints, warnings denied, all targets and features
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+features: ## each library alone without default features, and each layer alone
+	@set -e; for crate in $(CRATES); do \
+		echo "check -p $$crate --no-default-features"; \
+		$(CARGO) check --quiet --locked -p $$crate --no-default-features; \
+	done; \
+	for feature in breaker rate-limit timeout http; do \
+		echo "check -p resilience-tower --features $$feature"; \
+		$(CARGO) check --quiet --locked -p resilience-tower --no-default-features --features $$feature; \
+	done
+
+tree: ## the core must not know a runtime, tower or http
+	@set -e; for banned in tokio tower tower-service http hyper; do \
+		if $(CARGO) tree --locked -p resilience-core -e normal --all-features --prefix none | grep -q "^$$banned v"; then \
+			echo "resilience-core depends on $$banned"; exit 1; \
+		fi; \
+	done; echo "resilience-core: no tokio, tower, http or hyper"
+
+unit: ## unit, integration and browser tests
+	$(CARGO) $(RUN_TESTS) --workspace --all-features --locked
+
+doctest: ## examples in the documentation
+	$(CARGO) test --doc --workspace --all-features --locked
+
+doc: ## documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps --locked
+
+loom: ## model check of the lock-free parts
+	RUSTFLAGS="--cfg resilience_loom" $(CARGO) test --release --locked -p resilience-core --lib \
+		--target-dir $(TARGET)/loom -- loom
+
+tour: ## the reference application, end to end, as a check
+	$(CARGO) run --release --locked -p nestcms -- tour
+
+bench: ## criterion benches and the table of ratios
+	$(CARGO) bench --locked -p benches
+	$(CARGO) run --release --locked -p benches --bin ratios
+
+fuzz-check: ## the fuzz targets compile (needs nightly)
+	cd fuzz && $(CARGO) +nightly check --locked
+
+clean: ## remove what the build made
+	$(CARGO) clean

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Installs what `make test` needs beside Rust and make; elsewhere than on Debian
+# and Ubuntu it says what is missing and how to get it.
+set -eu
+
+missing=""
+need() { # command, Debian package
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+
+for component in rustfmt clippy-driver; do
+    if ! command -v "$component" >/dev/null 2>&1; then
+        echo "$component is missing: rustup component add rustfmt clippy" >&2
+        exit 1
+    fi
+done
+
+need cc build-essential
+need chromium chromium
+need chromedriver chromium-driver
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "missing:$missing (Debian package names)." >&2
+    echo "Install a C compiler, Chromium and its chromedriver with your package manager, then run make again." >&2
+    exit 1
+fi
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+        echo "missing:$missing. As root: apt-get install -y$missing" >&2
+        exit 1
+    fi
+    as_root=sudo
+fi
+
+# Ubuntu's chromium package only points to a snap; the driver there is chromium-chromedriver.
+if [ -r /etc/os-release ] && grep -q '^ID=ubuntu' /etc/os-release; then
+    missing=$(echo "$missing" | sed 's/chromium-driver/chromium-chromedriver/; s/chromium\( \|$\)/chromium-browser\1/')
+fi
+
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+$as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,1 @@
+//! The circuit breakers of the application, by name.

@@ -1,0 +1,7 @@
+//! What stands behind the ports, and in front of the services.
+
+pub mod breakers;
+pub mod cache;
+pub mod http;
+pub mod paytabs;
+pub mod sqlite;

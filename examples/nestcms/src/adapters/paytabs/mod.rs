@@ -1,0 +1,1 @@
+//! PayTabs over HTTP.

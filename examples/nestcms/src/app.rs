@@ -1,0 +1,1 @@
+//! One instance of the application, wired together.

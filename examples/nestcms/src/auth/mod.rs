@@ -1,0 +1,1 @@
+//! Login, tokens and the extractor of the signed-in user.

@@ -1,0 +1,1 @@
+//! The command line: `nestcms`, `nestcms app`, `nestcms tour`.

@@ -1,0 +1,5 @@
+//! What the business rules are made of: values and state machines, no I/O.
+
+pub mod event;
+pub mod money;
+pub mod payment;

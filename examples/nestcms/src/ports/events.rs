@@ -1,0 +1,11 @@
+//! Where events go.
+
+use std::fmt::Debug;
+
+use crate::domain::event::{EventData, Source};
+
+/// Takes events; never blocks and never fails.
+pub trait EventSink: Debug + Send + Sync {
+    /// Emits one event; the sink adds id and time.
+    fn emit(&self, source: Source, correlation_id: &str, data: EventData);
+}

@@ -1,0 +1,15 @@
+//! What the application needs from outside, as traits without any engine's types.
+
+mod cache;
+mod events;
+mod jobs;
+mod provider;
+mod store;
+
+pub use cache::{Cache, CacheError};
+pub use events::EventSink;
+pub use jobs::{Job, JobKind, JobQueue};
+pub use provider::{
+    Page, PageRequest, PaymentProvider, ProviderError, RefundRequest, Verdict, Verification,
+};
+pub use store::{Applied, Created, Expired, PaymentRepository, Settlement, StoreError};

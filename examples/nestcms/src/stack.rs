@@ -1,0 +1,1 @@
+//! Sandbox, application and gateway in one process.

@@ -1,1 +1,0 @@
-//! Settings from a TOML file and `NESTCMS_*` variables.

@@ -1,0 +1,149 @@
+//! The rules that types alone cannot state.
+
+use std::{net::IpAddr, time::Duration};
+
+use http::Uri;
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de};
+
+use super::{BREAKERS, Settings};
+
+/// A broken rule: the field, its value (as it may be shown) and what is allowed.
+pub(super) type Broken = (String, String, String);
+
+/// Reads addresses (`127.0.0.1`) and CIDR ranges (`10.0.0.0/8`).
+pub(super) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    Vec::<String>::deserialize(from)?
+        .iter()
+        .map(|text| {
+            text.parse::<IpNet>()
+                .ok()
+                .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+                .ok_or_else(|| {
+                    de::Error::custom(format!(
+                        "`{text}` is neither an address (192.0.2.1) nor a range (192.0.2.0/24)"
+                    ))
+                })
+        })
+        .collect()
+}
+
+/// The first broken rule, in the order of the fields.
+pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
+    let Settings {
+        database,
+        paytabs,
+        webhook,
+        auth,
+        payments,
+        jobs,
+        events,
+        ..
+    } = settings;
+    url("public_url", &settings.public_url)?;
+    span("database.busy_timeout", database.busy_timeout, 0, MINUTE)?;
+    range("database.max_connections", u64::from(database.max_connections), 1, 64)?;
+    url("paytabs.base_url", &paytabs.base_url)?;
+    span("paytabs.call_timeout", paytabs.call_timeout, 1, 5 * MINUTE)?;
+    span("webhook.tolerance_past", webhook.tolerance_past, 0, DAY)?;
+    span("webhook.tolerance_future", webhook.tolerance_future, 0, DAY)?;
+    let mut order = webhook.order;
+    order.sort_unstable();
+    if order.windows(2).any(|pair| pair[0] == pair[1]) {
+        return broken(
+            "webhook.order",
+            format!("{:?}", webhook.order),
+            "signature, timestamp, ip, header and payload, each exactly once",
+        );
+    }
+    range("webhook.body_limit", webhook.body_limit as u64, 1, 16 * 1024 * 1024)?;
+    if auth.jwt_secret.expose().len() < 32 {
+        return broken("auth.jwt_secret", SECRET, "32 bytes or more");
+    }
+    for (field, text) in [("auth.issuer", &auth.issuer), ("auth.audience", &auth.audience)] {
+        if text.is_empty() {
+            return broken(field, "\"\"", "a text that is not empty");
+        }
+    }
+    span("auth.access_ttl", auth.access_ttl, SECOND, DAY)?;
+    range("auth.bcrypt_cost", u64::from(auth.bcrypt_cost), 4, 16)?;
+    range("auth.max_failures", u64::from(auth.max_failures), 1, 1000)?;
+    span("auth.failure_window", auth.failure_window, SECOND, DAY)?;
+    if let Some(user) = &auth.demo_user {
+        if !user.email.contains('@') {
+            return broken("auth.demo_user.email", &user.email, "an e-mail address");
+        }
+        if !(8..=72).contains(&user.password.expose().len()) {
+            return broken("auth.demo_user.password", SECRET, "8 to 72 bytes");
+        }
+        if !["user", "editor", "admin"].contains(&user.role.as_str()) {
+            return broken("auth.demo_user.role", &user.role, "user, editor or admin");
+        }
+    }
+    for name in settings.breakers.keys() {
+        if !BREAKERS.contains(&name.as_str()) {
+            return broken("breakers", name, format!("one of {}", BREAKERS.join(", ")));
+        }
+    }
+    span("payments.expires_after", payments.expires_after, SECOND, 30 * DAY)?;
+    for (field, every) in [
+        ("jobs.expiry_scan", jobs.expiry_scan),
+        ("jobs.verification", jobs.verification),
+        ("jobs.refund", jobs.refund),
+    ] {
+        span(field, every, 10, HOUR)?;
+    }
+    range("events.queue", events.queue as u64, 1, 1_000_000)
+}
+
+/// An absolute `http` or `https` URL without query and trailing slash.
+fn url(field: &str, text: &str) -> Result<(), Broken> {
+    let fits = text.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()
+    });
+    if fits && !text.ends_with('/') {
+        return Ok(());
+    }
+    broken(
+        field,
+        format!("{text:?}"),
+        "an http:// or https:// URL without query and trailing slash",
+    )
+}
+
+/// `value` in whole milliseconds between `least` and `most`.
+fn span(field: &str, value: Duration, least: u64, most: u64) -> Result<(), Broken> {
+    if (u128::from(least)..=u128::from(most)).contains(&value.as_millis()) {
+        return Ok(());
+    }
+    let shown = |ms| humantime_serde::re::humantime::format_duration(Duration::from_millis(ms));
+    broken(
+        field,
+        humantime_serde::re::humantime::format_duration(value).to_string(),
+        format!("{} to {}", shown(least), shown(most)),
+    )
+}
+
+fn range(field: &str, value: u64, least: u64, most: u64) -> Result<(), Broken> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    broken(field, value.to_string(), format!("{least} to {most}"))
+}
+
+fn broken(
+    field: &str,
+    value: impl Into<String>,
+    allowed: impl Into<String>,
+) -> Result<(), Broken> {
+    Err((field.to_owned(), value.into(), allowed.into()))
+}
+
+/// Shown in place of a secret's value.
+pub(super) const SECRET: &str = "[redacted]";
+
+// Milliseconds.
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;

@@ -1,0 +1,270 @@
+//! Settings: built-in defaults, then a TOML file, then `NESTCMS_*` variables.
+//!
+//! Unknown names are refused, durations are humane (`"30s"`), and every error names the
+//! field (or the variable), its value and what is allowed. Secrets appear neither in
+//! errors nor in `Debug` output.
+
+mod check;
+mod load;
+mod secret;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use resilience_core::breaker;
+use serde::Deserialize;
+
+pub use self::{
+    load::{SettingsError, VARIABLES},
+    secret::Secret,
+};
+
+/// Everything that an operator may choose. Each field's default stands in [`DEFAULTS`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the application listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where clients and PayTabs reach the application, without a trailing slash.
+    pub public_url: String,
+    /// The embedded database.
+    pub database: DatabaseSettings,
+    /// The payment provider.
+    pub paytabs: PaytabsSettings,
+    /// The checks of incoming webhooks.
+    pub webhook: WebhookSettings,
+    /// Login and tokens.
+    pub auth: AuthSettings,
+    /// One entry for each name in [`BREAKERS`].
+    pub breakers: BTreeMap<String, breaker::Config>,
+    /// Rules of payments.
+    pub payments: PaymentSettings,
+    /// How often background jobs look for work.
+    pub jobs: JobSettings,
+    /// The event bus.
+    pub events: EventSettings,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// The embedded database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// File; created when it is not there. `:memory:` keeps everything in memory.
+    pub path: PathBuf,
+    /// How long a statement waits for another writer; up to 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub busy_timeout: Duration,
+    /// Connections in the pool, 1 to 64.
+    pub max_connections: u32,
+}
+
+/// The payment provider.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaytabsSettings {
+    /// Root of the provider's API, without a trailing slash.
+    pub base_url: String,
+    /// The merchant profile.
+    pub profile_id: u64,
+    /// The merchant's key; also signs callbacks.
+    pub server_key: Secret,
+    /// How long one call may take; 1 ms to 5 minutes.
+    #[serde(with = "humantime_serde")]
+    pub call_timeout: Duration,
+}
+
+/// The checks of incoming webhooks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Keys of the timestamped scheme; any of them may sign.
+    pub secrets: Vec<Secret>,
+    /// Who may deliver.
+    #[serde(deserialize_with = "check::networks")]
+    pub allowed_ips: Vec<IpNet>,
+    /// Whose `x-forwarded-for` is believed.
+    #[serde(deserialize_with = "check::networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// How old a signature may be; up to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub tolerance_past: Duration,
+    /// How far ahead the sender's clock may be; up to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub tolerance_future: Duration,
+    /// The order of the checks: each exactly once.
+    pub order: [WebhookCheck; 5],
+    /// Longest body in bytes, 1 to 16 MiB.
+    pub body_limit: usize,
+}
+
+/// One check of the webhook pipeline.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookCheck {
+    /// The message authentication code.
+    Signature,
+    /// The age of the signature.
+    Timestamp,
+    /// The sender's address.
+    Ip,
+    /// Content type and required headers.
+    Header,
+    /// The JSON body.
+    Payload,
+}
+
+/// Login and tokens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthSettings {
+    /// Signs access tokens (HS256); 32 bytes or more.
+    pub jwt_secret: Secret,
+    /// The `iss` claim, written and required.
+    pub issuer: String,
+    /// The `aud` claim, written and required.
+    pub audience: String,
+    /// Lifetime of an access token; 1 second to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub access_ttl: Duration,
+    /// Work factor of password hashes, 4 to 16; each step doubles the work.
+    pub bcrypt_cost: u32,
+    /// Failed logins of one account or address before more are refused, 1 to 1000.
+    pub max_failures: u32,
+    /// The time in which they are counted; 1 second to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub failure_window: Duration,
+    /// A user made at the start when it is not there yet.
+    #[serde(default)]
+    pub demo_user: Option<DemoUser>,
+}
+
+/// A user made at the start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemoUser {
+    /// Login name.
+    pub email: String,
+    /// Password; 8 to 72 bytes.
+    pub password: Secret,
+    /// What the user may do: `user`, `editor` or `admin`.
+    pub role: String,
+}
+
+/// Rules of payments.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentSettings {
+    /// Time to complete a payment; 1 second to 30 days.
+    #[serde(with = "humantime_serde")]
+    pub expires_after: Duration,
+}
+
+/// How often background jobs look for work; 10 ms to 1 hour each.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSettings {
+    /// The scan for payments past their deadline.
+    #[serde(with = "humantime_serde")]
+    pub expiry_scan: Duration,
+    /// Verifications that wait for the provider.
+    #[serde(with = "humantime_serde")]
+    pub verification: Duration,
+    /// Refunds of late payments.
+    #[serde(with = "humantime_serde")]
+    pub refund: Duration,
+}
+
+/// The event bus.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventSettings {
+    /// Events that may wait for one listener, 1 to 1 000 000.
+    pub queue: usize,
+}
+
+/// Logs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// The least urgent level that is written.
+    pub level: LogLevel,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Failures only.
+    Error,
+    /// And what may become one.
+    Warn,
+    /// And normal business.
+    Info,
+    /// And details for developers.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object on each line, for machines.
+    Json,
+    /// Plain text, for development.
+    Text,
+}
+
+/// The built-in settings, as TOML.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// The breakers of the application; `breakers` in the settings takes these names only.
+pub const BREAKERS: [&str; 4] = ["paytabs", "database", "cache", "external"];
+
+/// Laid over the defaults by [`Settings::demo`]: published secrets and a short wait.
+const DEMO: &str = r#"
+[database]
+path = ":memory:"
+[paytabs]
+server_key = "demo-server-key-not-for-production"
+[webhook]
+secrets = ["demo-webhook-secret-not-for-production"]
+[auth]
+jwt_secret = "demo-jwt-secret-not-for-production-use"
+bcrypt_cost = 6
+[auth.demo_user]
+email = "demo@nestcms.test"
+password = "demo-password"
+role = "user"
+[breakers.paytabs]
+reset_timeout = "5s"
+[jobs]
+expiry_scan = "1s"
+verification = "500ms"
+refund = "1s"
+"#;
+
+impl Settings {
+    /// Settings for a demonstration on one machine: the defaults, secrets that everyone
+    /// knows, a database in memory, cheap password hashes and a PayTabs breaker that
+    /// waits 5 seconds instead of 30. Never for production.
+    ///
+    /// # Panics
+    ///
+    /// Never: a test loads the built-in texts.
+    #[must_use]
+    pub fn demo() -> Self {
+        load::layered(&[("demo settings", DEMO)], &[]).expect("the built-in settings are valid")
+    }
+
+    /// The settings of the breaker `name`, or the library's defaults for an unknown name.
+    #[must_use]
+    pub fn breaker(&self, name: &str) -> breaker::Config {
+        self.breakers.get(name).cloned().unwrap_or_default()
+    }
+}

@@ -1,1 +1,32 @@
-//! webhook-verify
+#![doc = include_str!("../README.md")]
+
+pub mod clock;
+#[cfg(feature = "layer")]
+pub mod layer;
+pub mod presets;
+pub mod replay;
+
+mod encoding;
+mod error;
+mod headers;
+mod mac;
+mod payload;
+mod scheme;
+mod secret;
+mod session;
+mod signer;
+mod source;
+mod verifier;
+
+pub use self::{
+    error::{Error, Reason, Step, Trace},
+    headers::HeaderPolicy,
+    mac::MAX_CANDIDATES,
+    payload::{FieldType, PayloadPolicy},
+    scheme::Scheme,
+    secret::{KeySet, Secret, SecretError},
+    session::{Session, Verified},
+    signer::{SignError, Signer},
+    source::{ForwardedBy, IpPolicy, IpRangeError, IpRules},
+    verifier::{BuildError, Builder, Reservation, Verifier},
+};

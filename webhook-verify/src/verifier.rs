@@ -1,0 +1,358 @@
+//! The verifier: settings, checked once, shared by all its clones.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+
+use crate::{
+    clock::{SystemClock, WallClock},
+    error::{Error, Reason, Step},
+    headers::HeaderPolicy,
+    payload::PayloadPolicy,
+    replay::{ReplayKey, ReplayStore, Reserve, StoreError, Times, Token},
+    scheme::Scheme,
+    secret::{KeySet, Secret, SecretError},
+    session::Verified,
+    source::IpPolicy,
+};
+
+/// Verifies deliveries of one scheme; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) scheme: Scheme,
+    pub(crate) keys: KeySet,
+    pub(crate) methods: Vec<Method>,
+    pub(crate) order: [Step; 5],
+    pub(crate) tolerance: (Duration, Duration),
+    pub(crate) source: Option<IpPolicy>,
+    pub(crate) headers: HeaderPolicy,
+    pub(crate) payload: Option<PayloadPolicy>,
+    pub(crate) body_limit: usize,
+    pub(crate) clock: Arc<dyn WallClock>,
+    pub(crate) namespace: String,
+    replay: Option<Arc<dyn ReplayStore>>,
+    replay_lifetime: Duration,
+    replay_lease: Duration,
+    insecure_accept_on_outage: bool,
+}
+
+impl Verifier {
+    /// Settings for `scheme`.
+    ///
+    /// Defaults: method POST; order [`Step::CHEAP_FIRST`]; the scheme's tolerance; body
+    /// limit 256 KiB; any source; no payload check; no replay store; the system's clock.
+    pub fn builder(scheme: Scheme) -> Builder {
+        let inner = Inner {
+            keys: KeySet::default(),
+            methods: vec![Method::POST],
+            order: Step::CHEAP_FIRST,
+            tolerance: scheme.tolerance,
+            source: None,
+            headers: HeaderPolicy::new(),
+            payload: None,
+            body_limit: 256 * 1024,
+            clock: Arc::new(SystemClock),
+            namespace: scheme.name.to_owned(),
+            replay: None,
+            replay_lifetime: scheme.replay_lifetime,
+            replay_lease: Duration::from_secs(60),
+            insecure_accept_on_outage: false,
+            scheme,
+        };
+        Builder {
+            inner,
+            secrets: Vec::new(),
+            keys: None,
+            lifetime: None,
+        }
+    }
+
+    /// The key set, for rotation while deliveries arrive.
+    #[must_use]
+    pub fn keys(&self) -> &KeySet {
+        &self.inner.keys
+    }
+
+    /// The scheme.
+    #[must_use]
+    pub fn scheme(&self) -> &Scheme {
+        &self.inner.scheme
+    }
+
+    /// The most bytes a body may have.
+    #[must_use]
+    pub fn body_limit(&self) -> usize {
+        self.inner.body_limit
+    }
+
+    /// Takes the delivery in the replay store. `None` without a store, or when the store is
+    /// out of order and the verifier was told to accept then.
+    ///
+    /// With a store in memory the future is ready at once.
+    ///
+    /// # Errors
+    /// [`Step::Replay`]: a duplicate, in flight, a full store, or an outage.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for a store across a network, a reservation may stay until
+    /// its lease (60 s unless set) ends.
+    pub async fn reserve(&self, verified: &Verified) -> Result<Option<Reservation>, Error> {
+        let Some(store) = &self.inner.replay else {
+            return Ok(None);
+        };
+        let key = *verified.replay_key();
+        let refuse = |reason| {
+            let mut trace = *verified.trace();
+            trace.push(Step::Replay);
+            Err(Error::new(Step::Replay, reason, trace))
+        };
+        match store.reserve(key, self.inner.times()).await {
+            Ok(Reserve::Reserved(token)) => Ok(Some(Reservation {
+                inner: Arc::clone(&self.inner),
+                store: Arc::clone(store),
+                key,
+                token: Some(token),
+            })),
+            Ok(Reserve::Duplicate) => refuse(Reason::Duplicate),
+            Ok(Reserve::InFlight(left)) => {
+                let whole = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+                refuse(Reason::InFlight {
+                    retry_after_seconds: whole.max(1),
+                })
+            }
+            Err(StoreError::Full) => refuse(Reason::ReplayFull),
+            Err(StoreError::Outage) if self.inner.insecure_accept_on_outage => Ok(None),
+            Err(StoreError::Outage) => refuse(Reason::ReplayOutage),
+        }
+    }
+}
+
+impl Inner {
+    fn times(&self) -> Times {
+        Times {
+            now: self.clock.now(),
+            lease: self.replay_lease,
+            lifetime: self.replay_lifetime,
+        }
+    }
+}
+
+/// The right to handle one delivery; given back on drop unless committed.
+#[must_use = "dropping it gives the delivery back"]
+#[derive(Debug)]
+pub struct Reservation {
+    inner: Arc<Inner>,
+    store: Arc<dyn ReplayStore>,
+    key: ReplayKey,
+    // `None` once committed.
+    token: Option<Token>,
+}
+
+impl Reservation {
+    /// Remembers the delivery as handled.
+    ///
+    /// # Errors
+    /// When the store cannot; the lease then protects the delivery until it ends.
+    ///
+    /// # Cancel safety
+    /// Once polled, the reservation is not given back any more.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        let Some(token) = self.token.take() else {
+            return Ok(());
+        };
+        self.store.commit(self.key, token, self.inner.times()).await
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.store.release(self.key, token);
+        }
+    }
+}
+
+/// Settings of a [`Verifier`]; see [`Verifier::builder`] for the defaults.
+#[must_use]
+#[derive(Debug)]
+pub struct Builder {
+    inner: Inner,
+    secrets: Vec<(Secret, Option<Duration>)>,
+    keys: Option<KeySet>,
+    lifetime: Option<Duration>,
+}
+
+impl Builder {
+    /// Adds a key without end.
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secrets.push((secret, None));
+        self
+    }
+
+    /// Adds a key that is used until `end` (since the Unix epoch), for rotation.
+    pub fn secret_until(mut self, secret: Secret, end: Duration) -> Self {
+        self.secrets.push((secret, Some(end)));
+        self
+    }
+
+    /// Uses a key set that others hold a handle of, in place of single secrets.
+    pub fn keys(mut self, keys: KeySet) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// How old and how far ahead a timestamp may be; whole seconds, both ends inclusive.
+    pub const fn tolerance(mut self, past: Duration, future: Duration) -> Self {
+        self.inner.tolerance = (past, future);
+        self
+    }
+
+    /// Refuses deliveries seen before.
+    pub fn replay(self, store: impl ReplayStore) -> Self {
+        self.replay_shared(Arc::new(store))
+    }
+
+    /// As [`replay`](Self::replay), with a store that several verifiers share.
+    pub fn replay_shared(mut self, store: Arc<dyn ReplayStore>) -> Self {
+        self.inner.replay = Some(store);
+        self
+    }
+
+    /// How long a delivery is remembered; at least past and future tolerance together.
+    pub const fn replay_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// How long a reservation without commit lasts; 60 s by default. Must be longer than a
+    /// handler takes, or a retry runs beside it.
+    pub const fn replay_lease(mut self, lease: Duration) -> Self {
+        self.inner.replay_lease = lease;
+        self
+    }
+
+    /// Keeps the ids of two receivers apart that share a store; by default the scheme's name.
+    pub fn replay_namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.inner.namespace);
+        self
+    }
+
+    /// Accepts deliveries while the replay store is out of order, in place of 503. A replay
+    /// inside the tolerance then passes.
+    pub const fn insecure_accept_on_replay_outage(mut self) -> Self {
+        self.inner.insecure_accept_on_outage = true;
+        self
+    }
+
+    /// Who may send; without it everybody. [`IpRules`](crate::IpRules) work as well.
+    pub fn source(mut self, policy: impl Into<IpPolicy>) -> Self {
+        self.inner.source = Some(policy.into());
+        self
+    }
+
+    /// What the headers must be.
+    pub fn headers(mut self, policy: HeaderPolicy) -> Self {
+        self.inner.headers = policy;
+        self
+    }
+
+    /// What the body must be.
+    pub fn payload(mut self, policy: PayloadPolicy) -> Self {
+        self.inner.payload = Some(policy);
+        self
+    }
+
+    /// The methods accepted; POST by default, any when empty.
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.inner.methods = methods.into_iter().collect();
+        self
+    }
+
+    /// The order of the five steps source, header, timestamp, signature, payload.
+    pub const fn order(mut self, order: [Step; 5]) -> Self {
+        self.inner.order = order;
+        self
+    }
+
+    /// The most bytes a body may have.
+    pub const fn body_limit(mut self, bytes: usize) -> Self {
+        self.inner.body_limit = bytes;
+        self
+    }
+
+    /// The wall clock.
+    pub fn clock(mut self, clock: impl WallClock) -> Self {
+        self.inner.clock = Arc::new(clock);
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// No key, two keys with one id, an order that is not each of the five steps once, or a
+    /// replay lifetime below past and future tolerance together.
+    pub fn build(self) -> Result<Verifier, BuildError> {
+        let Self {
+            mut inner,
+            secrets,
+            keys,
+            lifetime,
+        } = self;
+        for step in Step::CHEAP_FIRST {
+            if !inner.order.contains(&step) {
+                return Err(BuildError::Order(step));
+            }
+        }
+        match keys {
+            Some(_) if !secrets.is_empty() => return Err(BuildError::KeysTwice),
+            Some(keys) => inner.keys = keys,
+            None if secrets.is_empty() => return Err(BuildError::NoKey),
+            None => inner.keys.replace(secrets)?,
+        }
+        if inner.scheme.timestamp.is_some() {
+            let needed = inner.tolerance.0.saturating_add(inner.tolerance.1);
+            let given = lifetime.unwrap_or_else(|| needed.max(inner.replay_lifetime));
+            if given < needed {
+                return Err(BuildError::ReplayLifetime { given, needed });
+            }
+            // One second more: the window is judged in whole seconds.
+            inner.replay_lifetime = given.saturating_add(Duration::from_secs(1));
+        } else if let Some(lifetime) = lifetime {
+            inner.replay_lifetime = lifetime;
+        }
+        Ok(Verifier {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+/// Settings that do not make a verifier.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// No secret and no key set.
+    #[error("no secret is set")]
+    NoKey,
+    /// Both `keys` and single secrets.
+    #[error("secrets are set both one by one and as a key set")]
+    KeysTwice,
+    /// Key trouble.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The order lacks a step.
+    #[error("order must hold each of the five steps once; `{0}` is absent")]
+    Order(Step),
+    /// A replay could outlive the memory of it.
+    #[error("replay lifetime {given:?} is below past + future tolerance {needed:?}")]
+    ReplayLifetime {
+        /// The lifetime asked for.
+        given: Duration,
+        /// The least that is allowed.
+        needed: Duration,
+    },
+}

@@ -1,0 +1,281 @@
+//! The state word and its transitions: values in, values out; no clock, no atomics.
+
+use std::time::Duration;
+
+use super::config::Config;
+
+/// A breaker's phase.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum State {
+    /// Calls pass and are counted.
+    Closed,
+    /// A limited number of probes pass; their outcomes decide.
+    HalfOpen,
+    /// Calls are refused until the reset timeout has passed.
+    Open,
+}
+
+impl State {
+    /// `closed`, `half_open` or `open`, as used in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+const GENERATION_BITS: u32 = 23;
+const OPENINGS_BITS: u32 = 6;
+/// Width of each of the three half-open counters.
+const PERMIT_BITS: u32 = 10;
+
+/// The most half-open permits that fit the word.
+pub(super) const MAX_PERMITS: u32 = (1 << PERMIT_BITS) - 1;
+/// The most openings in a row that are told apart; later ones count as this many.
+pub(super) const MAX_OPENINGS: u32 = (1 << OPENINGS_BITS) - 1;
+const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+
+/// Everything that decides whether a call may start, except deadlines; packs into one word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Word {
+    pub(super) state: State,
+    /// Place for control by hand (forced open, forced closed, disabled, observe-only); 0 is automatic.
+    pub(super) mode: u8,
+    /// Goes up on every change of state and on every expired lease (wraps at 2^23), so that an
+    /// outcome can be matched to the period that admitted its call.
+    pub(super) generation: u32,
+    /// Openings in a row without a close between them.
+    pub(super) openings: u32,
+    /// Half-open: permits handed out and not given back.
+    pub(super) spent: u32,
+    /// Half-open: permits whose call has not ended.
+    pub(super) outstanding: u32,
+    /// Half-open: probes that succeeded.
+    pub(super) successes: u32,
+}
+
+/// What a caller is told, beside the next word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Admission {
+    /// Closed: the call may start.
+    Call,
+    /// Half-open: the call may start, and its lease begins.
+    Probe,
+    /// Not before the deadline (or not before the probes have ended).
+    Refused,
+}
+
+impl Word {
+    pub(super) const NEW: Self = Self {
+        state: State::Closed,
+        mode: 0,
+        generation: 0,
+        openings: 0,
+        spent: 0,
+        outstanding: 0,
+        successes: 0,
+    };
+
+    /// `[state: 2 | mode: 3 | openings: 6 | spent: 10 | outstanding: 10 | successes: 10 |
+    /// generation: 23]`, most significant first.
+    pub(super) fn pack(self) -> u64 {
+        let mut word = self.state as u64;
+        for (bits, value) in [
+            (3, u32::from(self.mode)),
+            (OPENINGS_BITS, self.openings),
+            (PERMIT_BITS, self.spent),
+            (PERMIT_BITS, self.outstanding),
+            (PERMIT_BITS, self.successes),
+            (GENERATION_BITS, self.generation),
+        ] {
+            debug_assert!(value < 1 << bits, "field out of range: {self:?}");
+            word = word << bits | u64::from(value);
+        }
+        word
+    }
+
+    pub(super) fn unpack(mut word: u64) -> Self {
+        let mut take = |bits: u32| {
+            let value = (word & ((1 << bits) - 1)) as u32;
+            word >>= bits;
+            value
+        };
+        let generation = take(GENERATION_BITS);
+        let successes = take(PERMIT_BITS);
+        let outstanding = take(PERMIT_BITS);
+        let spent = take(PERMIT_BITS);
+        let openings = take(OPENINGS_BITS);
+        let mode = take(3) as u8;
+        let state = match take(2) {
+            0 => State::Closed,
+            1 => State::HalfOpen,
+            _ => State::Open,
+        };
+        Self {
+            state,
+            mode,
+            generation,
+            openings,
+            spent,
+            outstanding,
+            successes,
+        }
+    }
+
+    /// Failed probes of this half-open period.
+    pub(super) fn failures(self) -> u32 {
+        self.spent
+            .saturating_sub(self.outstanding)
+            .saturating_sub(self.successes)
+    }
+
+    /// Decides whether a call may start at `now`; `deadline` is the reset deadline of an open
+    /// word or the lease of a half-open one, `None` while its writer has not stored it yet.
+    pub(super) fn acquire(
+        self,
+        now: Duration,
+        deadline: Option<Duration>,
+        config: &Config,
+    ) -> (Self, Admission) {
+        let due = deadline.is_some_and(|deadline| now >= deadline);
+        match self.state {
+            State::Closed => (self, Admission::Call),
+            State::Open if due => (
+                Self {
+                    spent: 1,
+                    outstanding: 1,
+                    successes: 0,
+                    ..self.next(State::HalfOpen)
+                },
+                Admission::Probe,
+            ),
+            State::HalfOpen if self.spent < config.half_open_permits() => (
+                Self {
+                    spent: self.spent + 1,
+                    outstanding: self.outstanding + 1,
+                    ..self
+                },
+                Admission::Probe,
+            ),
+            // Every permit is spent and the youngest has outlived its lease, so all that are
+            // still out are lost: their outcomes will be of an older generation.
+            State::HalfOpen if due && self.outstanding > 0 => (
+                Self {
+                    spent: self.spent.saturating_sub(self.outstanding) + 1,
+                    outstanding: 1,
+                    ..self.next(State::HalfOpen)
+                },
+                Admission::Probe,
+            ),
+            State::HalfOpen | State::Open => (self, Admission::Refused),
+        }
+    }
+
+    /// A probe of this generation succeeded.
+    pub(super) fn probe_succeeded(self, config: &Config) -> Self {
+        let successes = self.successes + 1;
+        if successes >= config.success_threshold() {
+            return Self {
+                openings: 0,
+                ..self.next(State::Closed)
+            }
+            .cleared();
+        }
+        Self {
+            successes,
+            outstanding: self.outstanding.saturating_sub(1),
+            ..self
+        }
+    }
+
+    /// A probe of this generation failed.
+    pub(super) fn probe_failed(self, config: &Config) -> Self {
+        let after = Self {
+            outstanding: self.outstanding.saturating_sub(1),
+            ..self
+        };
+        if after.failures() > config.probe_failures() {
+            return self.open();
+        }
+        after
+    }
+
+    /// A probe of this generation ended without an outcome; its permit is free again.
+    pub(super) fn probe_abandoned(self) -> Self {
+        Self {
+            spent: self.spent.saturating_sub(1),
+            outstanding: self.outstanding.saturating_sub(1),
+            ..self
+        }
+    }
+
+    /// Opens: from closed when a threshold is crossed, from half-open when probes fail.
+    pub(super) fn open(self) -> Self {
+        Self {
+            openings: (self.openings + 1).min(MAX_OPENINGS),
+            ..self.next(State::Open)
+        }
+        .cleared()
+    }
+
+    fn cleared(self) -> Self {
+        Self {
+            spent: 0,
+            outstanding: 0,
+            successes: 0,
+            ..self
+        }
+    }
+
+    fn next(self, state: State) -> Self {
+        Self {
+            state,
+            generation: self.generation.wrapping_add(1) & GENERATION_MASK,
+            ..self
+        }
+    }
+}
+
+/// The time from opening to the first probe: base × 2^(openings in a row − 1) up to the cap,
+/// ± jitter, never shorter than what an overloaded upstream asked for.
+pub(super) fn open_for(
+    config: &Config,
+    openings: u32,
+    seed: u64,
+    asked: Option<Duration>,
+) -> Duration {
+    let doublings = openings.saturating_sub(1).min(31);
+    let wait = config
+        .reset_timeout()
+        .saturating_mul(1 << doublings)
+        .min(config.max_reset_timeout());
+    let unit = (mix(seed) >> 11) as f64 / (1_u64 << 53) as f64;
+    let factor = 1.0 + config.jitter() * (2.0 * unit - 1.0);
+    let wait = Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait);
+    let wait = if config.jitter() == 0.0 {
+        config
+            .reset_timeout()
+            .saturating_mul(1 << doublings)
+            .min(config.max_reset_timeout())
+    } else {
+        wait
+    };
+    wait.max(asked.unwrap_or_default().min(super::config::LONGEST))
+}
+
+/// SplitMix64's finaliser: spreads a seed over all bits.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

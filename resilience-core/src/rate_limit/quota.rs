@@ -1,0 +1,151 @@
+//! How much is allowed.
+
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longest time to fill an empty bucket: a year. Keeps all sums far from overflow.
+const LONGEST_FILL: u64 = 365 * 86_400 * 1_000_000_000;
+/// Times past this (146 years) read as this; a clock there stands still and gives no credit.
+const LATEST: u64 = u64::MAX / 4;
+
+/// A rate and a burst, checked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Unchecked"))]
+pub struct Quota {
+    interval: u64,
+    burst: u32,
+}
+
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    permits: u32,
+    #[serde(with = "humantime_serde")]
+    per: Duration,
+    burst: Option<u32>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for Quota {
+    type Error = QuotaError;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, QuotaError> {
+        let quota = Self::new(unchecked.permits, unchecked.per)?;
+        match unchecked.burst {
+            Some(burst) => quota.burst(burst),
+            None => Ok(quota),
+        }
+    }
+}
+
+impl Quota {
+    /// `permits` per second, and as many at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn per_second(permits: u32) -> Result<Self, QuotaError> {
+        Self::new(permits, Duration::from_secs(1))
+    }
+
+    /// `permits` per minute, and as many at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn per_minute(permits: u32) -> Result<Self, QuotaError> {
+        Self::new(permits, Duration::from_secs(60))
+    }
+
+    /// `permits` per `per` (up to a day), and as many at once. The time between two permits is
+    /// rounded up to whole nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// When `permits` is 0, `per` is 0 or over a day, or there is more than one permit per
+    /// nanosecond.
+    pub fn new(permits: u32, per: Duration) -> Result<Self, QuotaError> {
+        if permits == 0 {
+            return Err(QuotaError::new("permits", permits, "1 or more"));
+        }
+        if per.is_zero() || per > DAY {
+            let value = format!("{per:?}");
+            return Err(QuotaError::new("per", value, "over 0, up to 1 day"));
+        }
+        let per = nanos(per);
+        if u64::from(permits) > per {
+            return Err(QuotaError::new(
+                "permits",
+                permits,
+                "one per nanosecond at most",
+            ));
+        }
+        Self {
+            interval: per.div_ceil(u64::from(permits)),
+            burst: permits,
+        }
+        .checked()
+    }
+
+    /// The same rate with `burst` permits at once.
+    ///
+    /// # Errors
+    ///
+    /// When `burst` is 0, or so large that the bucket takes over a year to fill.
+    pub fn burst(self, burst: u32) -> Result<Self, QuotaError> {
+        Self { burst, ..self }.checked()
+    }
+
+    fn checked(self) -> Result<Self, QuotaError> {
+        let most = LONGEST_FILL / self.interval;
+        if self.burst == 0 || u64::from(self.burst) > most {
+            let allowed = format!("1 to {}", most.min(u64::from(u32::MAX)));
+            return Err(QuotaError::new("burst", self.burst, allowed));
+        }
+        Ok(self)
+    }
+
+    /// The most that is admitted at once.
+    pub fn burst_size(&self) -> u32 {
+        self.burst
+    }
+
+    /// The time in which one permit comes back.
+    pub fn replenish_interval(&self) -> Duration {
+        Duration::from_nanos(self.interval)
+    }
+
+    pub(super) fn interval(&self) -> u64 {
+        self.interval
+    }
+}
+
+/// Whole nanoseconds, kept so low that no sum with a quota overflows.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(LATEST).min(LATEST)
+}
+
+/// A quota that cannot be.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{field} is {value}, allowed: {allowed}")]
+#[non_exhaustive]
+pub struct QuotaError {
+    /// The setting.
+    pub field: &'static str,
+    /// The value it was given.
+    pub value: String,
+    /// The values it may have.
+    pub allowed: String,
+}
+
+impl QuotaError {
+    fn new(field: &'static str, value: impl ToString, allowed: impl Into<String>) -> Self {
+        Self {
+            field,
+            value: value.to_string(),
+            allowed: allowed.into(),
+        }
+    }
+}

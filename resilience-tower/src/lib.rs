@@ -1,1 +1,57 @@
-//! resilience-tower
+//! Resilience policies as [`tower`](https://docs.rs/tower) layers: a circuit breaker, a rate limit
+//! (one quota for all, or one per key) and a timeout.
+//!
+//! Every layer is a thin wrapper around a handle of `resilience-core`. Clones of a
+//! service share the handle, so the policy counts them together; the same handle can be
+//! kept aside to read the state, subscribe to events, or guard calls that are not tower
+//! services.
+//!
+//! # Which order
+//!
+//! From the outside in, as they are added to a `ServiceBuilder`:
+//!
+//! ```text
+//! rate limit   refuses first: it costs least and protects everything below
+//! breaker      sees one outcome per attempt, timeouts included
+//! timeout      per attempt, so that a slow upstream is a failure to the breaker
+//! the client
+//! ```
+//!
+//! A timeout *outside* the breaker drops the breaker's future, which the breaker sees as
+//! an abandoned call, not as a failure of the upstream.
+//!
+//! # Promises
+//!
+//! - No layer boxes or allocates in `call` or `poll`.
+//! - No layer locks, with two exceptions: a limit per key holds the lock of the key's shard
+//!   while it counts, and a timeout whose inner service is pending starts a timer, which
+//!   takes tokio's own lock.
+//! - The policies that refuse (breaker, rate limit) take nothing in `poll_ready`: a clone
+//!   that became ready and was never called holds nothing.
+//! - `call` calls the very service that was polled ready, never a fresh clone of it.
+//!
+//! # Features
+//!
+//! | feature | gives | default |
+//! |---|---|---|
+//! | `breaker` | `breaker` | yes |
+//! | `rate-limit` | `rate_limit` | yes |
+//! | `timeout` | `timeout`, on tokio's clock | no |
+//! | `http` | `breaker::http`, with `breaker` | no |
+
+#[cfg(feature = "breaker")]
+pub mod breaker;
+#[cfg(feature = "rate-limit")]
+pub mod rate_limit;
+#[cfg(feature = "timeout")]
+pub mod timeout;
+
+/// Compiles the README's programs.
+#[cfg(all(
+    doctest,
+    feature = "breaker",
+    feature = "rate-limit",
+    feature = "timeout"
+))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,13 @@
+use resilience_core::breaker::Rejected;
+
+/// Why a call through [`Breaker`](super::Breaker) failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// The inner service failed, when asked whether it is ready or when called.
+    #[error(transparent)]
+    Inner(E),
+    /// The breaker refused the call; the inner service never saw the request.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+}

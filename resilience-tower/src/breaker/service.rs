@@ -1,0 +1,77 @@
+use std::task::{Context, Poll};
+
+use resilience_core::breaker::{CircuitBreaker, Classify, ResultClassifier};
+use tower_service::Service;
+
+use super::{Error, ResponseFuture};
+
+/// A service that is called only while its circuit breaker permits it.
+///
+/// Clones share the breaker. `poll_ready` asks the inner service alone: a breaker that
+/// refuses is *ready*, and tells its refusal in [`Error::Rejected`] from the call, so that
+/// the caller gets the reason at once instead of waiting for the breaker to close.
+#[derive(Clone, Debug)]
+pub struct Breaker<S, C = ResultClassifier> {
+    inner: S,
+    breaker: CircuitBreaker,
+    classifier: C,
+}
+
+impl<S> Breaker<S> {
+    /// Guards `inner` by `breaker`; `Ok` is a success, `Err` a failure.
+    pub fn new(inner: S, breaker: CircuitBreaker) -> Self {
+        Self::with_classifier(inner, breaker, ResultClassifier)
+    }
+}
+
+impl<S, C> Breaker<S, C> {
+    /// Guards `inner` by `breaker`; `classifier` turns results into outcomes.
+    pub fn with_classifier(inner: S, breaker: CircuitBreaker, classifier: C) -> Self {
+        Self {
+            inner,
+            breaker,
+            classifier,
+        }
+    }
+
+    /// The breaker, for reading its state or subscribing to its events.
+    pub fn handle(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+
+    /// The guarded service.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Gives the guarded service back.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, C, Req> Service<Req> for Breaker<S, C>
+where
+    S: Service<Req>,
+    C: Classify<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = Error<S::Error>;
+    type Future = ResponseFuture<S::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Error::Inner)
+    }
+
+    fn call(&mut self, req: Req) -> Self::Future {
+        // The permit is taken here and not in `poll_ready`: a clone may be ready and never
+        // called, and would then sit on the only half-open permit.
+        match self.breaker.try_acquire_owned() {
+            // Should `inner.call` panic, the unwinding drops the permit: a failure.
+            Ok(permit) => {
+                ResponseFuture::called(self.inner.call(req), permit, self.classifier.clone())
+            }
+            Err(rejected) => ResponseFuture::rejected(rejected),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Rate limits around a service: calls above the quota are refused at once.
+//!
+//! [`RateLimitLayer`] counts all calls together; [`keyed::KeyedRateLimitLayer`] counts
+//! them per key (a client address, a tenant, an API key). The counting, a token bucket,
+//! is that of [`resilience_core::rate_limit`].
+//!
+//! # Where it stands
+//!
+//! Outermost of the policies: a refusal here costs least, and below a breaker it
+//! would look like a failure of the upstream. To protect an upstream from ourselves, rather
+//! than ourselves from clients, put it below the retry, so that retries are counted.
+//!
+//! # What a clone shares
+//!
+//! Clones of a layer or a service, and all services that one layer makes, draw on one
+//! quota. Two layers given clones of one limiter do too.
+//!
+//! # What a call costs
+//!
+//! One unit, taken in `call` and never given back: a call that fails, or is dropped
+//! before it completes, has still reached the upstream.
+//!
+//! # Examples
+//!
+//! ```
+//! use resilience_core::rate_limit::{Quota, RateLimiter};
+//! use resilience_tower::rate_limit::{Error, RateLimitLayer};
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let limiter = RateLimiter::new(Quota::per_minute(1).unwrap());
+//! let mut echo = ServiceBuilder::new()
+//!     .layer(RateLimitLayer::new(limiter))
+//!     .service(service_fn(async |word: &'static str| Ok::<_, std::io::Error>(word)));
+//!
+//! assert_eq!(echo.ready().await.unwrap().call("first").await.unwrap(), "first");
+//! let refused = echo.ready().await.unwrap().call("second").await;
+//! assert!(matches!(refused, Err(Error::Limited(_))));
+//! # }
+//! ```
+
+mod error;
+mod future;
+pub mod keyed;
+mod layer;
+mod service;
+
+pub use self::error::Error;
+pub use self::future::ResponseFuture;
+pub use self::layer::RateLimitLayer;
+pub use self::service::RateLimit;

@@ -42,7 +42,12 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
     } = settings;
     url("public_url", &settings.public_url)?;
     span("database.busy_timeout", database.busy_timeout, 0, MINUTE)?;
-    range("database.max_connections", u64::from(database.max_connections), 1, 64)?;
+    range(
+        "database.max_connections",
+        u64::from(database.max_connections),
+        1,
+        64,
+    )?;
     url("paytabs.base_url", &paytabs.base_url)?;
     span("paytabs.call_timeout", paytabs.call_timeout, 1, 5 * MINUTE)?;
     span("webhook.tolerance_past", webhook.tolerance_past, 0, DAY)?;
@@ -56,11 +61,19 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
             "signature, timestamp, ip, header and payload, each exactly once",
         );
     }
-    range("webhook.body_limit", webhook.body_limit as u64, 1, 16 * 1024 * 1024)?;
+    range(
+        "webhook.body_limit",
+        webhook.body_limit as u64,
+        1,
+        16 * 1024 * 1024,
+    )?;
     if auth.jwt_secret.expose().len() < 32 {
         return broken("auth.jwt_secret", SECRET, "32 bytes or more");
     }
-    for (field, text) in [("auth.issuer", &auth.issuer), ("auth.audience", &auth.audience)] {
+    for (field, text) in [
+        ("auth.issuer", &auth.issuer),
+        ("auth.audience", &auth.audience),
+    ] {
         if text.is_empty() {
             return broken(field, "\"\"", "a text that is not empty");
         }
@@ -85,7 +98,12 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
             return broken("breakers", name, format!("one of {}", BREAKERS.join(", ")));
         }
     }
-    span("payments.expires_after", payments.expires_after, SECOND, 30 * DAY)?;
+    span(
+        "payments.expires_after",
+        payments.expires_after,
+        SECOND,
+        30 * DAY,
+    )?;
     for (field, every) in [
         ("jobs.expiry_scan", jobs.expiry_scan),
         ("jobs.verification", jobs.verification),
@@ -131,11 +149,7 @@ fn range(field: &str, value: u64, least: u64, most: u64) -> Result<(), Broken> {
     broken(field, value.to_string(), format!("{least} to {most}"))
 }
 
-fn broken(
-    field: &str,
-    value: impl Into<String>,
-    allowed: impl Into<String>,
-) -> Result<(), Broken> {
+fn broken(field: &str, value: impl Into<String>, allowed: impl Into<String>) -> Result<(), Broken> {
     Err((field.to_owned(), value.into(), allowed.into()))
 }
 

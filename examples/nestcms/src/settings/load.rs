@@ -58,7 +58,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_PUBLIC_URL", "public_url"),
     ("NESTCMS_DATABASE_PATH", "database.path"),
     ("NESTCMS_DATABASE_BUSY_TIMEOUT", "database.busy_timeout"),
-    ("NESTCMS_DATABASE_MAX_CONNECTIONS", "database.max_connections"),
+    (
+        "NESTCMS_DATABASE_MAX_CONNECTIONS",
+        "database.max_connections",
+    ),
     ("NESTCMS_PAYTABS_BASE_URL", "paytabs.base_url"),
     ("NESTCMS_PAYTABS_PROFILE_ID", "paytabs.profile_id"),
     ("NESTCMS_PAYTABS_SERVER_KEY", "paytabs.server_key"),
@@ -67,7 +70,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_WEBHOOK_ALLOWED_IPS", "webhook.allowed_ips"),
     ("NESTCMS_WEBHOOK_TRUSTED_PROXIES", "webhook.trusted_proxies"),
     ("NESTCMS_WEBHOOK_TOLERANCE_PAST", "webhook.tolerance_past"),
-    ("NESTCMS_WEBHOOK_TOLERANCE_FUTURE", "webhook.tolerance_future"),
+    (
+        "NESTCMS_WEBHOOK_TOLERANCE_FUTURE",
+        "webhook.tolerance_future",
+    ),
     ("NESTCMS_WEBHOOK_ORDER", "webhook.order"),
     ("NESTCMS_WEBHOOK_BODY_LIMIT", "webhook.body_limit"),
     ("NESTCMS_AUTH_JWT_SECRET", "auth.jwt_secret"),
@@ -181,17 +187,22 @@ pub(super) fn layered(
             .map_or_else(|| field.to_owned(), |(variable, _)| variable.clone())
     };
     let root = Value::Table(joined);
-    let settings: Settings =
-        serde_path_to_error::deserialize(root.clone()).map_err(|error| {
-            let path = error.path().to_string();
-            let inner = error.into_inner();
-            let (field, value) = locate(&root, &path, inner.message());
-            SettingsError::Value {
-                name: name_of(&field),
-                value,
-                allowed: inner.message().trim().to_owned(),
-            }
-        })?;
+    let settings: Settings = serde_path_to_error::deserialize(root.clone()).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        let (field, value) = locate(&root, &path, inner.message());
+        let allowed = if value == SECRET {
+            // serde's message for a wrong type quotes the value.
+            "allowed: a text that is not empty (a list of such for webhook.secrets)"
+        } else {
+            inner.message().trim()
+        };
+        SettingsError::Value {
+            name: name_of(&field),
+            value,
+            allowed: allowed.to_owned(),
+        }
+    })?;
     check(&settings).map_err(|(field, value, allowed)| SettingsError::Value {
         name: name_of(&field),
         value,
@@ -210,7 +221,10 @@ fn syntax(place: &str, text: &str, error: &toml::de::Error) -> SettingsError {
     let start = error.span().map_or(0, |span| span.start.min(text.len()));
     SettingsError::Syntax {
         place: place.to_owned(),
-        line: 1 + text.as_bytes()[..start].iter().filter(|b| **b == b'\n').count(),
+        line: 1 + text.as_bytes()[..start]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count(),
         reason: error.message().to_owned(),
     }
 }
@@ -248,7 +262,10 @@ fn set(table: &mut Table, field: &str, value: Value) {
 /// stays a text, so that the error can quote it.
 fn typed(field: &str, text: &str) -> Value {
     if LISTS.contains(&field) {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
         return Value::Array(items.map(|item| Value::String(item.to_owned())).collect());
     }
     if NUMBERS.contains(&field)

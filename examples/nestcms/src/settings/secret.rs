@@ -31,8 +31,7 @@ impl fmt::Debug for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // serde's own message for a wrong type would quote the value.
-        let value = toml::Value::deserialize(deserializer)
-            .map_err(|_| de::Error::custom("must be a text"))?;
+        let value = toml::Value::deserialize(deserializer)?;
         match value {
             toml::Value::String(text) if !text.is_empty() => Ok(Self(text)),
             _ => Err(de::Error::custom("must be a text that is not empty")),

@@ -1,1 +1,54 @@
-//! gateway-kit
+//! An embeddable reverse proxy and API gateway on hyper.
+//!
+//! A request passes, outside in: request guard ([`path`] and framing, `Host`), built-in
+//! endpoints, rate limit by client address, route, endpoint with its circuit breaker. Bodies
+//! stream both ways, one frame at a time.
+//!
+//! The policies are those of `resilience-tower`; everything that counts (breakers, pools,
+//! buckets) lives apart from the compiled configuration, so that the configuration can be
+//! replaced without losing it.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use gateway_kit::{Config, Gateway};
+//!
+//! let config = Config::from_toml(r#"
+//!     listen = "127.0.0.1:0"
+//!     [[route]]
+//!     prefix = "/api"
+//!     upstream = "shop"
+//!     [upstream.shop]
+//!     endpoints = ["http://127.0.0.1:9080"]
+//! "#)?;
+//! let gateway = Gateway::bind(config).await?;
+//! assert_ne!(gateway.local_addr().port(), 0);
+//! gateway.serve(async { /* until a signal comes */ }).await?;
+//! # Ok(()) }
+//! ```
+
+pub mod config;
+pub mod path;
+
+mod body;
+mod exchange;
+mod forward;
+mod guard;
+mod handle;
+mod headers;
+mod health;
+mod limit;
+mod metrics;
+mod pool;
+mod problem;
+mod proxy;
+mod route;
+mod server;
+mod shared;
+mod snapshot;
+mod upload;
+
+pub use self::body::{Body, BoxError};
+pub use self::config::{Config, ConfigError};
+pub use self::handle::{EndpointState, Handle};
+pub use self::server::{Error, Gateway, GatewayService};

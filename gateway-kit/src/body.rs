@@ -1,0 +1,198 @@
+//! The body type of requests and responses; frames pass through one at a time.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+
+use crate::exchange::Exchange;
+use crate::pool::Lease;
+use crate::shared::InFlight;
+
+/// Any error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A streaming body. Reading it is what drives the other side: a reader that stops makes the
+/// writer stop, so memory stays bounded.
+///
+/// # Cancel safety
+/// Dropping a response body before its end closes the connection to the upstream.
+#[must_use]
+pub struct Body {
+    kind: Kind,
+    /// The upstream connection the frames come from; given back at the end of the body.
+    lease: Option<Lease>,
+    /// Counts the call at its endpoint until the body ends.
+    in_flight: Option<InFlight>,
+    /// What is measured; recorded when the body is dropped.
+    exchange: Option<Exchange>,
+}
+
+enum Kind {
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+    Boxed(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl Body {
+    /// A body without a byte.
+    pub fn empty() -> Self {
+        Kind::Empty.into()
+    }
+
+    /// Takes any body over.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Kind::Boxed(UnsyncBoxBody::new(body.map_err(Into::into))).into()
+    }
+
+    /// Gives the connection back to its pool at the end of the body.
+    pub(crate) fn leased(mut self, lease: Lease) -> Self {
+        // An answer without a body is at its end already.
+        if self.is_end_stream() {
+            lease.give_back();
+        } else {
+            self.lease = Some(lease);
+        }
+        self
+    }
+
+    pub(crate) fn counted(mut self, in_flight: InFlight) -> Self {
+        if !self.is_end_stream() {
+            self.in_flight = Some(in_flight);
+        }
+        self
+    }
+
+    pub(crate) fn measured(mut self, mut exchange: Exchange) -> Self {
+        // hyper does not read a body that is not there, or that HEAD leaves out.
+        if self.is_end_stream() || exchange.is_head() {
+            exchange.complete();
+        }
+        self.exchange = Some(exchange);
+        self
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self {
+            kind,
+            lease: None,
+            in_flight: None,
+            exchange: None,
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Kind::Full(bytes).into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(body: Incoming) -> Self {
+        Kind::Incoming(body).into()
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("size_hint", &self.size_hint())
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = match &mut self.kind {
+            Kind::Empty => None,
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
+            }
+            Kind::Incoming(body) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|r| r.map_err(Into::into))
+            }
+            Kind::Boxed(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(exchange), Some(data)) = (&mut self.exchange, frame.data_ref()) {
+                    exchange.sent(data.len());
+                }
+            }
+            Some(Err(_)) => {
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.fail("upstream_body");
+                }
+            }
+            None => {}
+        }
+        // hyper asks no further once `is_end_stream` says so: the end is noticed here.
+        if frame.is_none() || self.inner_ended() {
+            if let Some(lease) = self.lease.take() {
+                lease.give_back();
+            }
+            self.in_flight = None;
+            if let Some(exchange) = &mut self.exchange {
+                exchange.complete();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            // A length in memory fits in 64 bits.
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Incoming(body) => body.size_hint(),
+            Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Body {
+    fn inner_ended(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Boxed(body) => body.is_end_stream(),
+        }
+    }
+}

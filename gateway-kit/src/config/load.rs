@@ -1,0 +1,266 @@
+//! From a text to a checked [`Config`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, ConfigError, RouteConfig};
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line and field.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let deserializer = toml::Deserializer::parse(text).map_err(|error| {
+            let mut refused = ConfigError::new("(syntax)", error.message());
+            refused.line = error.span().map(|span| line_of(text, span.start));
+            refused
+        })?;
+        let config: Self = serde_path_to_error::deserialize(deserializer)
+            .map_err(|error| locate_serde(text, &error))?;
+        config.check().map_err(|error| locate(text, error))?;
+        Ok(config)
+    }
+
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the first thing that is wrong in it.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let read = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::new("(file)", format!("cannot be read: {error}")));
+        read.and_then(|text| Self::from_toml(&text))
+            .map_err(|mut error| {
+                error.file = Some(path.to_owned());
+                error
+            })
+    }
+
+    /// Puts `PORT`, `LOG_LEVEL` and `LOG_FORMAT`, as far as `get` knows them, in place of what
+    /// the file says.
+    ///
+    /// # Errors
+    /// The first variable with a bad value; the configuration is then unchanged.
+    pub fn apply_env(&mut self, get: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        let mut next = self.clone();
+        if let Some(port) = get("PORT") {
+            let port = port.parse().map_err(|_| {
+                ConfigError::new("PORT", "must be a number from 0 to 65535").value(&quoted(&port))
+            })?;
+            next.listen.set_port(port);
+        }
+        if let Some(level) = get("LOG_LEVEL") {
+            next.log.level = from_word("LOG_LEVEL", &level)?;
+        }
+        if let Some(format) = get("LOG_FORMAT") {
+            next.log.format = from_word("LOG_FORMAT", &format)?;
+        }
+        *self = next;
+        Ok(())
+    }
+
+    /// What one field alone cannot know.
+    fn check(&self) -> Result<(), ConfigError> {
+        let mut prefixes = BTreeMap::new();
+        for (index, route) in self.routes.iter().enumerate() {
+            self.check_route(index, route)?;
+            if let Some(first) = prefixes.insert(&route.prefix, index) {
+                return Err(ConfigError::new(
+                    format!("route[{index}].prefix"),
+                    format!("is the prefix of route[{first}] already; each prefix once"),
+                ));
+            }
+        }
+        for (name, upstream) in &self.upstreams {
+            let field = |field: &str| format!("upstream.{name}.{field}");
+            if name.is_empty() || !name.bytes().all(is_name_byte) {
+                return Err(ConfigError::new(
+                    format!("upstream.{name}"),
+                    "the name must be letters, digits, \"-\" and \"_\"",
+                ));
+            }
+            if upstream.endpoints.is_empty() {
+                return Err(ConfigError::new(
+                    field("endpoints"),
+                    "needs at least one endpoint",
+                ));
+            }
+            for (index, endpoint) in upstream.endpoints.iter().enumerate() {
+                if upstream.endpoints[..index].contains(endpoint) {
+                    return Err(ConfigError::new(
+                        field(&format!("endpoints[{index}]")),
+                        "is listed already; each endpoint once",
+                    ));
+                }
+            }
+            check_duration(field("connect_timeout"), upstream.connect_timeout)?;
+            check_duration(field("response_timeout"), upstream.response_timeout)?;
+            check_duration(field("idle_timeout"), upstream.idle_timeout)?;
+        }
+        self.check_limits()
+    }
+
+    fn check_route(&self, index: usize, route: &RouteConfig) -> Result<(), ConfigError> {
+        let field = |field: &str| format!("route[{index}].{field}");
+        if !self.upstreams.contains_key(&route.upstream) {
+            let known: Vec<_> = self.upstreams.keys().map(String::as_str).collect();
+            return Err(ConfigError::new(
+                field("upstream"),
+                format!("names no [upstream.NAME]; there are: {}", known.join(", ")),
+            ));
+        }
+        if route.strip_prefix && route.rewrite.is_some() {
+            return Err(ConfigError::new(
+                field("rewrite"),
+                "not together with strip_prefix = true; keep one of the two",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        if let Some(limit) = &self.rate_limit {
+            check_duration("rate_limit.window", limit.window)?;
+            if limit.max_clients == 0 {
+                return Err(ConfigError::new(
+                    "rate_limit.max_clients",
+                    "must be at least 1",
+                ));
+            }
+            crate::limit::quota(limit)
+                .map_err(|error| ConfigError::new("rate_limit", error.to_string()))?;
+        }
+        let server = &self.server;
+        check_duration("server.header_timeout", server.header_timeout)?;
+        check_duration("server.body_timeout", server.body_timeout)?;
+        // hyper refuses a read buffer below 8 KiB.
+        check_range(
+            "server.max_head_bytes",
+            server.max_head_bytes,
+            8192..=1 << 20,
+        )?;
+        check_range("server.max_headers", server.max_headers, 1..=1000)?;
+        check_range(
+            "server.max_connections",
+            server.max_connections,
+            1..=1_000_000,
+        )?;
+        let longest = Duration::from_secs(3600);
+        for (field, value) in [
+            ("shutdown.delay", self.shutdown.delay),
+            ("shutdown.timeout", self.shutdown.timeout),
+        ] {
+            if value > longest {
+                return Err(ConfigError::new(field, "must be at most \"1h\""));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_duration(field: impl Into<String>, value: Duration) -> Result<(), ConfigError> {
+    if (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(field, "must be from \"1ms\" to \"1day\""))
+}
+
+fn check_range(
+    field: &str,
+    value: usize,
+    allowed: std::ops::RangeInclusive<usize>,
+) -> Result<(), ConfigError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let (low, high) = allowed.into_inner();
+    Err(ConfigError::new(
+        field,
+        format!("must be from {low} to {high}"),
+    ))
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+fn quoted(value: &str) -> String {
+    format!("{value:?}")
+}
+
+/// Reads an enum from one word of the environment, by the names of the file.
+fn from_word<'a, T: Deserialize<'a>>(name: &str, word: &'a str) -> Result<T, ConfigError> {
+    let deserializer: StrDeserializer<'a, ValueError> = word.into_deserializer();
+    T::deserialize(deserializer)
+        .map_err(|error| ConfigError::new(name, error.to_string()).value(&quoted(word)))
+}
+
+/// Adds line and value to an error of the deserializer.
+fn locate_serde(text: &str, error: &serde_path_to_error::Error<toml::de::Error>) -> ConfigError {
+    let path = error.path().to_string();
+    let field = if path == "." {
+        "(top level)".to_owned()
+    } else {
+        path
+    };
+    let mut refused = ConfigError::new(field, error.inner().message());
+    match error.inner().span() {
+        Some(span) => {
+            refused.line = Some(line_of(text, span.start));
+            // A missing field is reported on the whole table: no value to show.
+            let missing = refused.reason.starts_with("missing field");
+            match text.get(span) {
+                Some(value) if !missing && !value.is_empty() => refused.value(value),
+                _ => refused,
+            }
+        }
+        None => locate(text, refused),
+    }
+}
+
+/// Looks a field up in the text, for its line and value.
+fn locate(text: &str, mut error: ConfigError) -> ConfigError {
+    let Ok(root) = DeTable::parse(text) else {
+        return error;
+    };
+    let mut span = None;
+    let mut here: Option<&DeValue<'_>> = None;
+    for segment in error.field.split(['.', '[']) {
+        let next = match (segment.strip_suffix(']'), here) {
+            (Some(index), Some(DeValue::Array(array))) => index
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| array.get(index)),
+            (None, None) => root.get_ref().get(segment),
+            (None, Some(DeValue::Table(table))) => table.get(segment),
+            _ => None,
+        };
+        // The rest of the path is a default: report the nearest thing that was written.
+        let Some(next) = next else { break };
+        span = Some(next.span());
+        here = Some(next.get_ref());
+    }
+    if let Some(span) = span {
+        error.line = Some(line_of(text, span.start));
+        let shown = matches!(here, Some(value) if !matches!(value, DeValue::Table(_)));
+        if let Some(value) = text.get(span).filter(|_| shown) {
+            return error.value(value);
+        }
+    }
+    error
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
+}

@@ -1,0 +1,220 @@
+//! The configuration: a TOML text, checked before anything starts.
+//!
+//! Every refusal is a [`ConfigError`] that names the line, the field, the value and what is
+//! allowed. Unknown keys are refused. Durations are written as `"30s"`, `"500ms"`, `"1m"`.
+
+mod error;
+mod load;
+mod values;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use resilience_core::breaker;
+use serde::Deserialize;
+
+pub use self::error::ConfigError;
+pub use self::values::{EndpointUrl, Network, Prefix};
+
+/// Everything a gateway can be told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen; default `0.0.0.0:8080`. Port 0 takes a free port.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Peers whose forwarding headers are believed and extended; default none.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Network>,
+    /// The routes, `[[route]]`; the longest prefix that matches wins.
+    #[serde(default, rename = "route")]
+    pub routes: Vec<RouteConfig>,
+    /// The services behind the gateway, `[upstream.NAME]`.
+    #[serde(default, rename = "upstream")]
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Requests allowed per client address; default no limit.
+    pub rate_limit: Option<RateLimitConfig>,
+    /// Limits of the listening side.
+    #[serde(default)]
+    pub server: ServerConfig,
+    /// How the gateway stops.
+    #[serde(default)]
+    pub shutdown: ShutdownConfig,
+    /// What the `gateway` program logs; the library itself only emits `tracing` events.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// One `[[route]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RouteConfig {
+    /// Requests whose path is this prefix or below it.
+    pub prefix: Prefix,
+    /// The name of the upstream.
+    pub upstream: String,
+    /// Removes the prefix before forwarding; default false.
+    #[serde(default)]
+    pub strip_prefix: bool,
+    /// Puts this in place of the prefix; not together with `strip_prefix`.
+    pub rewrite: Option<Prefix>,
+}
+
+/// One `[upstream.NAME]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct UpstreamConfig {
+    /// The addresses, used in turn.
+    pub endpoints: Vec<EndpointUrl>,
+    /// Readiness needs at least one endpoint of this upstream; default false.
+    #[serde(default)]
+    pub required: bool,
+    /// Longest wait for a connection; default 1 s.
+    #[serde(default = "seconds::<1>", with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Longest wait for the response head, counted from the last byte of the request that was
+    /// passed on; default 30 s.
+    #[serde(default = "seconds::<30>", with = "humantime_serde")]
+    pub response_timeout: Duration,
+    /// An idle connection is closed after this time; default 30 s.
+    #[serde(default = "seconds::<30>", with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// Most idle connections kept per endpoint; default 32.
+    #[serde(default = "default_max_idle")]
+    pub max_idle: usize,
+    /// The circuit breaker that each endpoint gets.
+    #[serde(default)]
+    pub breaker: breaker::Config,
+}
+
+/// `[rate_limit]`: a bucket of `burst` per client address, refilled at `requests` per `window`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RateLimitConfig {
+    /// Requests per window.
+    pub requests: NonZeroU32,
+    /// The window; default one minute.
+    #[serde(default = "seconds::<60>", with = "humantime_serde")]
+    pub window: Duration,
+    /// Most requests at once; default `requests`.
+    pub burst: Option<NonZeroU32>,
+    /// Most client addresses remembered; default 100 000.
+    #[serde(default = "default_max_clients")]
+    pub max_clients: usize,
+}
+
+/// `[server]`: limits of the listening side.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Longest wait for a complete request head, and for the next request of an idle
+    /// connection; default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// Longest pause inside a request body; default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// Most header fields of a request; more answer 431; default 100.
+    pub max_headers: usize,
+    /// Most bytes of a request head, and of the read buffer; default 64 KiB.
+    pub max_head_bytes: usize,
+    /// Most connections at once; others wait in the listen queue; default 10 000.
+    pub max_connections: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            max_headers: 100,
+            max_head_bytes: 64 * 1024,
+            max_connections: 10_000,
+        }
+    }
+}
+
+/// `[shutdown]`: how the gateway stops.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ShutdownConfig {
+    /// How long readiness answers 503 while requests are still accepted; default 1 s. Set it
+    /// above the probe interval of what balances in front of the gateway.
+    #[serde(with = "humantime_serde")]
+    pub delay: Duration,
+    /// How long running requests may take after that; default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_secs(1),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `[log]`: what the `gateway` program writes to standard output.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct LogConfig {
+    /// The least severe level written; default info.
+    pub level: LogLevel,
+    /// JSON lines or text; default JSON.
+    pub format: LogFormat,
+}
+
+/// A level of log events.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what needs a person.
+    Error,
+    /// Also what may need one.
+    Warn,
+    /// Also one line per request.
+    #[default]
+    Info,
+    /// Also decisions.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+fn default_listen() -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, 8080).into()
+}
+
+const fn seconds<const N: u64>() -> Duration {
+    Duration::from_secs(N)
+}
+
+const fn default_max_idle() -> usize {
+    32
+}
+
+const fn default_max_clients() -> usize {
+    100_000
+}

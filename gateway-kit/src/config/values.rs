@@ -1,0 +1,116 @@
+//! Values that check themselves while they are read.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use http::uri::Authority;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::path;
+
+/// The path prefix of a route, `/api/v2`; matched by whole segments, in canonical form.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[serde(try_from = "String")]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// The prefix without a trailing slash; the root is `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Prefix {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let allowed = "must be a path in plain form: starts with \"/\", no \"//\", no dot segments, \
+                       no \"?\", \"#\", \"{\", \"}\" and no escapes of plain characters";
+        let plain = text.starts_with('/')
+            && !text.contains(['?', '#', '{', '}'])
+            && path::canonical(&text).is_ok_and(|canonical| canonical == text.as_str());
+        if !plain {
+            return Err(allowed.to_owned());
+        }
+        let trimmed = text.trim_end_matches('/');
+        Ok(Self(
+            if trimmed.is_empty() { "/" } else { trimmed }.to_owned(),
+        ))
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One address of an upstream, `http://host:port`.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[serde(try_from = "String")]
+pub struct EndpointUrl {
+    authority: String,
+}
+
+impl EndpointUrl {
+    /// `host:port`.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+impl TryFrom<String> for EndpointUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let allowed = "must be \"http://host:port\" with no path, query or user";
+        let authority: Authority = text
+            .strip_prefix("http://")
+            .filter(|rest| !rest.contains(['/', '?', '#', '@']))
+            .and_then(|rest| rest.parse().ok())
+            .ok_or(allowed)?;
+        if authority.host().is_empty() || authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(allowed.to_owned());
+        }
+        Ok(Self {
+            authority: authority.as_str().to_ascii_lowercase(),
+        })
+    }
+}
+
+impl fmt::Display for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority)
+    }
+}
+
+/// A network of trusted proxies, `10.0.0.0/8`, or one address.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Whether `address` is inside.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let net = text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| "must be an address or a network like \"10.0.0.0/8\"")?;
+        if net.addr() != net.network() {
+            return Err(format!(
+                "has host bits set; did you mean \"{}\"?",
+                net.trunc()
+            ));
+        }
+        Ok(Self(net))
+    }
+}

@@ -1,0 +1,120 @@
+//! One request from its head to the last byte of its answer: access log and metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use resilience_core::clock::Clock;
+use tracing::info;
+use uuid::Uuid;
+
+use crate::headers;
+use crate::metrics::{RequestLabels, method_label};
+use crate::route::Route;
+use crate::shared::Shared;
+
+/// Recorded when it is dropped: with the last byte of the answer, or when the client has gone.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    shared: Arc<Shared>,
+    pub(crate) correlation_id: String,
+    method: Method,
+    route: Option<Arc<Route>>,
+    /// Stands for a route when the gateway answers itself.
+    built_in: Option<&'static str>,
+    started: Duration,
+    status: Option<StatusCode>,
+    bytes: u64,
+    error: Option<&'static str>,
+    complete: bool,
+}
+
+/// What the log and the metrics say when the client left before there was an answer; nginx's
+/// number for it.
+const CLIENT_GONE: u16 = 499;
+
+impl Exchange {
+    pub(crate) fn begin<B>(shared: &Arc<Shared>, request: &Request<B>) -> Self {
+        shared.metrics.in_flight.increment(1.0);
+        let correlation_id = headers::correlation_id(request.headers())
+            .map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
+        Self {
+            shared: Arc::clone(shared),
+            correlation_id,
+            method: request.method().clone(),
+            route: None,
+            built_in: None,
+            started: shared.clock.now(),
+            status: None,
+            bytes: 0,
+            error: None,
+            complete: false,
+        }
+    }
+
+    pub(crate) fn routed(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
+    }
+
+    pub(crate) fn built_in(&mut self, path: &'static str) {
+        self.built_in = Some(path);
+    }
+
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    pub(crate) fn fail(&mut self, error: &'static str) {
+        self.error = Some(error);
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let metrics = &self.shared.metrics;
+        metrics.in_flight.decrement(1.0);
+        let elapsed = self.shared.clock.now().saturating_sub(self.started);
+        let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
+        let (service, route) = match (&self.route, self.built_in) {
+            (Some(route), _) => (route.upstream.name.as_str(), route.prefix.as_str()),
+            (None, Some(path)) => ("gateway", path),
+            (None, None) => ("gateway", "none"),
+        };
+        let method = method_label(&self.method);
+        let labels = RequestLabels {
+            service,
+            route,
+            method,
+            status,
+        };
+        metrics.finished(&labels, elapsed.as_secs_f64());
+        let error = match self.error {
+            None if !self.complete => Some("client_gone"),
+            error => error,
+        };
+        info!(
+            target: "gateway_kit::access",
+            correlation_id = %self.correlation_id,
+            method,
+            service,
+            route,
+            status,
+            duration_ms = elapsed.as_secs_f64() * 1e3,
+            bytes = self.bytes,
+            error,
+            "request"
+        );
+    }
+}

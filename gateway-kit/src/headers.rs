@@ -1,0 +1,206 @@
+//! Header fields that end here, and those the gateway adds.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, Entry, FORWARDED, HOST, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, header};
+
+/// The correlation id, taken from the client when well formed, passed on and returned.
+pub(crate) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Fields that concern one connection only (RFC 9110, section 7.6.1), whatever `Connection`
+/// says. `Transfer-Encoding` is set anew by whoever writes the next message. `Trailer` stays:
+/// it announces fields that are passed on.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Fields that `Connection` cannot name away: without them the message would be read
+/// differently, or what the gateway vouches for would be lost.
+fn is_protected(name: &HeaderName) -> bool {
+    [HOST, CONTENT_LENGTH, header::CONTENT_TYPE, header::TRAILER].contains(name)
+        || is_ours(name.as_str())
+}
+
+/// Fields that the gateway sets.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("x-forwarded-")
+        || [
+            FORWARDED.as_str(),
+            X_REAL_IP.as_str(),
+            CORRELATION_ID.as_str(),
+        ]
+        .contains(&name)
+}
+
+/// Removes what concerns one connection only: the list above and all that `Connection` names.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| !is_protected(name))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The same for a request; `TE: trailers` is kept, as gRPC needs it.
+pub(crate) fn remove_request_hop_by_hop(headers: &mut HeaderMap) {
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
+    remove_hop_by_hop(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        // RFC 9110, section 10.1.4: TE goes with the connection option of its name.
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Who sent a request, as far as it can be believed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// Whether the peer is one of our proxies.
+    pub(crate) trusted: bool,
+}
+
+/// Tells the upstream where the request came from: `X-Forwarded-*`, `Forwarded` (RFC 7239) and
+/// `X-Real-IP`. What an untrusted peer sent under these names is removed first, also under
+/// names with `_` that some upstreams fold to the same.
+pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: Origin, client: IpAddr) {
+    remove_folding(headers);
+    if !origin.trusted {
+        let spoofed: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| is_ours(name.as_str()) && **name != CORRELATION_ID)
+            .cloned()
+            .collect();
+        for name in spoofed {
+            headers.remove(name);
+        }
+    }
+    let peer = origin.peer.to_canonical();
+    let host = headers.get(HOST).cloned();
+    append(headers, X_FORWARDED_FOR, &peer.to_string());
+    append(headers, FORWARDED, &forwarded_element(peer, host.as_ref()));
+    if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
+        entry.insert(HeaderValue::from_static("http"));
+    }
+    if let (Some(host), Entry::Vacant(entry)) = (host, headers.entry(X_FORWARDED_HOST)) {
+        entry.insert(host);
+    }
+    if let Ok(value) = client.to_string().parse() {
+        headers.insert(X_REAL_IP, value);
+    }
+}
+
+fn remove_folding(headers: &mut HeaderMap) {
+    let folding: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| {
+            let folded = name.as_str().replace('_', "-");
+            is_ours(&folded)
+                || matches!(
+                    folded.as_str(),
+                    "content-length" | "transfer-encoding" | "host"
+                )
+        })
+        .cloned()
+        .collect();
+    for name in folding {
+        headers.remove(name);
+    }
+}
+
+/// Adds an element to a list field, as one line.
+fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+    let mut line = Vec::new();
+    for value in headers.get_all(&name) {
+        line.extend_from_slice(value.as_bytes());
+        line.extend_from_slice(b", ");
+    }
+    line.extend_from_slice(element.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&line) {
+        headers.insert(name, value);
+    }
+}
+
+fn forwarded_element(peer: IpAddr, host: Option<&HeaderValue>) -> String {
+    let node = match peer {
+        IpAddr::V4(peer) => peer.to_string(),
+        IpAddr::V6(peer) => format!("\"[{peer}]\""),
+    };
+    match host.and_then(|host| host.to_str().ok()) {
+        // The guard admits no quote or backslash in a host.
+        Some(host) => format!("for={node};host=\"{host}\";proto=http"),
+        None => format!("for={node};proto=http"),
+    }
+}
+
+/// The client's address: the peer, or what trusted peers say, read from the right up to the
+/// first address that is not one of ours.
+pub(crate) fn client_address(
+    headers: &HeaderMap,
+    origin: Origin,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    let mut client = origin.peer.to_canonical();
+    if !origin.trusted {
+        return client;
+    }
+    let lines: Vec<&str> = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        // An unreadable hop ends what can be believed.
+        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+            break;
+        };
+        client = address.to_canonical();
+        if !is_trusted(client) {
+            break;
+        }
+    }
+    client
+}
+
+/// The client's correlation id, if it is one that can be logged and passed on.
+pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(CORRELATION_ID).iter();
+    let id = values.next()?.to_str().ok()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    let well_formed = (1..=128).contains(&id.len()) && id.bytes().all(plain);
+    (well_formed && values.next().is_none()).then_some(id)
+}

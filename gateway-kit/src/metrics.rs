@@ -1,0 +1,194 @@
+//! The metrics of one gateway: its own recorder, so that two gateways in one process do not
+//! mix and none touches the global one.
+//!
+//! Labels are names from the configuration (route prefixes, upstreams, addresses), methods from
+//! a fixed list and status codes: no client can add series.
+
+use http::Method;
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use resilience_core::breaker::{CircuitBreaker, State, Subscription};
+
+/// Names as operators see them.
+mod name {
+    pub(super) const REQUESTS: &str = "http_requests_total";
+    pub(super) const DURATION: &str = "http_request_duration_seconds";
+    pub(super) const IN_FLIGHT: &str = "http_requests_in_flight";
+    pub(super) const BREAKER_STATE: &str = "circuit_breaker_state";
+    pub(super) const BREAKER_TRANSITIONS: &str = "circuit_breaker_transitions_total";
+    pub(super) const BREAKER_REJECTED: &str = "circuit_breaker_rejected_total";
+    pub(super) const RATE_LIMITED: &str = "rate_limit_rejected_total";
+    pub(super) const BACKEND_REQUESTS: &str = "lb_backend_requests_total";
+    pub(super) const BACKEND_UP: &str = "lb_backend_up";
+}
+
+/// Upper bounds in seconds, from a cached answer to the slowest that a caller waits for.
+const BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+const METADATA: Metadata<'static> = Metadata::new("gateway_kit", Level::INFO, None);
+
+pub(crate) struct Metrics {
+    recorder: std::sync::Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+    pub(crate) in_flight: Gauge,
+    pub(crate) rate_limited: Counter,
+}
+
+/// The handles of one endpoint.
+pub(crate) struct EndpointMetrics {
+    pub(crate) requests: Counter,
+    pub(crate) rejected: Counter,
+    state: Gauge,
+    up: Gauge,
+    _transitions: Subscription,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let builder = PrometheusBuilder::new();
+        // `set_buckets` fails on an empty list only.
+        let builder = builder
+            .set_buckets(&BUCKETS)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = builder.build_recorder();
+        let in_flight = recorder.register_gauge(&Key::from_static_name(name::IN_FLIGHT), &METADATA);
+        let rate_limited =
+            recorder.register_counter(&Key::from_static_name(name::RATE_LIMITED), &METADATA);
+        // A series is shown from its first value on.
+        in_flight.set(0.0);
+        rate_limited.increment(0);
+        Self {
+            handle: recorder.handle(),
+            recorder: std::sync::Arc::new(recorder),
+            in_flight,
+            rate_limited,
+        }
+    }
+
+    /// The text exposition.
+    pub(crate) fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Moves histogram samples into their buckets; without it they pile up between scrapes.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// Records one finished request.
+    pub(crate) fn finished(&self, labels: &RequestLabels<'_>, seconds: f64) {
+        let service = Label::new("service", labels.service.to_owned());
+        let route = Label::new("route", labels.route.to_owned());
+        self.histogram(name::DURATION, vec![service.clone(), route.clone()])
+            .record(seconds);
+        let method = Label::from_static_parts("method", labels.method);
+        let status = Label::new("status", labels.status.to_string());
+        self.counter(name::REQUESTS, vec![service, method, route, status])
+            .increment(1);
+    }
+
+    pub(crate) fn endpoint(
+        &self,
+        upstream: &str,
+        address: &str,
+        breaker: &CircuitBreaker,
+    ) -> EndpointMetrics {
+        let backend = || {
+            vec![
+                Label::new("service", upstream.to_owned()),
+                Label::new("backend", address.to_owned()),
+            ]
+        };
+        let named = || vec![Label::new("name", breaker.name().to_owned())];
+        let recorder = std::sync::Arc::clone(&self.recorder);
+        let name = breaker.name().to_owned();
+        let transitions = breaker.subscribe(move |transition| {
+            let labels = vec![
+                Label::new("name", name.clone()),
+                Label::from_static_parts("from", state_name(transition.from)),
+                Label::from_static_parts("to", state_name(transition.to)),
+            ];
+            let key = Key::from_parts(name::BREAKER_TRANSITIONS, labels);
+            recorder.register_counter(&key, &METADATA).increment(1);
+        });
+        let metrics = EndpointMetrics {
+            requests: self.counter(name::BACKEND_REQUESTS, backend()),
+            rejected: self.counter(name::BREAKER_REJECTED, named()),
+            state: self.gauge(name::BREAKER_STATE, named()),
+            up: self.gauge(name::BACKEND_UP, backend()),
+            _transitions: transitions,
+        };
+        metrics.requests.increment(0);
+        metrics.rejected.increment(0);
+        metrics
+    }
+
+    fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+        let key = Key::from_parts(name, labels);
+        self.recorder.register_counter(&key, &METADATA)
+    }
+
+    fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
+        let key = Key::from_parts(name, labels);
+        self.recorder.register_gauge(&key, &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
+        let key = Key::from_parts(name, labels);
+        self.recorder.register_histogram(&key, &METADATA)
+    }
+}
+
+impl EndpointMetrics {
+    /// Brings the gauges up to date; done when someone looks.
+    pub(crate) fn observe(&self, state: State) {
+        let (number, up) = match state {
+            State::Closed => (0.0, 1.0),
+            State::HalfOpen => (1.0, 1.0),
+            _ => (2.0, 0.0),
+        };
+        self.state.set(number);
+        self.up.set(up);
+    }
+}
+
+/// What a finished request is counted under.
+#[derive(Debug)]
+pub(crate) struct RequestLabels<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) route: &'a str,
+    pub(crate) method: &'static str,
+    pub(crate) status: u16,
+}
+
+/// The method, or `OTHER`: methods are the client's to invent.
+pub(crate) fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = [
+        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE",
+    ];
+    let found = KNOWN.into_iter().find(|known| method.as_str() == *known);
+    found.unwrap_or("OTHER")
+}
+
+/// The state as operators see it.
+pub(crate) fn state_name(state: State) -> &'static str {
+    match state {
+        State::Closed => "closed",
+        State::HalfOpen => "half_open",
+        _ => "open",
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for EndpointMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EndpointMetrics").finish_non_exhaustive()
+    }
+}

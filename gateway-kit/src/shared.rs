@@ -1,0 +1,159 @@
+//! What counts and must outlive a configuration: breakers, pools, requests in flight, buckets.
+//! Keyed by upstream and address, so that a later snapshot finds its state again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use resilience_core::breaker::CircuitBreaker;
+use resilience_core::clock::SharedClock;
+
+use crate::config::{Config, UpstreamConfig};
+use crate::limit::{self, ClientLimiter};
+use crate::metrics::{EndpointMetrics, Metrics};
+use crate::pool::{Pool, Settings};
+
+/// State that all snapshots of one gateway share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: SharedClock,
+    pub(crate) metrics: Metrics,
+    /// Set when the gateway begins to stop.
+    draining: AtomicBool,
+    endpoints: Mutex<HashMap<(String, String), Arc<Endpoint>>>,
+    limiter: Mutex<Option<ClientLimiter>>,
+}
+
+/// One address of an upstream.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) upstream: String,
+    /// `host:port`.
+    pub(crate) address: String,
+    pub(crate) breaker: CircuitBreaker,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) metrics: EndpointMetrics,
+    in_flight: AtomicU64,
+}
+
+/// A service behind the gateway, as one snapshot sees it.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) settings: UpstreamConfig,
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    next: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn new(clock: SharedClock) -> Self {
+        Self {
+            clock,
+            metrics: Metrics::new(),
+            draining: AtomicBool::new(false),
+            endpoints: Mutex::new(HashMap::new()),
+            limiter: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn drain(&self) {
+        // ORDERING: Release and Acquire, though the flag stands alone: it is no hot path.
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// The limiter of the client addresses; the buckets stay while there is one.
+    pub(crate) fn limiter(&self, config: &Config) -> Result<Option<ClientLimiter>, crate::Error> {
+        let mut slot = self.limiter.lock();
+        let Some(settings) = &config.rate_limit else {
+            *slot = None;
+            return Ok(None);
+        };
+        if slot.is_none() {
+            let limiter = limit::limiter(settings, &self.clock)
+                .map_err(|error| crate::Error::Settings(error.to_string()))?;
+            *slot = Some(limiter);
+        }
+        Ok(slot.clone())
+    }
+
+    /// Attaches an upstream to the state its addresses have already, or makes it.
+    pub(crate) fn upstream(&self, name: &str, config: &UpstreamConfig) -> Upstream {
+        let endpoints = config
+            .endpoints
+            .iter()
+            .map(|url| self.endpoint(name, url.authority(), config))
+            .collect();
+        Upstream {
+            name: name.to_owned(),
+            settings: config.clone(),
+            endpoints,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    fn endpoint(&self, upstream: &str, address: &str, config: &UpstreamConfig) -> Arc<Endpoint> {
+        let key = (upstream.to_owned(), address.to_owned());
+        let mut endpoints = self.endpoints.lock();
+        let endpoint = endpoints
+            .entry(key)
+            .or_insert_with(|| Arc::new(self.new_endpoint(upstream, address, config)));
+        Arc::clone(endpoint)
+    }
+
+    fn new_endpoint(&self, upstream: &str, address: &str, config: &UpstreamConfig) -> Endpoint {
+        let name = format!("{upstream}/{address}");
+        let breaker = CircuitBreaker::with_clock(&name, config.breaker.clone(), self.clock.clone());
+        let settings = Settings {
+            connect_timeout: config.connect_timeout,
+            idle_timeout: config.idle_timeout,
+            max_idle: config.max_idle,
+        };
+        Endpoint {
+            upstream: upstream.to_owned(),
+            address: address.to_owned(),
+            metrics: self.metrics.endpoint(upstream, address, &breaker),
+            breaker,
+            pool: Arc::new(Pool::new(address.to_owned(), settings, self.clock.clone())),
+            in_flight: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Upstream {
+    /// All endpoints once, beginning with the one whose turn it is.
+    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        // ORDERING: Relaxed; only the count matters.
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.endpoints.len();
+        (0..count).map(move |step| &self.endpoints[(first % count + step) % count])
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call until the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> InFlight {
+        // ORDERING: Relaxed; a gauge that publishes nothing else.
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+}
+
+/// One call counted in flight.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct InFlight(Arc<Endpoint>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

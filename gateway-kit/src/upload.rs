@@ -1,0 +1,89 @@
+//! The request body on its way to an upstream: tells whether the client keeps sending.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::body::{Body, BoxError};
+
+/// A request body whose [`Progress`] can be watched.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    body: Body,
+    // `None` when there is nothing to send, which is most requests.
+    progress: Option<Arc<Progress>>,
+}
+
+/// How far an upload has come.
+// ORDERING: Relaxed throughout. The values are hints for a timer and publish no other memory.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    frames: AtomicU64,
+    waits_for_client: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Progress {
+    /// Goes up with each frame passed on.
+    pub(crate) fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next byte has to come from the client, not be taken by the upstream.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.waits_for_client.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client broke off.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl Upload {
+    pub(crate) fn new(body: Body) -> Self {
+        let progress = (!body.is_end_stream()).then(Arc::default);
+        Self { body, progress }
+    }
+
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        self.progress.clone()
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(progress) = &self.progress {
+            let waits = polled.is_pending();
+            progress.waits_for_client.store(waits, Ordering::Relaxed);
+            match &polled {
+                Poll::Ready(Some(Err(_))) => progress.failed.store(true, Ordering::Relaxed),
+                // The end counts too: the upstream's time starts there.
+                Poll::Ready(_) => {
+                    progress.frames.fetch_add(1, Ordering::Relaxed);
+                }
+                Poll::Pending => {}
+            }
+        }
+        Poll::Ready(ready!(polled))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

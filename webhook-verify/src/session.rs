@@ -397,15 +397,25 @@ impl Session<'_> {
     /// # Errors
     /// [`Step::BodyLimit`] when the body grows beyond the limit; the chunk is not hashed.
     pub fn update(&mut self, chunk: &[u8]) -> Result<(), Error> {
-        self.length = self.length.saturating_add(chunk.len());
-        self.run.check_length(Some(self.length))?;
+        self.reserve_length(chunk.len())?;
+        self.hash(chunk);
+        Ok(())
+    }
+
+    /// Counts a chunk that is about to come.
+    pub(crate) fn reserve_length(&mut self, more: usize) -> Result<(), Error> {
+        self.length = self.length.saturating_add(more);
+        self.run.check_length(Some(self.length))
+    }
+
+    /// Hashes a chunk that was counted.
+    pub(crate) fn hash(&mut self, chunk: &[u8]) {
         for (_, state) in &mut self.states {
             state.update(chunk);
         }
         if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(chunk);
         }
-        Ok(())
     }
 
     /// Runs the steps that are left.

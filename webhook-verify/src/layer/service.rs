@@ -1,0 +1,242 @@
+//! The service: verify, reserve, call, commit.
+
+use std::{
+    future::Future,
+    mem,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response, StatusCode, header::RETRY_AFTER, request::Parts};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{Config, Event, ResponseBody, VerifiedBody};
+use crate::{Error, Reason, Reservation, Session, Step, Verified};
+
+/// Calls the inner service with verified deliveries only; see the [module](super).
+#[derive(Clone)]
+pub struct Webhook<S> {
+    inner: S,
+    config: Arc<Config>,
+}
+
+impl<S> Webhook<S> {
+    pub(super) const fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
+    }
+}
+
+impl<S: std::fmt::Debug> std::fmt::Debug for Webhook<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, B, ResBody> Service<Request<B>> for Webhook<S>
+where
+    S: Service<Request<VerifiedBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    ResBody: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<Self::Response, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The service that was polled ready is the one to call; the clone that stays has
+        // to be polled anew.
+        let clone = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, clone);
+        let config = Arc::clone(&self.config);
+        ResponseFuture(Box::pin(handle(config, ready, request)))
+    }
+}
+
+/// The future of [`Webhook`].
+///
+/// # Cancel safety
+/// Dropping it gives the delivery back to the replay store; the sender's retry is handled.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<R, E>(Pin<Box<dyn Future<Output = Result<R, E>> + Send>>);
+
+impl<R, E> Future for ResponseFuture<R, E> {
+    type Output = Result<R, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<R, E> std::fmt::Debug for ResponseFuture<R, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+async fn handle<S, B, ResBody>(
+    config: Arc<Config>,
+    mut ready: S,
+    request: Request<B>,
+) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+where
+    S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
+    B: Body,
+{
+    let (mut parts, body) = request.into_parts();
+    let peer = (config.peer)(&parts).map(|socket| socket.ip());
+    let (verified, body) = match check(&config, &parts, peer, body).await {
+        Ok(passed) => passed,
+        Err((error, remote_ip)) => return Ok(reject(&config, &error, remote_ip)),
+    };
+    let reservation = match config.verifier.reserve(&verified).await {
+        Ok(reservation) => reservation,
+        Err(error) => return Ok(repeated(&config, &verified, &error)),
+    };
+    tracing::debug!(
+        scheme = verified.scheme(),
+        key_id = verified.key_id(),
+        "webhook validated"
+    );
+    (config.on_event)(&Event::Validated {
+        verified: &verified,
+    });
+    parts.extensions.insert(verified);
+    // An error, a panic or a drop from here on drops the reservation, which releases it.
+    let response = ready.call(Request::from_parts(parts, body)).await?;
+    settle(reservation, response.status()).await;
+    Ok(response.map(ResponseBody::inner))
+}
+
+/// Everything before the replay store; an error comes with the address to report.
+async fn check<B: Body>(
+    config: &Config,
+    parts: &Parts,
+    peer: Option<IpAddr>,
+    body: B,
+) -> Result<(Verified, VerifiedBody), (Error, Option<IpAddr>)> {
+    let mut session = config
+        .verifier
+        .begin(parts, peer)
+        .map_err(|error| (error, peer))?;
+    let remote = session.source();
+    let limit = config.verifier.body_limit();
+    if body.size_hint().lower() > limit as u64 {
+        return Err((
+            at_body(&session, Step::BodyLimit, Reason::TooLarge { limit }),
+            remote,
+        ));
+    }
+    let read = tokio::time::timeout(config.read_deadline, read(body, &mut session)).await;
+    let body = match read {
+        Ok(body) => body.map_err(|error| (error, remote))?,
+        Err(_) => return Err((at_body(&session, Step::Body, Reason::BodyTimeout), remote)),
+    };
+    let verified = session.finish().map_err(|error| (error, remote))?;
+    Ok((verified, body))
+}
+
+/// Hashes the frames as they arrive. Memory grows with what has arrived, never with what
+/// was announced.
+async fn read<B: Body>(body: B, session: &mut Session<'_>) -> Result<VerifiedBody, Error> {
+    let mut body = pin!(body);
+    let mut kept = VerifiedBody::default();
+    let mut empty = 0;
+    loop {
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let mut data = match frame {
+            None => break,
+            Some(Err(_)) => return Err(at_body(session, Step::Body, Reason::BodyFailed)),
+            // Trailers are not signed: they are dropped, and count as an empty frame.
+            Some(Ok(frame)) => frame.into_data().ok(),
+        };
+        let Some(data) = data.as_mut().filter(|data| data.has_remaining()) else {
+            // A body that is always ready and never brings a byte would spin past the
+            // deadline, which is looked at only between polls.
+            empty += 1;
+            if empty > MAX_EMPTY_FRAMES {
+                return Err(at_body(session, Step::Body, Reason::BodyFailed));
+            }
+            continue;
+        };
+        // The size is judged before a frame is copied.
+        session.reserve_length(data.remaining())?;
+        let chunk: Bytes = data.copy_to_bytes(data.remaining());
+        session.hash(&chunk);
+        kept.push(chunk);
+    }
+    kept.seal();
+    Ok(kept)
+}
+
+/// Far more than any server makes.
+const MAX_EMPTY_FRAMES: usize = 64;
+
+fn at_body(session: &Session<'_>, step: Step, reason: Reason) -> Error {
+    let mut trace = session.trace();
+    trace.push(step);
+    Error::new(step, reason, trace)
+}
+
+async fn settle(reservation: Option<Reservation>, status: StatusCode) {
+    let Some(reservation) = reservation.filter(|_| status.is_success()) else {
+        return;
+    };
+    if let Err(error) = reservation.commit().await {
+        // The handler has run; its answer stands. The lease holds a retry off for a while.
+        tracing::error!(%error, "webhook handled but not remembered");
+    }
+}
+
+fn reject<B>(
+    config: &Config,
+    error: &Error,
+    remote_ip: Option<IpAddr>,
+) -> Response<ResponseBody<B>> {
+    tracing::warn!(
+        step = error.step().as_str(),
+        reason = %error.reason(),
+        remote_ip = remote_ip.map(tracing::field::display),
+        "webhook rejected"
+    );
+    (config.on_event)(&Event::Rejected { error, remote_ip });
+    (config.respond)(error).map(ResponseBody::own)
+}
+
+fn repeated<B>(config: &Config, verified: &Verified, error: &Error) -> Response<ResponseBody<B>> {
+    if !matches!(error.reason(), Reason::Duplicate | Reason::InFlight { .. }) {
+        return reject(config, error, verified.source());
+    }
+    tracing::info!(key_id = verified.key_id(), reason = %error.reason(), "webhook repeated");
+    (config.on_event)(&Event::Repeated { verified, error });
+    (config.respond)(error).map(ResponseBody::own)
+}
+
+/// [`Error::status`] with an empty body, and `Retry-After` for 409 and 503.
+pub(super) fn default_response(error: &Error) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = error.status();
+    let wait = match error.reason() {
+        Reason::InFlight {
+            retry_after_seconds,
+        } => Some(*retry_after_seconds),
+        _ if error.status() == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+        _ => None,
+    };
+    if let Some(wait) = wait {
+        response.headers_mut().insert(RETRY_AFTER, wait.into());
+    }
+    response
+}

@@ -201,10 +201,10 @@ impl<'a> Run<'a> {
     /// The header values that are hashed must be there, once; the id in its exact form.
     fn signed_headers(&self) -> Result<(), Reason> {
         let scheme = &self.inner.scheme;
-        if let Some(name) = &scheme.id {
-            if !id_is_well_formed(single(self.headers, name)?.as_bytes()) {
-                return Err(Reason::Malformed(name.clone()));
-            }
+        if let Some(name) = &scheme.id
+            && !id_is_well_formed(single(self.headers, name)?.as_bytes())
+        {
+            return Err(Reason::Malformed(name.clone()));
         }
         scheme
             .timestamp

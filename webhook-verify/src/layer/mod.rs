@@ -58,10 +58,14 @@ pub struct WebhookLayer {
 struct Config {
     verifier: Verifier,
     read_deadline: Duration,
-    peer: Arc<dyn Fn(&Parts) -> Option<SocketAddr> + Send + Sync>,
-    respond: Arc<dyn Fn(&Error) -> Response<Bytes> + Send + Sync>,
-    on_event: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
+    peer: Arc<PeerFn>,
+    respond: Arc<RespondFn>,
+    on_event: Arc<ObserverFn>,
 }
+
+type PeerFn = dyn Fn(&Parts) -> Option<SocketAddr> + Send + Sync;
+type RespondFn = dyn Fn(&Error) -> Response<Bytes> + Send + Sync;
+type ObserverFn = dyn Fn(&Event<'_>) + Send + Sync;
 
 impl WebhookLayer {
     /// A layer with a read deadline of 10 s, the mapping above and no observer.

@@ -26,7 +26,7 @@ pub enum OnCancel {
 }
 
 /// Checked settings of a breaker.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "ConfigBuilder"))]
 pub struct Config {
@@ -101,14 +101,6 @@ impl Config {
     /// What a dropped call counts as.
     pub fn on_cancel(&self) -> OnCancel {
         self.settings.on_cancel
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            settings: ConfigBuilder::default(),
-        }
     }
 }
 

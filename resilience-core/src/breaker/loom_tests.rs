@@ -1,1 +1,180 @@
+//! Racing pairs under the model checker.
 
+use std::{
+    sync::atomic::{AtomicU64 as StdU64, Ordering},
+    time::Duration,
+};
+
+use loom::thread;
+
+use super::*;
+use crate::clock::Clock;
+
+/// Not `ManualClock`: it must not need a feature here, and time is not a racing variable.
+#[derive(Clone, Debug, Default)]
+struct Time(Arc<StdU64>);
+
+impl Clock for Time {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl Time {
+    fn advance(&self, millis: u64) {
+        self.0.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+fn model(test: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(test);
+}
+
+fn small() -> ConfigBuilder {
+    Config::builder()
+        .count_window(4)
+        .minimum_calls(2)
+        .half_open_permits(1)
+        .reset_timeout(Duration::from_millis(10))
+}
+
+fn breaker(config: ConfigBuilder) -> (CircuitBreaker, Time) {
+    let time = Time::default();
+    let config = config.build().unwrap();
+    let breaker = CircuitBreaker::with_clock("loom", config, SharedClock::new(time.clone()));
+    (breaker, time)
+}
+
+fn open(breaker: &CircuitBreaker) {
+    while let Ok(permit) = breaker.try_acquire() {
+        permit.failure();
+    }
+}
+
+fn transitions(breaker: &CircuitBreaker) -> Arc<StdU64> {
+    let count = Arc::new(StdU64::new(0));
+    let seen = Arc::clone(&count);
+    breaker
+        .subscribe(move |_| {
+            seen.fetch_add(1, Ordering::SeqCst);
+        })
+        .forget();
+    count
+}
+
+#[test]
+fn loom_two_failures_that_cross_the_threshold_open_once() {
+    model(|| {
+        let (breaker, _) = breaker(small());
+        let events = transitions(&breaker);
+        let other = breaker.clone();
+        let mine = breaker.try_acquire_owned().unwrap();
+        let theirs = other.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || theirs.failure());
+        mine.failure();
+        thread.join().unwrap();
+        assert_eq!(breaker.state(), State::Open);
+        assert_eq!(events.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn loom_the_call_that_reaches_minimum_calls_and_a_failure_open() {
+    model(|| {
+        let (breaker, _) = breaker(small());
+        let mine = breaker.try_acquire_owned().unwrap();
+        let theirs = breaker.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || theirs.failure());
+        mine.success();
+        thread.join().unwrap();
+        assert_eq!(breaker.state(), State::Open);
+    });
+}
+
+#[test]
+fn loom_counters_equal_the_outcomes_of_the_window() {
+    model(|| {
+        let (breaker, _) = breaker(small().count_window(2).failure_rate(None));
+        let mine = breaker.try_acquire_owned().unwrap();
+        let theirs = breaker.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || theirs.failure());
+        mine.failure();
+        thread.join().unwrap();
+        assert_eq!(breaker.snapshot().failures, 2);
+        breaker.try_acquire().unwrap().success();
+        assert_eq!(breaker.snapshot().failures, 1);
+    });
+}
+
+#[test]
+fn loom_callers_at_the_deadline_share_one_permit() {
+    model(|| {
+        let (breaker, time) = breaker(small());
+        open(&breaker);
+        time.advance(10);
+        let other = breaker.clone();
+        let thread = thread::spawn(move || other.try_acquire_owned().ok());
+        let mine = breaker.try_acquire_owned().ok();
+        let theirs = thread.join().unwrap();
+        assert_eq!([&mine, &theirs].iter().filter(|p| p.is_some()).count(), 1);
+        assert_eq!(breaker.snapshot().permits_out, 1);
+    });
+}
+
+#[test]
+fn loom_a_dropped_probe_and_an_outcome_leave_no_permit_out() {
+    model(|| {
+        let (breaker, time) = breaker(small().half_open_permits(3).success_threshold(2));
+        open(&breaker);
+        time.advance(10);
+        let dropped = breaker.try_acquire_owned().unwrap();
+        let ended = breaker.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || drop(dropped));
+        ended.success();
+        thread.join().unwrap();
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.permits_out, snapshot.calls), (0, 1));
+    });
+}
+
+#[test]
+fn loom_a_lease_that_expires_races_the_late_outcome() {
+    model(|| {
+        let (breaker, time) = breaker(small());
+        open(&breaker);
+        time.advance(10);
+        let late = breaker.try_acquire_owned().unwrap();
+        time.advance(10);
+        let thread = thread::spawn(move || late.success());
+        let next = breaker.try_acquire_owned();
+        thread.join().unwrap();
+        match (next, breaker.state()) {
+            // The lease won: the outcome was stale, and the new probe decides.
+            (Ok(probe), State::HalfOpen) => {
+                assert_eq!(breaker.snapshot().stale, 1);
+                probe.success();
+            }
+            // The outcome won, and the caller was admitted by the closed breaker.
+            (Ok(_), State::Closed) => assert_eq!(breaker.snapshot().stale, 0),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(breaker.state(), State::Closed);
+    });
+}
+
+#[test]
+fn loom_a_late_failure_leaves_no_mark_on_a_later_window() {
+    model(|| {
+        let (breaker, time) = breaker(small());
+        let late = breaker.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || late.success());
+        open(&breaker);
+        time.advance(10);
+        breaker.try_acquire().unwrap().success();
+        thread.join().unwrap();
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.state, snapshot.calls), (State::Closed, 0));
+    });
+}

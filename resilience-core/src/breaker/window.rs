@@ -96,7 +96,7 @@ impl Window {
                 .levels
                 .iter()
                 .rev()
-                .find(|level| at % level.span() == 0 && level.span() <= to - at);
+                .find(|level| at.is_multiple_of(level.span()) && level.span() <= to - at);
             match level {
                 Some(level) => {
                     count.add(level.block(at));

@@ -13,6 +13,8 @@
 
 mod cell;
 mod keyed;
+#[cfg(all(test, resilience_loom))]
+mod loom_tests;
 mod quota;
 
 use std::{sync::Arc, time::Duration};

@@ -1,0 +1,17 @@
+//! Racing callers under the model checker.
+
+use loom::thread;
+
+use super::*;
+
+#[test]
+fn loom_two_callers_cannot_spend_one_permit_twice() {
+    loom::model(|| {
+        let quota = Quota::per_minute(1).unwrap();
+        let cell = Arc::new(Cell::new());
+        let other = Arc::clone(&cell);
+        let thread = thread::spawn(move || other.try_acquire(1, 0, &quota).is_ok());
+        let mine = cell.try_acquire(1, 0, &quota).is_ok();
+        assert!(mine ^ thread.join().unwrap());
+    });
+}

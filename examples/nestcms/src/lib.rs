@@ -12,6 +12,7 @@ pub mod cli;
 pub mod correlation;
 pub mod domain;
 pub mod events;
+pub mod flow;
 pub mod health;
 pub mod logging;
 pub mod metrics;

@@ -1,1 +1,7 @@
 //! The cache in memory, behind its breaker.
+
+mod guarded;
+mod memory;
+
+pub use guarded::GuardedCache;
+pub use memory::MemoryCache;

@@ -1,3 +1,13 @@
 //! The HTTP interface.
 
+mod content;
+mod create_request;
+mod detached;
+mod layers;
+mod payments;
+pub mod problem;
+mod routes;
 pub mod status;
+pub mod webhook;
+
+pub use routes::router;

@@ -1,1 +1,15 @@
-//! SQLite.
+//! SQLite behind the ports: the embedded default.
+//!
+//! One connection writes and a pool reads (WAL), so that writers queue in the program
+//! and not on the file lock. The SQL keeps to what PostgreSQL also speaks; what is
+//! SQLite's own (`PRAGMA`, `BEGIN IMMEDIATE`) stays in `database.rs`.
+
+mod content;
+mod database;
+mod jobs;
+mod payments;
+mod rows;
+
+pub use content::{ContentStore, Contract, Project};
+pub use database::{Database, DatabaseError};
+pub use payments::SqliteStore;

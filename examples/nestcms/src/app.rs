@@ -1,1 +1,0 @@
-//! One instance of the application, wired together.

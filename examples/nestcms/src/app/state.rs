@@ -1,0 +1,112 @@
+//! The parts of one instance.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use crate::{
+    adapters::{
+        breakers::Breakers,
+        http::{status::StatusPage, webhook::WebhookGuard},
+        sqlite::{ContentStore, Database},
+    },
+    auth::AuthService,
+    events::{EventBus, listeners::Analytics},
+    payments::PaymentService,
+    ports::EventSink,
+    settings::Settings,
+};
+
+/// The parts of one instance; clones share them.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) settings: Settings,
+    pub(super) bus: EventBus,
+    pub(super) breakers: Breakers,
+    pub(super) database: Database,
+    pub(super) payments: PaymentService,
+    pub(super) webhook: WebhookGuard,
+    pub(super) auth: AuthService,
+    pub(super) analytics: Analytics,
+    pub(super) content: ContentStore,
+    pub(super) status: StatusPage,
+}
+
+impl AppState {
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The event bus.
+    #[must_use]
+    pub fn bus(&self) -> &EventBus {
+        &self.inner.bus
+    }
+
+    /// The event bus as a port.
+    #[must_use]
+    pub fn sink(&self) -> Arc<dyn EventSink> {
+        Arc::new(self.inner.bus.clone())
+    }
+
+    /// The circuit breakers.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.inner.breakers
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    /// The payment service.
+    #[must_use]
+    pub fn payments(&self) -> &PaymentService {
+        &self.inner.payments
+    }
+
+    /// The webhook checks, their keys and addresses.
+    #[must_use]
+    pub fn webhook(&self) -> &WebhookGuard {
+        &self.inner.webhook
+    }
+
+    /// Totals per hour and currency.
+    #[must_use]
+    pub fn analytics(&self) -> &Analytics {
+        &self.inner.analytics
+    }
+}
+
+impl FromRef<AppState> for PaymentService {
+    fn from_ref(state: &AppState) -> Self {
+        state.inner.payments.clone()
+    }
+}
+
+impl FromRef<AppState> for ContentStore {
+    fn from_ref(state: &AppState) -> Self {
+        state.inner.content.clone()
+    }
+}
+
+impl FromRef<AppState> for AuthService {
+    fn from_ref(state: &AppState) -> Self {
+        state.inner.auth.clone()
+    }
+}
+
+impl FromRef<AppState> for StatusPage {
+    fn from_ref(state: &AppState) -> Self {
+        state.inner.status.clone()
+    }
+}

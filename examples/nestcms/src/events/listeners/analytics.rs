@@ -12,6 +12,7 @@ use crate::{
         money::{Currency, Money},
     },
     events::{Listener, ListenerError},
+    metrics::Metrics,
 };
 
 /// The totals, in memory: the last [`HOURS`] hours in which something happened. They start
@@ -69,13 +70,25 @@ impl Analytics {
 pub struct AnalyticsListener {
     analytics: Analytics,
     payers: Arc<dyn Payers>,
+    metrics: Option<Metrics>,
 }
 
 impl AnalyticsListener {
     /// Feeds `analytics`; `payers` tells the currency of a payment.
     #[must_use]
     pub fn new(analytics: Analytics, payers: Arc<dyn Payers>) -> Self {
-        Self { analytics, payers }
+        Self {
+            analytics,
+            payers,
+            metrics: None,
+        }
+    }
+
+    /// Feeds the business counters of `metrics` as well.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 }
 
@@ -100,6 +113,9 @@ impl Listener for AnalyticsListener {
                     let known = Currency::from_code(currency)
                         .ok_or_else(|| format!("unknown currency {currency}"))?;
                     let money = Money::parse(amount, known)?;
+                    if let Some(metrics) = &self.metrics {
+                        metrics.payment_succeeded(known.code(), money.minor());
+                    }
                     self.analytics.change(event.occurred_at, known, |totals| {
                         totals.succeeded += 1;
                         totals.minor += i128::from(money.minor());
@@ -110,6 +126,9 @@ impl Listener for AnalyticsListener {
                     let currency = payer
                         .ok_or_else(|| format!("unknown payment {payment_id}"))?
                         .currency;
+                    if let Some(metrics) = &self.metrics {
+                        metrics.status_changed(currency.code(), to.clone());
+                    }
                     self.analytics
                         .change(event.occurred_at, currency, |totals| {
                             *totals.changes.entry(to.clone()).or_default() += 1;

@@ -279,3 +279,32 @@ fn mix(seed: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_survives_packing_at_its_limits() {
+        let word = Word {
+            state: State::Open,
+            mode: 7,
+            generation: GENERATION_MASK,
+            openings: MAX_OPENINGS,
+            spent: MAX_PERMITS,
+            outstanding: MAX_PERMITS,
+            successes: MAX_PERMITS,
+        };
+        assert_eq!(Word::unpack(word.pack()), word);
+        assert_eq!(word.open().generation, 0);
+    }
+
+    #[test]
+    fn open_admits_a_probe_at_its_deadline_and_not_without_one() {
+        let (config, now) = (Config::default(), Duration::from_secs(30));
+        let open = Word::NEW.open();
+        assert_eq!(open.acquire(now, None, &config).1, Admission::Refused);
+        let (next, admission) = open.acquire(now, Some(now), &config);
+        assert_eq!((next.state, admission), (State::HalfOpen, Admission::Probe));
+    }
+}

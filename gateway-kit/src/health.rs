@@ -38,7 +38,13 @@ impl Inner {
         let draining = self.shared.is_draining();
         let down = |upstream: &Upstream| {
             let mut endpoints = upstream.endpoints.iter();
-            endpoints.all(|endpoint| endpoint.breaker.state() == State::Open)
+            endpoints.all(|endpoint| {
+                // An open breaker whose time is over admits the next call. Counting it as down
+                // would keep that call away, and the gateway unready for ever.
+                let breaker = endpoint.breaker.snapshot();
+                breaker.state == State::Open
+                    && breaker.retry_after.is_some_and(|wait| !wait.is_zero())
+            })
         };
         let mut missing = snapshot.upstreams.values();
         let missing = missing.any(|upstream| upstream.settings.required && down(upstream));

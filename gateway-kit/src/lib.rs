@@ -27,6 +27,11 @@
 //! # Ok(()) }
 //! ```
 
+/// The README, whose examples are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod config;
 pub mod path;
 

@@ -195,10 +195,10 @@ async fn forward(
 
 /// HTTP/1.0 clients may send no Host; the upstream needs one.
 fn set_host(request: &mut Request<Upload>, address: &str) {
-    if !request.headers().contains_key(HOST) {
-        if let Ok(host) = HeaderValue::from_str(address) {
-            request.headers_mut().insert(HOST, host);
-        }
+    if !request.headers().contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(address)
+    {
+        request.headers_mut().insert(HOST, host);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, ConfigError, RouteConfig};
@@ -205,24 +206,19 @@ fn from_word<'a, T: Deserialize<'a>>(name: &str, word: &'a str) -> Result<T, Con
 /// Adds line and value to an error of the deserializer.
 fn locate_serde(text: &str, error: &serde_path_to_error::Error<toml::de::Error>) -> ConfigError {
     let path = error.path().to_string();
-    let field = if path == "." {
-        "(top level)".to_owned()
-    } else {
-        path
-    };
-    let mut refused = ConfigError::new(field, error.inner().message());
-    match error.inner().span() {
-        Some(span) => {
-            refused.line = Some(line_of(text, span.start));
-            // A missing field is reported on the whole table: no value to show.
-            let missing = refused.reason.starts_with("missing field");
-            match text.get(span) {
-                Some(value) if !missing && !value.is_empty() => refused.value(value),
-                _ => refused,
-            }
+    let refused = ConfigError::new(path.clone(), error.inner().message());
+    if path != "." {
+        let located = locate(text, refused.clone());
+        if located.line.is_some() {
+            return located;
         }
-        None => locate(text, refused),
     }
+    let mut refused = refused;
+    if path == "." {
+        "(top level)".clone_into(&mut refused.field);
+    }
+    refused.line = error.inner().span().map(|span| line_of(text, span.start));
+    refused
 }
 
 /// Looks a field up in the text, for its line and value.
@@ -230,27 +226,25 @@ fn locate(text: &str, mut error: ConfigError) -> ConfigError {
     let Ok(root) = DeTable::parse(text) else {
         return error;
     };
-    let mut span = None;
-    let mut here: Option<&DeValue<'_>> = None;
+    let mut found: Option<&Spanned<DeValue<'_>>> = None;
     for segment in error.field.split(['.', '[']) {
-        let next = match (segment.strip_suffix(']'), here) {
-            (Some(index), Some(DeValue::Array(array))) => index
-                .parse::<usize>()
-                .ok()
-                .and_then(|index| array.get(index)),
+        let next = match (segment.strip_suffix(']'), found.map(Spanned::get_ref)) {
+            (Some(index), Some(DeValue::Array(array))) => {
+                let index = index.parse::<usize>().ok();
+                index.and_then(|index| array.get(index))
+            }
             (None, None) => root.get_ref().get(segment),
             (None, Some(DeValue::Table(table))) => table.get(segment),
             _ => None,
         };
         // The rest of the path is a default: report the nearest thing that was written.
         let Some(next) = next else { break };
-        span = Some(next.span());
-        here = Some(next.get_ref());
+        found = Some(next);
     }
-    if let Some(span) = span {
-        error.line = Some(line_of(text, span.start));
-        let shown = matches!(here, Some(value) if !matches!(value, DeValue::Table(_)));
-        if let Some(value) = text.get(span).filter(|_| shown) {
+    if let Some(found) = found {
+        error.line = Some(line_of(text, found.span().start));
+        let shown = !matches!(found.get_ref(), DeValue::Table(_));
+        if let Some(value) = text.get(found.span()).filter(|_| shown) {
             return error.value(value);
         }
     }

@@ -1,11 +1,9 @@
 //! Routing, rewriting, errors: what a client sees.
 
-mod support;
-
+use crate::support::{Running, Upstream, nobody, routed};
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
-use support::{Running, Upstream, nobody, routed};
 
 #[tokio::test]
 async fn status_headers_and_body_pass_through_and_rewriting_is_exact() {
@@ -129,10 +127,11 @@ async fn an_answer_without_a_head_is_502_and_tells_nothing_of_the_upstream() {
         let answer = async {
             use tokio::io::AsyncWriteExt;
             let (mut stream, _) = listener.accept().await.unwrap();
-            support::read_head(&mut stream).await;
+            crate::support::read_head(&mut stream).await;
             stream.write_all(raw.as_bytes()).await.unwrap();
         };
-        let (answer, ()) = support::soon(async { tokio::join!(gateway.get("/"), answer) }).await;
+        let (answer, ()) =
+            crate::support::soon(async { tokio::join!(gateway.get("/"), answer) }).await;
         assert_eq!(answer.status, 502, "{raw:?}");
         assert!(
             !answer.body.contains("secret") && !answer.head.contains("secret"),

@@ -1,5 +1,4 @@
 //! What the tests share: a gateway on a free port, upstreams that record, raw requests.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,10 +20,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// No wait in a test is longer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bounds a wait.
-pub async fn soon<F: Future>(future: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(_) => panic!("waited too long"),
@@ -32,7 +31,7 @@ pub async fn soon<F: Future>(future: F) -> F::Output {
 }
 
 /// Polls until `condition` holds.
-pub async fn until(mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     soon(async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -42,19 +41,19 @@ pub async fn until(mut condition: impl FnMut() -> bool) {
 }
 
 /// A gateway that runs until it is stopped or dropped.
-pub struct Running {
-    pub addr: SocketAddr,
-    pub handle: Handle,
+pub(crate) struct Running {
+    pub(crate) addr: SocketAddr,
+    pub(crate) handle: Handle,
     stop: Option<oneshot::Sender<()>>,
-    pub task: JoinHandle<std::io::Result<()>>,
+    pub(crate) task: JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {
-    pub async fn start(config: &str) -> Self {
+    pub(crate) async fn start(config: &str) -> Self {
         Self::start_with_clock(config, SharedClock::std()).await
     }
 
-    pub async fn start_with_clock(config: &str, clock: impl Into<SharedClock>) -> Self {
+    pub(crate) async fn start_with_clock(config: &str, clock: impl Into<SharedClock>) -> Self {
         let text = format!("listen = \"127.0.0.1:0\"\n{config}");
         let config = Config::from_toml(&text).unwrap_or_else(|error| panic!("{error}"));
         let gateway = Gateway::bind_with_clock(config, clock).await.unwrap();
@@ -71,17 +70,17 @@ impl Running {
         }
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let _ = self.stop.take().map(|stop| stop.send(()));
     }
 
     /// Sends one raw request on a connection of its own and reads to the end.
-    pub async fn raw(&self, request: &str) -> Answer {
+    pub(crate) async fn raw(&self, request: &str) -> Answer {
         self.raw_from("127.0.0.1", request).await
     }
 
     /// The same from another loopback address.
-    pub async fn raw_from(&self, local: &str, request: &str) -> Answer {
+    pub(crate) async fn raw_from(&self, local: &str, request: &str) -> Answer {
         soon(async {
             let socket = tokio::net::TcpSocket::new_v4().unwrap();
             socket.bind(format!("{local}:0").parse().unwrap()).unwrap();
@@ -94,14 +93,14 @@ impl Running {
         .await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.raw(&format!(
             "GET {path} HTTP/1.1\r\nhost: gateway.test\r\nconnection: close\r\n\r\n"
         ))
         .await
     }
 
-    pub async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         soon(TcpStream::connect(self.addr)).await.unwrap()
     }
 }
@@ -114,14 +113,14 @@ impl Drop for Running {
 
 /// A raw response.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -132,14 +131,14 @@ impl Answer {
         }
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         let start = self.body.find('{').unwrap_or_default();
         let end = self.body.rfind('}').map_or(self.body.len(), |end| end + 1);
         serde_json::from_str(&self.body[start..end]).unwrap_or_default()
@@ -148,34 +147,34 @@ impl Answer {
 
 /// What an upstream saw of a request.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: String,
-    pub target: String,
-    pub headers: http::HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Seen {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
 /// A real hyper server that records requests and answers by a function.
-pub struct Upstream {
-    pub addr: SocketAddr,
-    pub seen: Arc<Mutex<Vec<Seen>>>,
-    pub connections: Arc<AtomicUsize>,
+pub(crate) struct Upstream {
+    pub(crate) addr: SocketAddr,
+    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
+    pub(crate) connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Upstream {
     /// Answers 200 `ok`.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::answering(|_| Response::new(Full::from("ok"))).await
     }
 
-    pub async fn answering(
+    pub(crate) async fn answering(
         answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -223,11 +222,11 @@ impl Upstream {
         }
     }
 
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.seen.lock().len()
     }
 
-    pub fn last(&self) -> Seen {
+    pub(crate) fn last(&self) -> Seen {
         self.seen
             .lock()
             .last()
@@ -243,13 +242,13 @@ impl Drop for Upstream {
 }
 
 /// An address where nobody listens.
-pub async fn nobody() -> SocketAddr {
+pub(crate) async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }
 
 /// One route from `/` to these endpoints.
-pub fn routed(endpoints: &[SocketAddr]) -> String {
+pub(crate) fn routed(endpoints: &[SocketAddr]) -> String {
     let urls: Vec<String> = endpoints
         .iter()
         .map(|endpoint| format!("\"http://{endpoint}\""))
@@ -261,7 +260,7 @@ pub fn routed(endpoints: &[SocketAddr]) -> String {
 }
 
 /// Reads one head from a stream, and what came after it.
-pub async fn read_head(stream: &mut TcpStream) -> (String, Vec<u8>) {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {

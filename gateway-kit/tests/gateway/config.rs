@@ -1,0 +1,165 @@
+//! What a bad configuration is told.
+
+use gateway_kit::Config;
+
+const GOOD: &str = r#"listen = "127.0.0.1:0"
+
+[[route]]
+prefix = "/api"
+upstream = "shop"
+
+[upstream.shop]
+endpoints = ["http://127.0.0.1:9080"]
+"#;
+
+fn refused(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    let text = GOOD.replacen(from, to, 1);
+    Config::from_toml(&text).expect_err(to).to_string()
+}
+
+#[test]
+fn a_refusal_names_line_field_value_and_what_is_allowed() {
+    for (from, to, wanted) in [
+        (
+            "\"/api\"",
+            "\"api\"",
+            &["line 4: route[0].prefix = \"api\": ", "starts with \"/\""][..],
+        ),
+        ("\"/api\"", "\"/a//b\"", &["line 4: route[0].prefix"]),
+        ("\"/api\"", "\"/a/{x}\"", &["line 4: route[0].prefix"]),
+        ("\"/api\"", "7", &["line 4: route[0].prefix = 7: "]),
+        (
+            "\"shop\"",
+            "\"ship\"",
+            &["line 5: route[0].upstream = \"ship\": ", "shop"],
+        ),
+        (
+            "prefix",
+            "prefx",
+            &["line 4: ", "prefx", "expected one of", "`prefix`"],
+        ),
+        (
+            "http://",
+            "https://",
+            &["line 8: upstream.shop.endpoints[0] = ", "http://host:port"],
+        ),
+        (
+            ":9080",
+            ":9080/x",
+            &["line 8: upstream.shop.endpoints[0] = ", "no path"],
+        ),
+        (":9080", "", &["line 8: upstream.shop.endpoints[0] = "]),
+        (":9080", ":0", &["line 8: upstream.shop.endpoints[0] = "]),
+        (
+            "[\"http://127.0.0.1:9080\"]",
+            "[]",
+            &["line 8: upstream.shop.endpoints = []: "],
+        ),
+        (
+            "upstream.shop",
+            "upstream.\"a b\"",
+            &["line 5: route[0].upstream"],
+        ),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"nine\"",
+            &["line 1: listen = \"nine\": "],
+        ),
+        ("listen", "lisen", &["line 1: ", "lisen", "`listen`"]),
+        ("[[route]]", "[[route]", &["line 3: "]),
+        (
+            "[[route]]",
+            "trusted_proxies = [\"10.0.0.1/8\"]\n[[route]]",
+            &[
+                "line 3: trusted_proxies[0] = \"10.0.0.1/8\": ",
+                "10.0.0.0/8",
+            ],
+        ),
+        (
+            "[[route]]",
+            "[rate_limit]\nrequests = 0\n[[route]]",
+            &["line 4: rate_limit.requests = 0: "],
+        ),
+        (
+            "[[route]]",
+            "[rate_limit]\nrequests = 1\nwindow = \"1 fortnight\"\n[[route]]",
+            &["line 5: rate_limit.window = \"1 fortnight\": "],
+        ),
+        (
+            "[[route]]",
+            "[server]\nmax_headers = 0\n[[route]]",
+            &["line 4: server.max_headers = 0: must be from 1 to 1000"],
+        ),
+        (
+            "[[route]]",
+            "[[route]]\nprefix = \"/api/\"\nupstream = \"shop\"\n[[route]]",
+            &["line 7: route[1].prefix = \"/api\": ", "route[0]"],
+        ),
+        (
+            "upstream = \"shop\"",
+            "upstream = \"shop\"\nstrip_prefix = true\nrewrite = \"/x\"",
+            &["line 7: route[0].rewrite = \"/x\": ", "strip_prefix"],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nconnect_timeout = \"0s\"",
+            &["line 8: upstream.shop.connect_timeout = \"0s\": ", "1ms"],
+        ),
+    ] {
+        let told = refused(from, to);
+        for part in wanted {
+            assert!(told.contains(part), "{to}: {told:?} lacks {part:?}");
+        }
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    assert!(Config::from_toml(GOOD).is_ok());
+}
+
+#[test]
+fn a_bad_breaker_setting_is_told_with_its_field() {
+    let text = format!("{GOOD}[upstream.shop.breaker]\nhalf_open_permits = 0\n");
+    let told = Config::from_toml(&text).unwrap_err().to_string();
+    assert!(
+        told.contains("upstream.shop.breaker") && told.contains("half_open_permits"),
+        "{told}"
+    );
+}
+
+#[test]
+fn variables_replace_what_the_file_says_and_a_bad_one_changes_nothing() {
+    let mut config = Config::from_toml(GOOD).unwrap();
+    let set = |name: &'static str, value: &'static str| {
+        move |asked: &str| (asked == name).then(|| value.to_owned())
+    };
+    config.apply_env(set("PORT", "8123")).unwrap();
+    assert_eq!(config.listen.port(), 8123);
+    for (name, value, allowed) in [
+        ("PORT", "http", "0 to 65535"),
+        ("PORT", "65536", "0 to 65535"),
+        ("LOG_LEVEL", "loud", "`info`"),
+        ("LOG_FORMAT", "xml", "`json`"),
+    ] {
+        let told = config.apply_env(set(name, value)).unwrap_err().to_string();
+        assert!(
+            told.starts_with(&format!("{name} = \"{value}\": ")),
+            "{told}"
+        );
+        assert!(told.contains(allowed), "{told}");
+    }
+    assert_eq!(config.listen.port(), 8123);
+}
+
+#[test]
+fn the_configurations_of_the_readme_are_good() {
+    let readme = include_str!("../../README.md");
+    let blocks: Vec<&str> = readme
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        Config::from_toml(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+    }
+}

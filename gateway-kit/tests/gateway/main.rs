@@ -1,0 +1,11 @@
+//! The gateway over real sockets. One program, so that it links once.
+
+mod config;
+mod guard;
+mod headers;
+mod operation;
+mod policies;
+mod pool;
+mod proxy;
+mod streaming;
+mod support;

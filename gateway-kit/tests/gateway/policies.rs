@@ -1,0 +1,169 @@
+//! Balancing, breakers and limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::Response;
+use http_body_util::Full;
+use resilience_core::breaker::State;
+use resilience_core::clock::ManualClock;
+
+use crate::support::{Running, Upstream, nobody, routed};
+
+const BREAKER: &str =
+    "[upstream.shop.breaker]\nconsecutive_failures = 3\nreset_timeout = \"30s\"\n";
+
+#[tokio::test]
+async fn three_endpoints_get_a_third_of_the_requests_each() {
+    // I2.c1
+    let upstreams = [
+        Upstream::start().await,
+        Upstream::start().await,
+        Upstream::start().await,
+    ];
+    let addrs: Vec<_> = upstreams.iter().map(|upstream| upstream.addr).collect();
+    let gateway = Running::start(&routed(&addrs)).await;
+    for _ in 0..300 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    for upstream in &upstreams {
+        assert_eq!(upstream.calls(), 100);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_costs_no_request_while_a_sibling_lives() {
+    // I3.c3
+    let upstream = Upstream::start().await;
+    let config = routed(&[nobody().await, upstream.addr]) + BREAKER;
+    let gateway = Running::start(&config).await;
+    for sent in 1..=20 {
+        let raw = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
+        assert_eq!(gateway.raw(raw).await.status, 200);
+        assert_eq!(upstream.calls(), sent);
+    }
+    assert_eq!(
+        gateway.handle.breaker("shop", 0).unwrap().state(),
+        State::Open
+    );
+    assert_eq!(
+        gateway.handle.breaker("shop", 1).unwrap().state(),
+        State::Closed
+    );
+}
+
+#[tokio::test]
+async fn with_all_endpoints_down_every_answer_is_503_with_retry_after() {
+    // I2.c4
+    let config = routed(&[nobody().await, nobody().await]) + BREAKER;
+    let gateway = Running::start(&config).await;
+    for _ in 0..20 {
+        let answer = gateway.get("/").await;
+        assert_eq!(answer.status, 503);
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=40).contains(&wait), "{wait}");
+    }
+    for breaker in gateway.handle.breakers() {
+        assert_eq!(breaker.state(), State::Open, "{}", breaker.name());
+    }
+}
+
+#[tokio::test]
+async fn an_open_breaker_answers_503_without_a_call_and_closes_after_recovery() {
+    let healthy = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&healthy);
+    let upstream = Upstream::answering(move |_| {
+        let status = if switch.load(Ordering::SeqCst) {
+            200
+        } else {
+            500
+        };
+        Response::builder()
+            .status(status)
+            .body(Full::from("x"))
+            .unwrap()
+    })
+    .await;
+    let clock = ManualClock::new();
+    let config = routed(&[upstream.addr]) + BREAKER;
+    let gateway = Running::start_with_clock(&config, clock.clone()).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/").await.status, 500);
+    }
+    for _ in 0..5 {
+        let answer = gateway.get("/").await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.json()["code"], "circuit_open");
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        // The reset timeout is spread by a jitter.
+        assert!((20..=40).contains(&wait), "{wait}");
+    }
+    assert_eq!(upstream.calls(), 3);
+    let metrics = gateway.handle.metrics();
+    let name = format!("name=\"shop/{}\"", upstream.addr);
+    assert!(
+        metrics.contains(&format!("circuit_breaker_state{{{name}}} 2")),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains(&format!("circuit_breaker_rejected_total{{{name}}} 5")),
+        "{metrics}"
+    );
+
+    healthy.store(true, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_eq!(
+        gateway.handle.breaker("shop", 0).unwrap().state(),
+        State::Closed
+    );
+}
+
+#[tokio::test]
+async fn the_eleventh_quick_request_is_429_and_one_more_passes_after_600_ms() {
+    // I3.c1
+    let upstream = Upstream::start().await;
+    let clock = ManualClock::new();
+    let limit = "[rate_limit]\nrequests = 100\nwindow = \"1m\"\nburst = 10\n";
+    let config = routed(&[upstream.addr]) + limit;
+    let gateway = Running::start_with_clock(&config, clock.clone()).await;
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    let answer = gateway.get("/").await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("x-ratelimit-limit"), Some("10"));
+    assert_eq!(answer.header("x-ratelimit-remaining"), Some("0"));
+    assert_eq!(answer.header("x-ratelimit-reset"), Some("6"));
+    assert_eq!(answer.json()["code"], "rate_limited");
+    clock.advance(Duration::from_millis(599));
+    assert_eq!(gateway.get("/").await.status, 429);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(gateway.get("/").await.status, 200);
+    assert_eq!(gateway.get("/").await.status, 429);
+    let get =
+        "GET / HTTP/1.1\r\nhost: h\r\nx-forwarded-for: 127.0.0.9\r\nconnection: close\r\n\r\n";
+    assert_eq!(
+        gateway.raw(get).await.status,
+        429,
+        "a spoofed address is no new client"
+    );
+    assert_eq!(
+        gateway.raw_from("127.0.0.2", get).await.status,
+        200,
+        "another client"
+    );
+    assert_eq!(upstream.calls(), 12);
+    // Health is not limited.
+    assert_eq!(gateway.get("/health/live").await.status, 200);
+    assert!(
+        gateway
+            .handle
+            .metrics()
+            .contains("rate_limit_rejected_total 4")
+    );
+}

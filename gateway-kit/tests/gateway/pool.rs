@@ -1,0 +1,96 @@
+//! Connections to upstreams.
+
+use std::sync::atomic::Ordering;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Running, Upstream, read_head, routed, soon, until};
+
+const POST: &str = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
+
+fn idle(gateway: &Running) -> usize {
+    gateway.handle.endpoints()[0].idle_connections
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_used_again() {
+    let upstream = Upstream::start().await;
+    let gateway = Running::start(&routed(&[upstream.addr])).await;
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/").await.status, 200);
+        until(|| idle(&gateway) == 1).await;
+    }
+    assert_eq!(gateway.raw(POST).await.status, 200);
+    assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(gateway.handle.endpoints()[0].in_flight, 0);
+}
+
+/// Answers one GET and leaves the connection idle in the gateway's pool.
+async fn pooled(gateway: &Running, listener: &TcpListener) -> TcpStream {
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer).await.unwrap();
+        stream
+    };
+    let (answer, stream) = soon(async { tokio::join!(gateway.get("/"), serve) }).await;
+    assert_eq!(answer.status, 200);
+    until(|| idle(gateway) == 1).await;
+    stream
+}
+
+#[tokio::test]
+async fn a_post_on_a_pooled_connection_that_died_is_sent_once_on_a_fresh_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(&routed(&[listener.local_addr().unwrap()])).await;
+    for _ in 0..20 {
+        drop(pooled(&gateway, &listener).await);
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (head, mut body) = read_head(&mut stream).await;
+            while body.len() < 2 {
+                assert_ne!(stream.read_buf(&mut body).await.unwrap(), 0);
+            }
+            let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            (head, body)
+        };
+        let (answer, (head, body)) = soon(async { tokio::join!(gateway.raw(POST), serve) }).await;
+        assert_eq!(answer.status, 201);
+        assert!(head.starts_with("POST / "), "{head}");
+        assert_eq!(body, b"hi");
+        until(|| idle(&gateway) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_was_sent_and_not_answered_is_502_and_not_sent_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(&routed(&[listener.local_addr().unwrap()])).await;
+    let mut stream = pooled(&gateway, &listener).await;
+    let serve = async {
+        let (head, _) = read_head(&mut stream).await;
+        drop(stream);
+        head
+    };
+    let second = async {
+        // Whoever connects again doubles the POST.
+        let accepted = listener.accept().await;
+        panic!("a second connection: {accepted:?}");
+    };
+    let both = async { tokio::join!(gateway.raw(POST), serve) };
+    let (answer, head) = soon(async {
+        tokio::select! {
+            both = both => both,
+            () = second => unreachable!(),
+        }
+    })
+    .await;
+    assert!(head.starts_with("POST / "), "{head}");
+    assert_eq!(
+        (answer.status, answer.json()["code"].as_str()),
+        (502, Some("upstream_broken"))
+    );
+}

@@ -16,6 +16,7 @@ use crate::{
     },
     auth::{AuthService, LoginError},
     events::{EventBus, listeners::Analytics},
+    health::{Dependency, Health},
     metrics::Metrics,
     payments::{PaymentService, Ports, Rules},
     ports::{Cache, EventSink},
@@ -48,7 +49,7 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     breakers.report_to(&sink, &clock, &wall);
 
     let database = Database::open(&settings.database, breakers.database().clone()).await?;
-    let memory = Arc::new(MemoryCache::new(clock, CACHE_CAPACITY, CACHE_LIFETIME));
+    let memory = Arc::new(MemoryCache::new(clock.clone(), CACHE_CAPACITY, CACHE_LIFETIME));
     let cache: Arc<dyn Cache> = Arc::new(GuardedCache::new(memory, breakers.cache().clone()));
     let paytabs = breakers.paytabs().clone();
     let provider = PaytabsClient::new(&settings.paytabs, &settings.public_url, paytabs)?;
@@ -66,12 +67,14 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         verification_grace: settings.paytabs.call_timeout + GRACE,
     };
     let payments = PaymentService::new(ports, rules);
-    let metrics = Metrics::new();
+    let metrics = Metrics::new("nestcms", clock.clone());
+    metrics.watch_bus(&bus);
+    breakers.iter().for_each(|breaker| metrics.watch_breaker(breaker));
     let auth = AuthService::new(
         &settings,
         database.write().clone(),
         Arc::clone(&wall),
-        metrics,
+        metrics.clone(),
     )
     .await?;
     let status = StatusPage::new(
@@ -80,6 +83,7 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         payments.clone(),
         &settings.paytabs.base_url,
     );
+    let health = Health::new(dependencies(&database, &breakers), clock, sink);
     let state = AppState {
         inner: Arc::new(Inner {
             webhook: WebhookGuard::new(&settings, &wall)?,
@@ -92,10 +96,29 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
             payments,
             auth,
             status,
+            health,
+            metrics,
         }),
     };
     listeners::wire(&state, cache);
     Ok(state)
+}
+
+/// Without the database nothing works; without PayTabs or the cache the rest does.
+fn dependencies(database: &Database, breakers: &Breakers) -> Vec<Dependency> {
+    let ping = {
+        let database = database.clone();
+        move || {
+            let database = database.clone();
+            async move { database.ping().await }
+        }
+    };
+    vec![
+        Dependency::required("database").breaker(breakers.database()).check(ping),
+        Dependency::optional("paytabs").breaker(breakers.paytabs()),
+        Dependency::optional("cache").breaker(breakers.cache()),
+        Dependency::optional("external").breaker(breakers.external()),
+    ]
 }
 
 /// Payments shown fast; about 1 KiB each.

@@ -93,9 +93,10 @@ impl App {
         let service = self
             .router()
             .into_make_service_with_connect_info::<SocketAddr>();
-        let stopping = stop.clone();
+        let (stopping, health) = (stop.clone(), self.state.health().clone());
         let server = axum::serve(listener, service).with_graceful_shutdown(async move {
             shutdown.await;
+            health.stop();
             stopping.cancel();
         });
         let result = tokio::select! {

@@ -12,6 +12,8 @@ use crate::{
     },
     auth::AuthService,
     events::{EventBus, listeners::Analytics},
+    health::Health,
+    metrics::Metrics,
     payments::PaymentService,
     ports::EventSink,
     settings::Settings,
@@ -35,6 +37,8 @@ pub(super) struct Inner {
     pub(super) analytics: Analytics,
     pub(super) content: ContentStore,
     pub(super) status: StatusPage,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
 }
 
 impl AppState {
@@ -80,6 +84,18 @@ impl AppState {
         &self.inner.webhook
     }
 
+    /// Liveness and readiness.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.inner.health
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
     /// Totals per hour and currency.
     #[must_use]
     pub fn analytics(&self) -> &Analytics {
@@ -108,5 +124,17 @@ impl FromRef<AppState> for AuthService {
 impl FromRef<AppState> for StatusPage {
     fn from_ref(state: &AppState) -> Self {
         state.inner.status.clone()
+    }
+}
+
+impl FromRef<AppState> for Health {
+    fn from_ref(state: &AppState) -> Self {
+        state.inner.health.clone()
+    }
+}
+
+impl FromRef<AppState> for Metrics {
+    fn from_ref(state: &AppState) -> Self {
+        state.inner.metrics.clone()
     }
 }

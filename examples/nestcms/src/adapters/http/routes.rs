@@ -19,7 +19,9 @@ pub fn router(state: AppState) -> Router {
             guard: state.webhook().clone(),
             payments: state.payments().clone(),
             events: state.sink(),
+            metrics: state.metrics().clone(),
         });
+    let metrics = state.metrics().clone();
     let app: Router<AppState> = Router::new();
     app
         .route("/api/v2/payments", post(payments::create).get(payments::list))
@@ -42,6 +44,7 @@ pub fn router(state: AppState) -> Router {
             let status = StatusCode::METHOD_NOT_ALLOWED;
             Problem::new(status, "method_not_allowed", "not with this method")
         })
+        .layer(middleware::from_fn_with_state(metrics, metrics::track))
         .layer(middleware::from_fn(layers::correlate))
 }
 

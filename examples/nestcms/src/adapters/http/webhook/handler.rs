@@ -20,6 +20,7 @@ use crate::{
     correlation,
     domain::event::{EventData, Source, ThreatLevel},
     flow,
+    metrics::Metrics,
     payments::{self, CallbackOutcome, Delivery, PaymentService},
     ports::EventSink,
 };
@@ -30,6 +31,7 @@ pub(in crate::adapters::http) struct Context {
     pub(in crate::adapters::http) guard: WebhookGuard,
     pub(in crate::adapters::http) payments: PaymentService,
     pub(in crate::adapters::http) events: Arc<dyn EventSink>,
+    pub(in crate::adapters::http) metrics: Metrics,
 }
 
 /// Verifies one delivery and acts on it. PayTabs takes 2xx as "do not send again".
@@ -127,6 +129,7 @@ impl Context {
             &correlation::current(),
             validated(&verified, &id, sender),
         );
+        self.metrics.webhook_verified("all", "accepted");
         flow::event("webhook.validated");
         flow::step(25, "success");
         let Ok(callback) = serde_json::from_slice::<Callback>(&body) else {
@@ -160,9 +163,10 @@ impl Context {
     }
 
     /// Counts and reports a refusal; the tenth within a minute blocks the address.
-    fn reject(&self, provider: &str, sender: IpAddr, step: &str, reason: &str) {
+    fn reject(&self, provider: &str, sender: IpAddr, step: &'static str, reason: &str) {
         let correlation = correlation::current();
         tracing::warn!(provider, %sender, step, reason, "webhook refused");
+        self.metrics.webhook_verified(step, "refused");
         let data = EventData::WebhookRejected {
             provider: provider.to_owned(),
             remote_ip: sender.to_string(),

@@ -1,12 +1,19 @@
 //! Behaviour of the breaker, seen from outside.
 
 use std::{
-    sync::{Arc, Barrier, Mutex},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
 
-use resilience_core::{breaker::*, clock::ManualClock};
+use resilience_core::{
+    breaker::*,
+    clock::{Clock, ManualClock, SharedClock},
+};
 
 fn fixture(config: ConfigBuilder) -> (CircuitBreaker, ManualClock, Arc<Mutex<Vec<Transition>>>) {
     let clock = ManualClock::new();
@@ -292,4 +299,38 @@ fn a_bad_setting_is_named_with_its_value_and_what_is_allowed() {
         (Some(5), None)
     );
     assert!(serde_json::from_str::<Config>(r#"{"reset": "10s"}"#).is_err());
+}
+
+/// A clock that panics when it is next read, if told to.
+#[derive(Clone, Debug, Default)]
+struct PanicsOnce {
+    time: ManualClock,
+    armed: Arc<AtomicBool>,
+}
+
+impl Clock for PanicsOnce {
+    fn now(&self) -> Duration {
+        assert!(!self.armed.swap(false, Ordering::SeqCst), "on purpose");
+        self.time.now()
+    }
+}
+
+// Regression: an opener that never stored its deadline left the breaker open for ever.
+#[test]
+fn a_breaker_whose_opener_died_is_given_its_deadline_by_the_next_caller() {
+    let clock = PanicsOnce::default();
+    let config = five().jitter(0.3).build().unwrap();
+    let breaker = CircuitBreaker::with_clock("payments", config, SharedClock::new(clock.clone()));
+    fail(&breaker, 4);
+    let fifth = breaker.try_acquire().unwrap();
+    clock.armed.store(true, Ordering::SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| fifth.failure())).is_err());
+    assert_eq!(breaker.state(), State::Open);
+    let wait = breaker.try_acquire().unwrap_err().retry_after();
+    assert!(wait >= RESET.mul_f64(0.7) && wait <= RESET.mul_f64(1.3));
+    clock.time.advance(wait - Duration::from_micros(1));
+    assert!(breaker.try_acquire().is_err());
+    clock.time.advance(Duration::from_micros(1));
+    breaker.try_acquire().unwrap().success();
+    assert_eq!(breaker.state(), State::Closed);
 }

@@ -126,7 +126,7 @@ impl Inner {
         let now = self.clock.now();
         loop {
             let word = self.word();
-            let deadline = self.deadline(word.generation);
+            let deadline = self.deadline_or_help(word, now);
             let (next, admission) = word.acquire(now, deadline, &self.config);
             match admission {
                 Admission::Call => return Ok(self.admitted(word, false, Some(now))),
@@ -167,12 +167,7 @@ impl Inner {
         }
     }
 
-    fn rejected(&self, word: Word, deadline: Option<Duration>, now: Duration) -> Rejected {
-        // The opener has not stored its deadline yet: the shortest it can be is close enough.
-        let wait = match deadline {
-            Some(deadline) => deadline.saturating_sub(now),
-            None => self.config.reset_timeout(),
-        };
+    fn rejected(&self, word: Word, deadline: Duration, now: Duration) -> Rejected {
         Rejected {
             name: self.short_name,
             state: word.state,
@@ -180,7 +175,7 @@ impl Inner {
                 State::HalfOpen => Reason::ProbesSpent,
                 _ => Reason::Open,
             },
-            retry_after: wait,
+            retry_after: deadline.saturating_sub(now),
         }
     }
 
@@ -351,6 +346,29 @@ impl Inner {
             .then(|| Duration::from_micros(word & VALUE_MASK))
     }
 
+    /// The deadline of `word`, set here if its writer has not come to it: one that stalls, or
+    /// whose clock panics, must not leave the breaker open (or a probe out) for ever.
+    fn deadline_or_help(&self, word: Word, now: Duration) -> Duration {
+        if let Some(deadline) = self.deadline(word.generation) {
+            return deadline;
+        }
+        let wait = match word.state {
+            State::Closed => return Duration::MAX,
+            State::HalfOpen => self.config.lease(),
+            // The wait that the writer will come to, except for what an upstream asked of it. If
+            // it does come, its own `raise` can only lengthen this one.
+            State::Open => self.open_for(word, None),
+        };
+        let deadline = now.saturating_add(wait);
+        self.raise(&self.words.deadline, word.generation, micros(deadline));
+        self.deadline(word.generation).unwrap_or(deadline)
+    }
+
+    fn open_for(&self, word: Word, asked: Option<Duration>) -> Duration {
+        let seed = self.seed ^ u64::from(word.generation);
+        open_for(&self.config, word.openings, seed, asked)
+    }
+
     /// Raises a tagged word to `value`, unless it is of a newer generation.
     fn raise(&self, at: &AtomicU64, generation: u32, value: u64) {
         let tag = u64::from(generation) & TAG_MASK;
@@ -369,8 +387,7 @@ impl Inner {
     // ---- events
 
     fn opened(&self, from: Word, to: Word, judged: Judged, asked: Option<Duration>) {
-        let seed = self.seed ^ u64::from(to.generation);
-        let wait = open_for(&self.config, to.openings, seed, asked);
+        let wait = self.open_for(to, asked);
         let deadline = self.clock.now().saturating_add(wait);
         self.raise(&self.words.deadline, to.generation, micros(deadline));
         self.emit(from, to, judged, Some(wait));

@@ -19,8 +19,8 @@
 //! # Concurrency
 //!
 //! State is one word changed by compare-exchange; deadline and start of the window are words tagged
-//! with their generation. Calls take no lock: a thread that stops anywhere holds up no other call,
-//! except that an open breaker whose opener has not yet stored its deadline refuses. The lock of the
+//! with their generation. Calls take no lock, and a thread that stops anywhere holds up no other
+//! call: who meets an open breaker whose opener has not stored its deadline sets it. The lock of the
 //! subscriber list is taken only to subscribe and at a change of state. A closed call makes one
 //! shared `fetch_add`; a refusal counts itself in a stripe that it shares with few threads.
 

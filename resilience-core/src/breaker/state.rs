@@ -139,14 +139,14 @@ impl Word {
     }
 
     /// Decides whether a call may start at `now`; `deadline` is the reset deadline of an open
-    /// word or the lease of a half-open one, `None` while its writer has not stored it yet.
+    /// word or the lease of a half-open one.
     pub(super) fn acquire(
         self,
         now: Duration,
-        deadline: Option<Duration>,
+        deadline: Duration,
         config: &Config,
     ) -> (Self, Admission) {
-        let due = deadline.is_some_and(|deadline| now >= deadline);
+        let due = now >= deadline;
         match self.state {
             State::Closed => (self, Admission::Call),
             State::Open if due => (
@@ -254,21 +254,16 @@ pub(super) fn open_for(
     asked: Option<Duration>,
 ) -> Duration {
     let doublings = openings.saturating_sub(1).min(31);
-    let wait = config
+    let mut wait = config
         .reset_timeout()
         .saturating_mul(1 << doublings)
         .min(config.max_reset_timeout());
-    let unit = (mix(seed) >> 11) as f64 / (1_u64 << 53) as f64;
-    let factor = 1.0 + config.jitter() * (2.0 * unit - 1.0);
-    let wait = Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait);
-    let wait = if config.jitter() == 0.0 {
-        config
-            .reset_timeout()
-            .saturating_mul(1 << doublings)
-            .min(config.max_reset_timeout())
-    } else {
-        wait
-    };
+    // Without jitter the wait is exact: no detour over floating point.
+    if config.jitter() > 0.0 {
+        let unit = (mix(seed) >> 11) as f64 / (1_u64 << 53) as f64;
+        let factor = 1.0 + config.jitter() * (2.0 * unit - 1.0);
+        wait = Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait);
+    }
     wait.max(asked.unwrap_or_default().min(super::config::LONGEST))
 }
 
@@ -281,30 +276,5 @@ fn mix(seed: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_survives_packing_at_its_limits() {
-        let word = Word {
-            state: State::Open,
-            mode: 7,
-            generation: GENERATION_MASK,
-            openings: MAX_OPENINGS,
-            spent: MAX_PERMITS,
-            outstanding: MAX_PERMITS,
-            successes: MAX_PERMITS,
-        };
-        assert_eq!(Word::unpack(word.pack()), word);
-        assert_eq!(word.open().generation, 0);
-    }
-
-    #[test]
-    fn open_admits_a_probe_at_its_deadline_and_not_without_one() {
-        let (config, now) = (Config::default(), Duration::from_secs(30));
-        let open = Word::NEW.open();
-        assert_eq!(open.acquire(now, None, &config).1, Admission::Refused);
-        let (next, admission) = open.acquire(now, Some(now), &config);
-        assert_eq!((next.state, admission), (State::HalfOpen, Admission::Probe));
-    }
-}
+#[path = "state_tests.rs"]
+mod tests;

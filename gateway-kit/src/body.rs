@@ -11,6 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use crate::exchange::Exchange;
+use crate::framing::BodyEnd;
 use crate::pool::Lease;
 use crate::shared::InFlight;
 
@@ -29,6 +30,8 @@ pub struct Body {
     lease: Option<Lease>,
     /// Counts the call at its endpoint until the body ends.
     in_flight: Option<InFlight>,
+    /// Tells the client's connection that the request body has ended.
+    end: Option<BodyEnd>,
     /// What is measured; recorded when the body is dropped.
     exchange: Option<Exchange>,
 }
@@ -73,6 +76,13 @@ impl Body {
         self
     }
 
+    pub(crate) fn watched(mut self, end: BodyEnd) -> Self {
+        if !self.is_end_stream() {
+            self.end = Some(end);
+        }
+        self
+    }
+
     pub(crate) fn measured(mut self, mut exchange: Exchange) -> Self {
         // hyper does not read a body that is not there, or that HEAD leaves out.
         if self.is_end_stream() || exchange.is_head() {
@@ -89,6 +99,7 @@ impl From<Kind> for Body {
             kind,
             lease: None,
             in_flight: None,
+            end: None,
             exchange: None,
         }
     }
@@ -164,6 +175,7 @@ impl HttpBody for Body {
                 lease.give_back();
             }
             self.in_flight = None;
+            self.end = None;
             if let Some(exchange) = &mut self.exchange {
                 exchange.complete();
             }

@@ -1,7 +1,7 @@
 //! The request guard: refuses requests that two servers could read in two ways.
 //!
 //! hyper has parsed the head and settled the framing (a `Content-Length` beside a
-//! `Transfer-Encoding` is dropped there; `framing` refuses such requests). What hyper leaves
+//! `Transfer-Encoding` is dropped there; `framing` brings it back in sight). What hyper leaves
 //! unchecked is checked here: method, target, `Host`, the transfer coding and `Expect`.
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};

@@ -204,3 +204,31 @@ pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<&str> {
     let well_formed = (1..=128).contains(&id.len()) && id.bytes().all(plain);
     (well_formed && values.next().is_none()).then_some(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dropping one name from `HOP_BY_HOP` makes a row fail.
+    #[test]
+    fn each_hop_by_hop_field_is_removed() {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authentication-info",
+            "proxy-authorization",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static("x"));
+            headers.insert("x-stays", HeaderValue::from_static("1"));
+            remove_hop_by_hop(&mut headers);
+            assert!(!headers.contains_key(name), "{name}");
+            assert!(headers.contains_key("x-stays"), "{name}");
+        }
+    }
+}

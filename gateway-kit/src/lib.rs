@@ -38,6 +38,7 @@ pub mod path;
 mod body;
 mod exchange;
 mod forward;
+mod framing;
 mod guard;
 mod handle;
 mod headers;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -50,7 +50,9 @@ impl Problem {
 
     /// 400: the request can be read in more than one way, or not at all.
     pub(crate) fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        // What follows on the connection cannot be trusted to be a request.
         Self::new(StatusCode::BAD_REQUEST, code, "Bad request", detail)
+            .header(CONNECTION, HeaderValue::from_static("close"))
     }
 
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::body::Body;
 use crate::config::{Config, ServerConfig, ShutdownConfig};
+use crate::framing::Watched;
 use crate::handle::Handle;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -207,10 +208,14 @@ impl Gateway {
     ) -> impl Future<Output = ()> + Send + use<> {
         // Small answers go out at once; a failure costs only that.
         let _ = stream.set_nodelay(true);
+        let (stream, framing) = Watched::new(stream);
         let inner = Arc::clone(&self.inner);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let inner = Arc::clone(&inner);
-            async move { Ok::<_, Infallible>(inner.handle(request.map(Body::from), peer).await) }
+            let end = framing.body_end();
+            let mut request = request.map(|body| Body::from(body).watched(end));
+            framing.restore(request.headers_mut());
+            async move { Ok::<_, Infallible>(inner.handle(request, peer).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

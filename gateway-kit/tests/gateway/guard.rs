@@ -71,3 +71,32 @@ async fn too_many_header_fields_are_431() {
     assert_eq!(gateway.raw(&raw).await.status, 431);
     assert_eq!(upstream.calls(), 0);
 }
+
+#[tokio::test]
+async fn content_length_beside_transfer_encoding_is_refused_and_the_connection_closed() {
+    let upstream = Upstream::start().await;
+    let gateway = Running::start(&routed(&[upstream.addr])).await;
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let length = "CONTENT-LENGTH: 5\r\n";
+    let body = "0\r\n\r\n";
+    for fields in [[chunked, length], [length, chunked]] {
+        let [first, second] = fields;
+        let both = format!("POST / HTTP/1.1\r\nhost: h\r\n{first}{second}\r\n{body}");
+        // No `connection: close`: `raw` reads to the end, so the gateway must close.
+        assert_eq!(gateway.raw(&both).await.status, 400, "{both}");
+        let piped = format!("GET /health HTTP/1.1\r\nhost: h\r\n\r\n{both}");
+        let answer = gateway.raw(&piped).await;
+        assert!(answer.body.contains("HTTP/1.1 400"), "{answer:?}");
+    }
+    assert_eq!(upstream.calls(), 0);
+    // One of the two is fine, also again and again on one connection.
+    let one = format!("POST / HTTP/1.1\r\nhost: h\r\n{chunked}\r\n3\r\nabc\r\n{body}");
+    let other = format!("POST / HTTP/1.1\r\nhost: h\r\n{length}\r\nhello");
+    let mut client = gateway.connect().await;
+    for request in [&one, &other, &one, &other] {
+        use tokio::io::AsyncWriteExt;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (head, _) = crate::support::read_head(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+}

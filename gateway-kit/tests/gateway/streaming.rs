@@ -192,3 +192,18 @@ async fn a_cut_answer_stays_visibly_cut_and_a_cut_request_never_looks_whole() {
         String::from_utf8_lossy(&seen)
     );
 }
+
+#[tokio::test]
+async fn a_client_that_stalls_in_its_body_is_408_and_not_the_upstreams_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = routed(&[listener.local_addr().unwrap()])
+        + "response_timeout = \"50ms\"\n[server]\nbody_timeout = \"50ms\"\n";
+    let gateway = Running::start(&config).await;
+    let mut client = gateway.connect().await;
+    let half = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nhalf";
+    client.write_all(half).await.unwrap();
+    let (_stream, _) = soon(listener.accept()).await.unwrap();
+    let (head, _) = read_head(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 408"), "{head}");
+    assert_eq!(gateway.handle.endpoints()[0].breaker.failures, 0);
+}

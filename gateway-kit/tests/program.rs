@@ -1,0 +1,111 @@
+//! The `gateway` program: exit codes, what it prints, how it stops.
+#![cfg(all(unix, feature = "bin"))]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+const CONFIG: &str = "listen = \"127.0.0.1:0\"\n[shutdown]\ndelay = \"0s\"\n\
+    [[route]]\nprefix = \"/\"\nupstream = \"a\"\n[upstream.a]\nendpoints = [\"http://127.0.0.1:1\"]\n";
+
+/// A file that is removed again.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(name: &str, text: &str) -> Self {
+        let name = format!("gateway-{}-{name}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A child that never outlives the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn gateway() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    for name in ["PORT", "LOG_LEVEL", "LOG_FORMAT", "GATEWAY_CONFIG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+fn check_tells_good_from_bad_by_exit_code_and_one_line() {
+    let good = TempFile::new("good", CONFIG);
+    let output = gateway().arg("check").arg(&good.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let bad = TempFile::new("bad", &CONFIG.replace("prefix = \"/\"", "prefix = \"x\""));
+    let output = gateway().arg("check").arg(&bad.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("bad.toml:5: route[0].prefix = \"x\": "),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let output = gateway()
+        .env("PORT", "x")
+        .arg("check")
+        .arg(&good.0)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let output = gateway()
+        .arg("--config")
+        .arg("/no/such/file")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        gateway().arg("--help").output().unwrap().status.code(),
+        Some(0)
+    );
+}
+
+#[test]
+fn it_serves_logs_json_and_stops_with_0_on_sigterm() {
+    // M.c6
+    let config = TempFile::new("serve", CONFIG);
+    let mut child = gateway();
+    child.arg("--config").arg(&config.0).stdout(Stdio::piped());
+    let mut child = Running(child.spawn().unwrap());
+    let mut log = BufReader::new(child.0.stdout.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["message"], "listening");
+    let mut client = TcpStream::connect(event["address"].as_str().unwrap()).unwrap();
+    let request = b"GET /health/ready HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    client.write_all(request).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    line.clear();
+    log.read_line(&mut line).unwrap();
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["target"], "gateway_kit::access");
+    for (field, value) in [("route", "/health/ready"), ("method", "GET")] {
+        assert_eq!(event[field], value);
+    }
+    assert_eq!(event["status"], 200);
+    assert!(event["correlation_id"].is_string() && event["duration_ms"].is_number());
+    let pid = child.0.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}

@@ -178,3 +178,21 @@ fn loom_a_late_success_leaves_no_mark_on_a_later_window() {
         assert_eq!((snapshot.state, snapshot.calls), (State::Closed, 0));
     });
 }
+
+#[test]
+fn loom_a_caller_that_comes_before_the_opener_stored_its_deadline_never_shortens_it() {
+    model(|| {
+        let (breaker, _) = breaker(small().failure_rate(None).consecutive_failures(1));
+        let last = breaker.try_acquire_owned().unwrap();
+        let retry_after = Some(Duration::from_millis(50));
+        let thread = thread::spawn(move || last.record(Outcome::Overloaded { retry_after }));
+        // A closed breaker admits; this permit is then cancelled, which counts as nothing.
+        if let Err(rejected) = breaker.try_acquire() {
+            let wait = rejected.retry_after().as_millis();
+            assert!(wait == 10 || wait == 50, "{wait}");
+        }
+        thread.join().unwrap();
+        let refused = breaker.try_acquire().map(drop).unwrap_err();
+        assert_eq!(Some(refused.retry_after()), retry_after);
+    });
+}

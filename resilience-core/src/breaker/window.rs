@@ -251,3 +251,7 @@ impl Level {
         }
     }
 }
+
+#[cfg(all(test, not(resilience_loom)))]
+#[path = "window_tests.rs"]
+mod tests;

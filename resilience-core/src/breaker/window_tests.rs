@@ -1,0 +1,126 @@
+//! The ring against a queue, one caller at a time.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// So many of the same outcome; `None` is a success.
+    Ended(Option<Mark>, u32),
+    /// A new generation: the window begins here.
+    Begin,
+}
+
+fn step(most: u32) -> impl Strategy<Value = Step> {
+    let many = prop_oneof![4 => 1..4_u32, 1 => 1..most];
+    let mark = prop_oneof![
+        5 => Just(None),
+        4 => Just(Some(Mark::Failure)),
+        1 => Just(Some(Mark::Hole)),
+    ];
+    prop_oneof![
+        30 => (mark, many).prop_map(|(mark, many)| Step::Ended(mark, many)),
+        1 => Just(Step::Begin),
+    ]
+}
+
+/// The last `size` outcomes, oldest first.
+struct Model {
+    size: usize,
+    places: VecDeque<Option<Mark>>,
+}
+
+impl Model {
+    fn push(&mut self, mark: Option<Mark>) {
+        self.places.push_back(mark);
+        if self.places.len() > self.size {
+            self.places.pop_front();
+        }
+    }
+
+    fn count(&self, last: usize, of: Mark) -> u64 {
+        let places = self.places.iter().rev().take(last);
+        places.filter(|mark| **mark == Some(of)).count() as u64
+    }
+
+    /// Failures at the end, not counting holes.
+    fn run(&self) -> u32 {
+        let calls = self.places.iter().rev().flatten_holes();
+        calls.take_while(|failed| *failed).count() as u32
+    }
+}
+
+trait FlattenHoles {
+    fn flatten_holes(self) -> impl Iterator<Item = bool>;
+}
+
+impl<'a, I: Iterator<Item = &'a Option<Mark>>> FlattenHoles for I {
+    fn flatten_holes(self) -> impl Iterator<Item = bool> {
+        self.filter(|mark| **mark != Some(Mark::Hole))
+            .map(|mark| *mark == Some(Mark::Failure))
+    }
+}
+
+fn check(size: u32, steps: &[Step]) -> Result<(), TestCaseError> {
+    let window = Window::new(size);
+    let mut model = Model {
+        size: size as usize,
+        places: VecDeque::new(),
+    };
+    let mut start = 0;
+    for step in steps {
+        match *step {
+            Step::Begin => {
+                start = window.end();
+                model.places.clear();
+            }
+            Step::Ended(mark, many) => {
+                for _ in 0..many {
+                    let place = window.take();
+                    if let Some(mark) = mark {
+                        window.mark(place, mark);
+                    }
+                    model.push(mark);
+                }
+            }
+        }
+        let end = window.peek();
+        // A narrower window over the same ring, as when failures in a row need more places.
+        for narrow in [size, size.div_ceil(3)] {
+            let first = window.first(start, end, narrow);
+            let places = (narrow as usize).min(model.places.len());
+            prop_assert_eq!(end - first, places as u64);
+            let count = window.count(first, end);
+            prop_assert_eq!(count.failures, model.count(places, Mark::Failure));
+            prop_assert_eq!(count.holes, model.count(places, Mark::Hole));
+        }
+        if end > start {
+            let run = model.run();
+            prop_assert_eq!(window.run(end - 1, start, end, u32::MAX), run);
+            prop_assert_eq!(window.run(end - 1, start, end, 2), run.min(2));
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn the_window_equals_a_queue_at_any_small_size(
+        size in 1..=300_u32, steps in prop::collection::vec(step(700), 1..150),
+    ) {
+        check(size, &steps)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+    #[test]
+    fn the_window_equals_a_queue_at_a_large_size(
+        steps in prop::collection::vec(step(60_000), 1..40),
+    ) {
+        check(100_000, &steps)?;
+    }
+}

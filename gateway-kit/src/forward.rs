@@ -122,13 +122,17 @@ fn check_answer(status: StatusCode, headers: &HeaderMap) -> Result<(), AttemptEr
 
 /// Judges an attempt for the endpoint's breaker.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AttemptClassifier;
+pub(crate) struct AttemptClassifier<'a> {
+    /// Status codes that count as nothing.
+    pub(crate) ignored: &'a [u16],
+}
 
-impl<B> Classify<Response<B>, AttemptError> for AttemptClassifier {
+impl<B> Classify<Response<B>, AttemptError> for AttemptClassifier<'_> {
     fn classify(&self, result: Result<&Response<B>, &AttemptError>) -> Outcome {
         match result {
             // The client's fault says nothing about the upstream.
             Err(AttemptError::Client { .. }) => Outcome::Ignored,
+            Ok(response) if self.ignored.contains(&response.status().as_u16()) => Outcome::Ignored,
             other => HttpClassifier.classify(other),
         }
     }

@@ -162,7 +162,9 @@ async fn forward(
         }
         let call = FnService(|slot| attempt(endpoint, slot, patience));
         let mut guarded = BreakerLayer::from_handle(endpoint.breaker.clone())
-            .classify(AttemptClassifier)
+            .classify(AttemptClassifier {
+                ignored: &upstream.settings.ignored_statuses,
+            })
             .layer(call);
         match guarded.call(&mut slot).await {
             Ok(response) => return Ok(response),

@@ -104,6 +104,13 @@ impl Config {
             check_duration(field("connect_timeout"), upstream.connect_timeout)?;
             check_duration(field("response_timeout"), upstream.response_timeout)?;
             check_duration(field("idle_timeout"), upstream.idle_timeout)?;
+            for (index, status) in upstream.ignored_statuses.iter().enumerate() {
+                check_range(
+                    &field(&format!("ignored_statuses[{index}]")),
+                    usize::from(*status),
+                    500..=599,
+                )?;
+            }
         }
         self.check_limits()
     }

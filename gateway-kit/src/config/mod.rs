@@ -90,6 +90,11 @@ pub struct UpstreamConfig {
     /// The circuit breaker that each endpoint gets.
     #[serde(default)]
     pub breaker: breaker::Config,
+    /// Status codes, 500 to 599, that the breaker counts as neither success nor failure; default
+    /// none. For an upstream that says an honest 503 about a dependency of its own while the rest
+    /// of it is well.
+    #[serde(default)]
+    pub ignored_statuses: Vec<u16>,
 }
 
 /// `[rate_limit]`: a bucket of `burst` per client address, refilled at `requests` per `window`.

@@ -106,6 +106,11 @@ fn a_refusal_names_line_field_value_and_what_is_allowed() {
             "[upstream.shop]\nconnect_timeout = \"0s\"",
             &["line 8: upstream.shop.connect_timeout = \"0s\": ", "1ms"],
         ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nignored_statuses = [503, 404]",
+            &["line 8: upstream.shop.ignored_statuses[1] = 404: must be from 500 to 599"],
+        ),
     ] {
         let told = refused(from, to);
         for part in wanted {

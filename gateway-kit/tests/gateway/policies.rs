@@ -123,6 +123,26 @@ async fn an_open_breaker_answers_503_without_a_call_and_closes_after_recovery() 
 }
 
 #[tokio::test]
+async fn an_ignored_status_is_passed_on_and_never_opens_the_breaker() {
+    let upstream = Upstream::answering(|_| {
+        Response::builder()
+            .status(503)
+            .header("retry-after", "7")
+            .body(Full::from("my own dependency is down"))
+            .unwrap()
+    })
+    .await;
+    let config = routed(&[upstream.addr]) + "ignored_statuses = [503]\n" + BREAKER;
+    let gateway = Running::start(&config).await;
+    for _ in 0..10 {
+        let answer = gateway.get("/").await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.header("retry-after"), Some("7"));
+    }
+    assert_eq!(upstream.calls(), 10);
+}
+
+#[tokio::test]
 async fn the_eleventh_quick_request_is_429_and_one_more_passes_after_600_ms() {
     // I3.c1
     let upstream = Upstream::start().await;

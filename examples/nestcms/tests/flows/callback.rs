@@ -1,10 +1,6 @@
 //! A3: callback and completion.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{cell::RefCell, fmt, sync::Once, time::Duration};
 
 use nestcms::{flow, ports::JobKind};
 use paytabs_sandbox::CallbackScheme;
@@ -14,46 +10,57 @@ use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 
 use crate::support::{RESET, World, callback_body, eventually};
 
-/// Writes down the steps of the flow in the order in which they are taken.
-#[derive(Clone, Default)]
-struct Steps(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    /// The steps that were taken on this thread, in order: a test and its world run on one.
+    static STEPS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes the steps of the flow down. Installed once for all tests: tracing remembers
+/// per call site who listens, and subscribers that come and go confuse it.
+struct Steps;
 
 impl<S: tracing::Subscriber> Layer<S> for Steps {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         if event.metadata().target() == flow::TARGET {
-            event.record(&mut Writer(self));
+            STEPS.with_borrow_mut(|steps| event.record(&mut Writer(steps)));
         }
     }
 }
 
-struct Writer<'a>(&'a Steps);
+struct Writer<'a>(&'a mut Vec<String>);
 
 impl Visit for Writer<'_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "step" {
-            self.0.0.lock().unwrap().push(value.to_string());
+            self.0.push(value.to_string());
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "event" {
-            self.0.0.lock().unwrap().push(value.to_owned());
+            self.0.push(value.to_owned());
         }
     }
 
     fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
+/// Installs the writer, once for the process.
+pub(crate) fn write_steps_down() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::registry().with(Steps);
+        let _ = tracing::subscriber::set_global_default(subscriber);
+    });
+}
+
 /// A3.c1
 #[tokio::test]
 async fn a_correct_callback_takes_the_steps_of_the_flow_in_order() {
-    let steps = Steps::default();
-    let subscriber = tracing_subscriber::registry().with(steps.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::start().await;
     world.switches.update(|s| s.callback_scheme = CallbackScheme::Timestamped);
     let (id, page) = world.initiated().await;
-    steps.0.lock().unwrap().clear();
+    STEPS.take();
     world.events.clear();
     world.decide(&page, "pay").await;
     eventually("acknowledgement", async || {
@@ -61,7 +68,7 @@ async fn a_correct_callback_takes_the_steps_of_the_flow_in_order() {
     })
     .await;
     assert_eq!(
-        steps.0.lock().unwrap().join(" "),
+        STEPS.take().join(" "),
         "20 21 22 23 24 webhook.validated 25 26 webhook.received payment.processing \
          28 29 30 31 32 payment.success 34 payment.status_changed 36"
     );

@@ -69,8 +69,7 @@ async fn a_hundred_refusals_are_a_hundred_events_and_one_alert() {
     }
     assert_eq!(world.events.count("service.unavailable"), 100);
     let alerts = async || -> i64 {
-        let count = "SELECT COUNT(*) FROM notifications n WHERE n.channel = 'slack' \
-                     AND n.subject LIKE '%unavailable%'";
+        let count = "SELECT COUNT(*) FROM notifications WHERE channel = 'slack'";
         sqlx::query_scalar(count).fetch_one(world.app.database().read()).await.unwrap()
     };
     eventually("an alert", async || alerts().await == 1).await;
@@ -111,6 +110,7 @@ async fn a_failed_probe_opens_the_breaker_again_with_a_new_deadline() {
     world.wall.advance(RESET);
     let response = world.initiate(&id).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    println!("{:?} {:?}", response, world.app.breakers().paytabs().snapshot());
     assert_eq!(response.headers()["retry-after"], "30");
     assert_eq!(world.requests(), before + 1);
     assert_eq!(world.events.types(), ["circuit.half_open", "circuit.opened"]);

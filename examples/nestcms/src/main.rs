@@ -1,2 +1,8 @@
-//! nestcms
-fn main() {}
+//! The `nestcms` program.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    nestcms::cli::run().await
+}

@@ -29,6 +29,9 @@ pub(crate) async fn request(
         Kind::Capture | Kind::Refund | Kind::Void => {
             let on = fields.text("tran_ref", 64)?;
             let booked = shared.ledger.lock().follow_up(order, &on, now)?;
+            if booked.order.kind == Kind::Refund {
+                shared.stats.add(|c| &c.refunds);
+            }
             let profile = shared.config.profile_id;
             Ok(Json(booked.to_json(
                 profile,

@@ -41,6 +41,8 @@ counters! {
     approved,
     /// Payments declined by the bank.
     declined,
+    /// Refunds booked.
+    refunds,
     /// Callbacks sent, repeats included.
     callbacks_sent,
     /// Callbacks acknowledged with a 2xx status.

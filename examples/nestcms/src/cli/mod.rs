@@ -1,1 +1,91 @@
-//! The command line: `nestcms`, `nestcms app`, `nestcms tour`.
+//! The command line: `nestcms` (or `nestcms serve`), `nestcms app`, `nestcms tour`.
+
+mod serve;
+mod tour;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// NestCMS: content management and payments, behind a gateway, with a PayTabs sandbox.
+///
+/// Without a command it serves the whole set on loopback (`serve`).
+#[derive(Debug, Parser)]
+#[command(
+    name = "nestcms",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve sandbox, application and gateway on loopback, with demonstration settings.
+    Serve(ServeArguments),
+    /// Serve the application alone, with settings from a file and NESTCMS_* variables.
+    App(AppArguments),
+    /// Play the payment flows over real HTTP and check each step; non-zero if one fails.
+    Tour,
+}
+
+/// Where the set listens; port 0 takes a free port.
+#[derive(Args, Clone, Debug)]
+struct ServeArguments {
+    /// Address of the gateway, where clients go.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    gateway: SocketAddr,
+    /// Address of the application.
+    #[arg(long, default_value = "127.0.0.1:9080")]
+    app: SocketAddr,
+    /// Address of the PayTabs sandbox.
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    sandbox: SocketAddr,
+}
+
+#[derive(Args, Clone, Debug)]
+struct AppArguments {
+    /// Settings file (TOML) over the built-in defaults; NESTCMS_* variables win over it.
+    #[arg(long, env = "NESTCMS_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+type Outcome = Result<bool, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Runs the command that the program was started with.
+pub async fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        None => serve::all(&arguments.serve).await,
+        Some(Command::Serve(serve)) => serve::all(&serve).await,
+        Some(Command::App(app)) => serve::application(app.config.as_deref()).await,
+        Some(Command::Tour) => tour::run().await,
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("nestcms: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,1 +1,0 @@
-//! Sandbox, application and gateway in one process.

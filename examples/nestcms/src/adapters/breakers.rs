@@ -28,7 +28,10 @@ impl Breakers {
     pub fn new(settings: &Settings, clock: &SharedClock) -> Self {
         let breaker = |name| {
             let config = settings.breaker(name);
-            (name, CircuitBreaker::with_clock(name, config, clock.clone()))
+            (
+                name,
+                CircuitBreaker::with_clock(name, config, clock.clone()),
+            )
         };
         Self {
             by_name: Arc::new(BREAKERS.into_iter().map(breaker).collect()),
@@ -86,7 +89,9 @@ impl Breakers {
                 wall: Arc::clone(wall),
                 down_since: Mutex::new(None),
             };
-            breaker.subscribe(move |change| reporter.report(change)).forget();
+            breaker
+                .subscribe(move |change| reporter.report(change))
+                .forget();
         }
     }
 
@@ -111,7 +116,9 @@ impl Reporter {
         let breaker = change.breaker.to_string();
         let data = match change.to {
             State::Open => {
-                self.down_since.lock().get_or_insert_with(|| self.clock.now());
+                self.down_since
+                    .lock()
+                    .get_or_insert_with(|| self.clock.now());
                 let wait = change.open_for.unwrap_or(self.reset_timeout);
                 EventData::CircuitOpened {
                     breaker,
@@ -134,7 +141,9 @@ impl Reporter {
 
     fn closed(&self, change: &Transition, breaker: String) {
         let since = self.down_since.lock().take();
-        let down = since.map_or(Duration::ZERO, |since| self.clock.now().saturating_sub(since));
+        let down = since.map_or(Duration::ZERO, |since| {
+            self.clock.now().saturating_sub(since)
+        });
         let down_for_ms = u64::try_from(down.as_millis()).unwrap_or(u64::MAX);
         let closed = EventData::CircuitClosed {
             breaker: breaker.clone(),

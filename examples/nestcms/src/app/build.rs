@@ -49,7 +49,11 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     breakers.report_to(&sink, &clock, &wall);
 
     let database = Database::open(&settings.database, breakers.database().clone()).await?;
-    let memory = Arc::new(MemoryCache::new(clock.clone(), CACHE_CAPACITY, CACHE_LIFETIME));
+    let memory = Arc::new(MemoryCache::new(
+        clock.clone(),
+        CACHE_CAPACITY,
+        CACHE_LIFETIME,
+    ));
     let cache: Arc<dyn Cache> = Arc::new(GuardedCache::new(memory, breakers.cache().clone()));
     let paytabs = breakers.paytabs().clone();
     let provider = PaytabsClient::new(&settings.paytabs, &settings.public_url, paytabs)?;
@@ -69,7 +73,9 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     let payments = PaymentService::new(ports, rules);
     let metrics = Metrics::new("nestcms", clock.clone());
     metrics.watch_bus(&bus);
-    breakers.iter().for_each(|breaker| metrics.watch_breaker(breaker));
+    breakers
+        .iter()
+        .for_each(|breaker| metrics.watch_breaker(breaker));
     let auth = AuthService::new(
         &settings,
         database.write().clone(),
@@ -114,7 +120,9 @@ fn dependencies(database: &Database, breakers: &Breakers) -> Vec<Dependency> {
         }
     };
     vec![
-        Dependency::required("database").breaker(breakers.database()).check(ping),
+        Dependency::required("database")
+            .breaker(breakers.database())
+            .check(ping),
         Dependency::optional("paytabs").breaker(breakers.paytabs()),
         Dependency::optional("cache").breaker(breakers.cache()),
         Dependency::optional("external").breaker(breakers.external()),

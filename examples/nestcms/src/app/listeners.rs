@@ -21,7 +21,11 @@ pub(super) fn wire(state: &AppState, cache: Arc<dyn Cache>) {
     let channel: Arc<dyn Channel> = Arc::new(SqliteChannel::new(pool.clone()));
     let payers: Arc<dyn Payers> = Arc::new(SqlitePayers::new(state.database().read().clone()));
     let audit = AuditLog::new(pool);
-    bus.subscribe(Notification::new(Arc::clone(&channel), Arc::clone(&payers), OPERATORS));
+    bus.subscribe(Notification::new(
+        Arc::clone(&channel),
+        Arc::clone(&payers),
+        OPERATORS,
+    ));
     bus.subscribe(AnalyticsListener::new(state.analytics().clone(), payers));
     bus.subscribe(Audit::new(audit.clone()));
     bus.subscribe(Alert::new(channel, ROOM, TELEPHONE));

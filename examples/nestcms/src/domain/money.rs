@@ -196,11 +196,23 @@ mod tests {
 
     #[test]
     fn what_is_not_a_plain_decimal_is_refused() {
-        for text in ["", ".", "1.", ".5", "-1", "+1", "1e3", " 1", "1,0", "1.2.3", "٣", "NaN"] {
-            assert_eq!(Money::parse(text, currency("USD")), Err(MoneyError::Malformed), "{text}");
+        for text in [
+            "", ".", "1.", ".5", "-1", "+1", "1e3", " 1", "1,0", "1.2.3", "٣", "NaN",
+        ] {
+            assert_eq!(
+                Money::parse(text, currency("USD")),
+                Err(MoneyError::Malformed),
+                "{text}"
+            );
         }
-        assert_eq!(Money::parse("1.001", currency("USD")), Err(MoneyError::TooPrecise(2)));
-        assert_eq!(Money::parse(&"9".repeat(400), currency("USD")), Err(MoneyError::TooLarge));
+        assert_eq!(
+            Money::parse("1.001", currency("USD")),
+            Err(MoneyError::TooPrecise(2))
+        );
+        assert_eq!(
+            Money::parse(&"9".repeat(400), currency("USD")),
+            Err(MoneyError::TooLarge)
+        );
     }
 
     proptest! {

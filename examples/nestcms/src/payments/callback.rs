@@ -64,7 +64,10 @@ impl PaymentService {
                 bytes: delivery.bytes,
             },
         );
-        let found = self.ports.repository.find_by_provider_ref(&delivery.provider_ref);
+        let found = self
+            .ports
+            .repository
+            .find_by_provider_ref(&delivery.provider_ref);
         let payment = found.await?.ok_or(Error::NotFound)?;
         match payment.status {
             Status::Created | Status::Initiated => self.process(payment, delivery).await,

@@ -38,7 +38,10 @@ impl PaymentService {
             }
         };
         let now = self.now();
-        let applied = self.ports.repository.initiate(id, &page.provider_ref, &page.url, now);
+        let applied = self
+            .ports
+            .repository
+            .initiate(id, &page.provider_ref, &page.url, now);
         match applied.await? {
             Applied::Done(payment) => {
                 self.emit(

@@ -111,7 +111,8 @@ impl PaymentService {
     /// 1 s, 2 s, 4 s … 256 s from now.
     fn back_off(&self, job: &Job) -> Duration {
         let doublings = job.attempts.saturating_sub(1).clamp(0, 8);
-        self.now().saturating_add(Duration::from_secs(1 << doublings))
+        self.now()
+            .saturating_add(Duration::from_secs(1 << doublings))
     }
 }
 

@@ -12,7 +12,9 @@ use crate::{
         payment::Payment,
     },
     flow,
-    ports::{Cache, EventSink, JobKind, JobQueue, PaymentProvider, PaymentRepository, ProviderError},
+    ports::{
+        Cache, EventSink, JobKind, JobQueue, PaymentProvider, PaymentRepository, ProviderError,
+    },
 };
 
 /// What the service needs from outside.
@@ -98,7 +100,9 @@ impl PaymentService {
 
     pub(super) fn emit(&self, source: Source, data: EventData) {
         flow::event(data.event_type());
-        self.ports.events.emit(source, &correlation::current(), data);
+        self.ports
+            .events
+            .emit(source, &correlation::current(), data);
     }
 
     /// Puts the payment into the cache; trouble there never fails a payment.

@@ -93,7 +93,10 @@ impl PaymentService {
             Verdict::Paid => {
                 let (correlation, delivery) = (correlation::current(), cause.delivery.as_deref());
                 let now = self.now();
-                let queued = self.ports.repository.queue_refund(&payment.id, delivery, &correlation, now);
+                let queued =
+                    self.ports
+                        .repository
+                        .queue_refund(&payment.id, delivery, &correlation, now);
                 match queued.await? {
                     Applied::Done(_) => {
                         self.alert("late_payment", &payment.id, None);
@@ -112,7 +115,9 @@ impl PaymentService {
         cause: &Cause,
     ) -> Result<Settled, Error> {
         let reason_text = format!("{code}: {reason}");
-        let Some(failed) = self.settle(payment, Status::Failed, Some(reason_text), cause).await?
+        let Some(failed) = self
+            .settle(payment, Status::Failed, Some(reason_text), cause)
+            .await?
         else {
             return Ok(Settled::NoEffect);
         };
@@ -162,7 +167,12 @@ impl PaymentService {
             delivery: cause.delivery.clone(),
         };
         let now = self.now();
-        match self.ports.repository.settle(&payment.id, &settlement, now).await? {
+        match self
+            .ports
+            .repository
+            .settle(&payment.id, &settlement, now)
+            .await?
+        {
             Applied::Done(payment) => Ok(Some(payment)),
             Applied::Duplicate | Applied::Conflict(_) | Applied::Missing => Ok(None),
         }
@@ -193,7 +203,10 @@ impl PaymentService {
     async fn queue(&self, payment: &Payment, wait: Duration) -> Result<Settled, Error> {
         let at = self.now().saturating_add(wait);
         let correlation = correlation::current();
-        let queued = self.ports.repository.queue_verification(&payment.id, &correlation, at);
+        let queued = self
+            .ports
+            .repository
+            .queue_verification(&payment.id, &correlation, at);
         queued.await?;
         Ok(Settled::Later(at))
     }

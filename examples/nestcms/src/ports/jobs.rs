@@ -66,6 +66,8 @@ impl JobKind {
     /// The kind of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Verify, Self::Refund].into_iter().find(|k| k.as_str() == name)
+        [Self::Verify, Self::Refund]
+            .into_iter()
+            .find(|k| k.as_str() == name)
     }
 }

@@ -21,7 +21,8 @@ pub trait PaymentProvider: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Verification, ProviderError>>;
 
     /// Gives the whole amount of a transaction back.
-    fn refund<'a>(&'a self, request: &'a RefundRequest) -> BoxFuture<'a, Result<(), ProviderError>>;
+    fn refund<'a>(&'a self, request: &'a RefundRequest)
+    -> BoxFuture<'a, Result<(), ProviderError>>;
 }
 
 /// What a payment page is asked for with.

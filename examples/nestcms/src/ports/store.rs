@@ -75,11 +75,7 @@ pub trait PaymentRepository: Debug + Send + Sync {
 
     /// created and initiated payments past their time → timed out; answers those that
     /// this call changed.
-    fn expire(
-        &self,
-        now: Duration,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>>;
+    fn expire(&self, now: Duration, limit: u32) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>>;
 }
 
 /// What became of a create.

@@ -58,7 +58,9 @@ pub(crate) fn write_steps_down() {
 #[tokio::test]
 async fn a_correct_callback_takes_the_steps_of_the_flow_in_order() {
     let world = World::start().await;
-    world.switches.update(|s| s.callback_scheme = CallbackScheme::Timestamped);
+    world
+        .switches
+        .update(|s| s.callback_scheme = CallbackScheme::Timestamped);
     let (id, page) = world.initiated().await;
     STEPS.take();
     world.events.clear();
@@ -84,7 +86,11 @@ async fn a_correct_callback_takes_the_steps_of_the_flow_in_order() {
     );
     // B.c5: all of them carry the correlation id of the callback.
     let events = world.events.events();
-    assert!(events.iter().all(|e| e.correlation_id == events[0].correlation_id));
+    assert!(
+        events
+            .iter()
+            .all(|e| e.correlation_id == events[0].correlation_id)
+    );
     assert_eq!(world.status(&id).await, "succeeded");
     assert_eq!(world.stats.snapshot().callbacks_refused, 0);
 }
@@ -175,7 +181,9 @@ async fn an_open_breaker_puts_the_verification_off_until_recovery() {
 #[tokio::test]
 async fn a_callback_for_an_unknown_transaction_is_404() {
     let world = World::start().await;
-    let response = world.deliver(&callback_body("TST-UNKNOWN", "x", "1.00")).await;
+    let response = world
+        .deliver(&callback_body("TST-UNKNOWN", "x", "1.00"))
+        .await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert_eq!(world.events.count("webhook.received"), 1);
     assert_eq!(world.events.count("payment.processing"), 0);

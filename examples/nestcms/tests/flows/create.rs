@@ -17,7 +17,10 @@ async fn a_valid_create_stores_the_payment_and_tells_it_once() {
     let payment = body(response).await;
     assert_eq!(payment["status"], "created");
     assert_eq!(payment["amount"], "12.50");
-    assert_eq!(world.field("payment.created", "payment_id"), [payment["id"].clone()]);
+    assert_eq!(
+        world.field("payment.created", "payment_id"),
+        [payment["id"].clone()]
+    );
 }
 
 /// A1.c2
@@ -32,7 +35,12 @@ async fn the_same_idempotency_key_answers_the_first_payment() {
 
     let other = json!({ "amount": "9", "currency": "SAR", "order_ref": "order-1",
                         "idempotency_key": "k1" });
-    let other = world.post("/api/v2/payments").json(&other).send().await.unwrap();
+    let other = world
+        .post("/api/v2/payments")
+        .json(&other)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(other.status(), StatusCode::CONFLICT);
 }
 
@@ -76,16 +84,29 @@ async fn a_create_without_token_or_with_bad_fields_is_refused() {
     for broken in ["", "{", "nonsense", "{\"amount\":}"] {
         refused(&world, broken.to_owned(), StatusCode::BAD_REQUEST).await;
     }
-    for odd in ["[]", "null", "{}", "{\"amount\":\"1\",\"card_number\":\"4\"}"] {
+    for odd in [
+        "[]",
+        "null",
+        "{}",
+        "{\"amount\":\"1\",\"card_number\":\"4\"}",
+    ] {
         refused(&world, odd.to_owned(), StatusCode::UNPROCESSABLE_ENTITY).await;
     }
     assert_eq!(world.events.count("payment.created"), 0);
 }
 
 async fn refused(world: &World, json: String, status: StatusCode) -> Value {
-    let response = world.post("/api/v2/payments").body(json.clone()).send().await.unwrap();
+    let response = world
+        .post("/api/v2/payments")
+        .body(json.clone())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), status, "{json}");
-    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
     body(response).await
 }
 
@@ -115,9 +136,15 @@ async fn initiate_redirects_to_the_page_that_paytabs_gave() {
     let payment = world.payment(&id).await;
     assert_eq!(payment["status"], "initiated");
     assert_eq!(payment["payment_url"], location.as_str());
-    assert_eq!(world.field("payment.initiated", "payment_url"), [location.as_str()]);
+    assert_eq!(
+        world.field("payment.initiated", "payment_url"),
+        [location.as_str()]
+    );
     let after = world.app.breakers().paytabs().snapshot();
-    assert_eq!((after.calls - before.calls, after.failures), (1, before.failures));
+    assert_eq!(
+        (after.calls - before.calls, after.failures),
+        (1, before.failures)
+    );
 }
 
 /// A2.c2
@@ -140,7 +167,15 @@ async fn a_slow_paytabs_is_a_timeout_and_one_failure() {
     world.switches.update(|s| s.delay_ms = 60_000);
     let response = world.initiate(&id).await;
     assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
-    assert_eq!(world.app.breakers().paytabs().snapshot().consecutive_failures, 1);
+    assert_eq!(
+        world
+            .app
+            .breakers()
+            .paytabs()
+            .snapshot()
+            .consecutive_failures,
+        1
+    );
     assert_eq!(world.status(&id).await, "created");
 }
 
@@ -165,9 +200,16 @@ async fn a_payment_of_somebody_else_looks_like_none() {
     let world = World::start().await;
     let strangers = sqlx::query("UPDATE payments SET user_id = 'stranger'");
     let (id, _) = world.initiated().await;
-    strangers.execute(world.app.database().write()).await.unwrap();
+    strangers
+        .execute(world.app.database().write())
+        .await
+        .unwrap();
     world.clock.advance(Duration::from_secs(3600));
     // The cache still shows the owner for its lifetime of a minute; after it, the store.
-    let response = world.get(&format!("/api/v2/payments/{id}")).send().await.unwrap();
+    let response = world
+        .get(&format!("/api/v2/payments/{id}"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
 }

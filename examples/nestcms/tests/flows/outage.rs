@@ -24,7 +24,10 @@ async fn an_open_breaker_answers_503_with_the_rest_of_the_wait() {
     assert_eq!(response.headers()["retry-after"], "19");
     assert_eq!(world.requests(), before);
     assert_eq!(world.events.count("service.unavailable"), 2);
-    assert_eq!(world.field("service.unavailable", "operation"), ["initiate"; 2]);
+    assert_eq!(
+        world.field("service.unavailable", "operation"),
+        ["initiate"; 2]
+    );
 }
 
 /// A4.c2
@@ -32,7 +35,12 @@ async fn an_open_breaker_answers_503_with_the_rest_of_the_wait() {
 async fn other_routes_go_on_while_paytabs_is_down() {
     let world = World::start().await;
     world.open_paytabs().await;
-    for path in ["/api/v1/users/me", "/api/v1/projects", "/api/v1/contracts", "/api/v2/payments"] {
+    for path in [
+        "/api/v1/users/me",
+        "/api/v1/projects",
+        "/api/v1/contracts",
+        "/api/v2/payments",
+    ] {
         let response = world.get(path).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");
     }
@@ -46,15 +54,30 @@ async fn both_versions_of_the_api_share_the_breaker() {
                        "idempotency_key": "v1" });
     world.open_paytabs().await;
     let before = world.requests();
-    let v1 = world.post("/api/v1/payments").json(&body).send().await.unwrap();
+    let v1 = world
+        .post("/api/v1/payments")
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(v1.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(world.requests(), before);
 
     // After recovery the same call goes through, for the same payment.
     world.clock.advance(RESET);
-    let v1 = world.post("/api/v1/payments").json(&body).send().await.unwrap();
+    let v1 = world
+        .post("/api/v1/payments")
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(v1.status(), StatusCode::SEE_OTHER);
-    let again = world.post("/api/v1/payments").json(&body).send().await.unwrap();
+    let again = world
+        .post("/api/v1/payments")
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(again.headers()["location"], v1.headers()["location"]);
 }
 
@@ -70,7 +93,10 @@ async fn a_hundred_refusals_are_a_hundred_events_and_one_alert() {
     assert_eq!(world.events.count("service.unavailable"), 100);
     let alerts = async || -> i64 {
         let count = "SELECT COUNT(*) FROM notifications WHERE channel = 'slack'";
-        sqlx::query_scalar(count).fetch_one(world.app.database().read()).await.unwrap()
+        sqlx::query_scalar(count)
+            .fetch_one(world.app.database().read())
+            .await
+            .unwrap()
     };
     eventually("an alert", async || alerts().await == 1).await;
     eventually("all handled", async || {
@@ -93,7 +119,12 @@ async fn a_successful_probe_closes_the_breaker() {
     assert_eq!(world.requests(), before + 1);
     assert_eq!(
         world.events.types(),
-        ["circuit.half_open", "circuit.closed", "service.recovered", "payment.initiated"]
+        [
+            "circuit.half_open",
+            "circuit.closed",
+            "service.recovered",
+            "payment.initiated"
+        ]
     );
     assert_eq!(world.field("service.recovered", "down_for_ms"), [30_000]);
 }
@@ -110,10 +141,12 @@ async fn a_failed_probe_opens_the_breaker_again_with_a_new_deadline() {
     world.wall.advance(RESET);
     let response = world.initiate(&id).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    println!("{:?} {:?}", response, world.app.breakers().paytabs().snapshot());
     assert_eq!(response.headers()["retry-after"], "30");
     assert_eq!(world.requests(), before + 1);
-    assert_eq!(world.events.types(), ["circuit.half_open", "circuit.opened"]);
+    assert_eq!(
+        world.events.types(),
+        ["circuit.half_open", "circuit.opened"]
+    );
     assert_eq!(world.app.breakers().paytabs().state(), State::Open);
 }
 

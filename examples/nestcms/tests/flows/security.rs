@@ -13,13 +13,21 @@ const BODY: &str = r#"{"tran_ref":"T","cart_id":"c","cart_currency":"SAR","cart_
 /// A delivery that breaks every check of `broken`.
 async fn broken(world: &World, broken: &[WebhookCheck]) -> Response {
     let breaks = |check| broken.contains(&check);
-    let body = if breaks(WebhookCheck::Payload) { "[1]" } else { BODY };
+    let body = if breaks(WebhookCheck::Payload) {
+        "[1]"
+    } else {
+        BODY
+    };
     let rules = match breaks(WebhookCheck::Ip) {
         true => IpRules::allow(["192.0.2.1"]).unwrap(),
         false => IpRules::allow(["127.0.0.1"]).unwrap(),
     };
     world.app.webhook().source().replace(rules);
-    let late = Duration::from_secs(if breaks(WebhookCheck::Timestamp) { 301 } else { 0 });
+    let late = Duration::from_secs(if breaks(WebhookCheck::Timestamp) {
+        301
+    } else {
+        0
+    });
     let secret = match breaks(WebhookCheck::Signature) {
         true => "a-secret-that-nobody-has",
         false => crate::support::SECRET,
@@ -27,7 +35,9 @@ async fn broken(world: &World, broken: &[WebhookCheck]) -> Response {
     let request = world.signed_at(body, world.wall.now() - late, secret);
     let mut request = request.build().unwrap();
     if breaks(WebhookCheck::Header) {
-        request.headers_mut().insert("content-type", "text/plain".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("content-type", "text/plain".parse().unwrap());
     }
     world.http.execute(request).await.unwrap()
 }
@@ -82,7 +92,9 @@ async fn one_flipped_bit_is_refused_and_changes_nothing() {
         let mut request = good.try_clone().unwrap();
         let mut value = request.headers()[name].as_bytes().to_vec();
         value[position] ^= 1;
-        request.headers_mut().insert(name, value.try_into().unwrap());
+        request
+            .headers_mut()
+            .insert(name, value.try_into().unwrap());
         let response = world.http.execute(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{name}");
     }
@@ -105,7 +117,10 @@ async fn a_replay_after_the_tolerance_is_refused_at_the_timestamp() {
     let (id, page) = world.initiated().await;
     world.switches.update(|s| s.hold_callbacks = true);
     world.decide(&page, "pay").await;
-    let request = world.signed(&world.callback_body(&id).await).build().unwrap();
+    let request = world
+        .signed(&world.callback_body(&id).await)
+        .build()
+        .unwrap();
     let send = async || {
         let request = request.try_clone().unwrap();
         world.http.execute(request).await.unwrap().status()
@@ -132,7 +147,11 @@ async fn a_forwarded_address_counts_only_from_a_listed_proxy() {
     };
     assert_eq!(send().await, StatusCode::FORBIDDEN);
     source.replace(unlisted.trust_proxies(["127.0.0.1"]).unwrap());
-    assert_eq!(send().await, StatusCode::NOT_FOUND, "verified, the transaction is unknown");
+    assert_eq!(
+        send().await,
+        StatusCode::NOT_FOUND,
+        "verified, the transaction is unknown"
+    );
 }
 
 /// D.c5
@@ -147,7 +166,8 @@ async fn secrets_rotate_without_a_restart() {
         let request = world.signed_at(&text, world.wall.now(), key);
         request.send().await.unwrap().status()
     };
-    keys.replace([secret("old", old), secret("new", new)]).unwrap();
+    keys.replace([secret("old", old), secret("new", new)])
+        .unwrap();
     assert_eq!(send(old).await, StatusCode::NOT_FOUND);
     assert_eq!(send(new).await, StatusCode::NOT_FOUND);
     assert!(keys.remove("old"));
@@ -178,7 +198,10 @@ async fn odd_deliveries_are_never_acknowledged() {
         ("v1,AAAA", b"null"),
         ("ffff", b"{\"tran_ref\":\"T\"}"),
         ("\u{7f}", b"[[[[[[[["),
-        ("0000000000000000000000000000000000000000000000000000000000000000", BODY.as_bytes()),
+        (
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            BODY.as_bytes(),
+        ),
     ];
     for name in ["signature", "x-webhook-signature"] {
         for (value, bytes) in odd {
@@ -201,8 +224,13 @@ async fn a_mapped_address_matches_the_rule_of_the_address_it_carries() {
     let rules = IpRules::allow(["203.0.113.0/24"]).unwrap();
     let rules = rules.trust_proxies(["127.0.0.1"]).unwrap();
     world.app.webhook().source().replace(rules);
-    let request = world.signed(BODY).header("x-forwarded-for", "::ffff:203.0.113.9");
-    assert_eq!(request.send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    let request = world
+        .signed(BODY)
+        .header("x-forwarded-for", "::ffff:203.0.113.9");
+    assert_eq!(
+        request.send().await.unwrap().status(),
+        StatusCode::NOT_FOUND
+    );
 }
 
 /// D.7
@@ -212,7 +240,10 @@ async fn ten_refusals_within_a_minute_block_the_address_for_a_while() {
     for _ in 0..10 {
         assert_eq!(world.alerts("webhook_rejects"), 0);
         let forged = world.signed_at(BODY, world.wall.now(), "a-forger's-secret");
-        assert_eq!(forged.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            forged.send().await.unwrap().status(),
+            StatusCode::UNAUTHORIZED
+        );
     }
     assert_eq!(world.alerts("webhook_rejects"), 1);
     // Even a correct delivery is turned away now, without a look at it.

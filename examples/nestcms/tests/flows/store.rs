@@ -30,7 +30,10 @@ async fn a_locked_database_is_503_and_the_retry_completes_the_payment() {
 
     let file = format!("sqlite://{}", world.dir.0.join("nestcms.db").display());
     let mut other = SqliteConnection::connect(&file).await.unwrap();
-    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE")
+        .execute(&mut other)
+        .await
+        .unwrap();
     let create = world.create_with_key("locked").await;
     assert_eq!(create.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(create.headers().contains_key("retry-after"));
@@ -50,9 +53,15 @@ async fn a_locked_database_is_503_and_the_retry_completes_the_payment() {
 async fn a_full_disk_is_503_and_state_stays() {
     let world = World::start().await;
     let pool = world.app.database().write();
-    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(pool).await.unwrap();
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+        .fetch_one(pool)
+        .await
+        .unwrap();
     let limit = format!("PRAGMA max_page_count = {pages}");
-    sqlx::query(sqlx::AssertSqlSafe(limit)).execute(pool).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(limit))
+        .execute(pool)
+        .await
+        .unwrap();
     let mut refused = None;
     for n in 0..500 {
         let response = world.create_with_key(&format!("{n:0>120}")).await;
@@ -69,7 +78,10 @@ async fn a_full_disk_is_503_and_state_stays() {
         .fetch_one(world.app.database().read())
         .await
         .unwrap();
-    assert_eq!(usize::try_from(rows).unwrap(), world.events.count("payment.created"));
+    assert_eq!(
+        usize::try_from(rows).unwrap(),
+        world.events.count("payment.created")
+    );
 }
 
 #[tokio::test]
@@ -77,7 +89,9 @@ async fn sqlite_keeps_the_contract_of_the_repository() {
     let dir = TempDir::new();
     let mut settings = Settings::demo().database;
     settings.path = dir.0.join("contract.db");
-    let database = Database::open(&settings, CircuitBreaker::new("database")).await.unwrap();
+    let database = Database::open(&settings, CircuitBreaker::new("database"))
+        .await
+        .unwrap();
     contract(&SqliteStore::new(database)).await;
 }
 
@@ -100,21 +114,44 @@ async fn a_key_is_used_once(store: &impl PaymentRepository) {
 }
 
 async fn changes_are_checked_against_the_state(store: &impl PaymentRepository) {
-    let early = store.begin_processing("a", "c", at(9), at(1)).await.unwrap();
-    assert!(matches!(early, Applied::Conflict(Status::Created)), "{early:?}");
-    let done = store.initiate("a", "ref-a", "http://page", at(1)).await.unwrap();
-    let Applied::Done(initiated) = done else { panic!("{done:?}") };
-    assert_eq!((initiated.status, initiated.version), (Status::Initiated, 2));
-    let again = store.initiate("a", "ref-x", "http://page", at(1)).await.unwrap();
+    let early = store
+        .begin_processing("a", "c", at(9), at(1))
+        .await
+        .unwrap();
+    assert!(
+        matches!(early, Applied::Conflict(Status::Created)),
+        "{early:?}"
+    );
+    let done = store
+        .initiate("a", "ref-a", "http://page", at(1))
+        .await
+        .unwrap();
+    let Applied::Done(initiated) = done else {
+        panic!("{done:?}")
+    };
+    assert_eq!(
+        (initiated.status, initiated.version),
+        (Status::Initiated, 2)
+    );
+    let again = store
+        .initiate("a", "ref-x", "http://page", at(1))
+        .await
+        .unwrap();
     assert!(matches!(again, Applied::Conflict(Status::Initiated)));
-    let missing = store.initiate("nobody", "ref", "http://page", at(1)).await.unwrap();
+    let missing = store
+        .initiate("nobody", "ref", "http://page", at(1))
+        .await
+        .unwrap();
     assert!(matches!(missing, Applied::Missing));
     let found = store.find_by_provider_ref("ref-a").await.unwrap();
     assert_eq!(found, Some(initiated));
 }
 
 async fn a_delivery_has_its_effect_once(store: &(impl PaymentRepository + JobQueue)) {
-    store.begin_processing("a", "c", at(9), at(2)).await.unwrap();
+    store
+        .begin_processing("a", "c", at(9), at(2))
+        .await
+        .unwrap();
     assert_eq!(store.queued(JobKind::Verify).await.unwrap(), 1);
     let settlement = Settlement {
         to: Status::Succeeded,
@@ -127,10 +164,16 @@ async fn a_delivery_has_its_effect_once(store: &(impl PaymentRepository + JobQue
     assert!(matches!(second, Applied::Duplicate), "{second:?}");
     assert_eq!(store.queued(JobKind::Verify).await.unwrap(), 0);
     // A delivery whose effect was refused is not booked: it may still have one.
-    let other = Settlement { delivery: Some("delivery-2".to_owned()), ..settlement };
+    let other = Settlement {
+        delivery: Some("delivery-2".to_owned()),
+        ..settlement
+    };
     for _ in 0..2 {
         let refused = store.settle("a", &other, at(3)).await.unwrap();
-        assert!(matches!(refused, Applied::Conflict(Status::Succeeded)), "{refused:?}");
+        assert!(
+            matches!(refused, Applied::Conflict(Status::Succeeded)),
+            "{refused:?}"
+        );
     }
 }
 
@@ -138,11 +181,33 @@ async fn jobs_come_back_after_their_lease(store: &(impl PaymentRepository + JobQ
     store.queue_verification("a", "corr", at(10)).await.unwrap();
     assert!(store.claim_due(at(9), at(20), 10).await.unwrap().is_empty());
     let jobs = store.claim_due(at(10), at(20), 10).await.unwrap();
-    assert_eq!((jobs.len(), jobs[0].attempts, jobs[0].correlation_id.as_str()), (1, 1, "corr"));
-    assert!(store.claim_due(at(19), at(30), 10).await.unwrap().is_empty());
-    assert_eq!(store.claim_due(at(20), at(30), 10).await.unwrap()[0].attempts, 2);
+    assert_eq!(
+        (
+            jobs.len(),
+            jobs[0].attempts,
+            jobs[0].correlation_id.as_str()
+        ),
+        (1, 1, "corr")
+    );
+    assert!(
+        store
+            .claim_due(at(19), at(30), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        store.claim_due(at(20), at(30), 10).await.unwrap()[0].attempts,
+        2
+    );
     store.finish(&jobs[0]).await.unwrap();
-    assert!(store.claim_due(at(99), at(100), 10).await.unwrap().is_empty());
+    assert!(
+        store
+            .claim_due(at(99), at(100), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn only_what_is_due_expires(store: &impl PaymentRepository) {

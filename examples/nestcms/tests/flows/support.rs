@@ -83,7 +83,7 @@ impl World {
             .consecutive_failures(5)
             .failure_rate(0.5)
             .minimum_calls(10)
-            .probe_failures(1)
+            .probe_failures(0)
             .reset_timeout(RESET)
             .build()
             .unwrap();
@@ -126,12 +126,16 @@ impl World {
 
     /// A request with the client's token.
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
-        self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token)
+        self.http
+            .get(format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
     }
 
     /// A request with the client's token.
     pub(crate) fn post(&self, path: &str) -> RequestBuilder {
-        self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.token)
+        self.http
+            .post(format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
     }
 
     /// `POST /api/v2/payments` of 12.50 SAR.
@@ -143,7 +147,9 @@ impl World {
 
     /// The id of a new payment.
     pub(crate) async fn created(&self) -> String {
-        let response = self.create_with_key(&uuid::Uuid::new_v4().to_string()).await;
+        let response = self
+            .create_with_key(&uuid::Uuid::new_v4().to_string())
+            .await;
         assert_eq!(response.status(), StatusCode::CREATED);
         text(&body(response).await, "id")
     }
@@ -164,7 +170,11 @@ impl World {
 
     /// The payment as the API shows it.
     pub(crate) async fn payment(&self, id: &str) -> Value {
-        let response = self.get(&format!("/api/v2/payments/{id}")).send().await.unwrap();
+        let response = self
+            .get(&format!("/api/v2/payments/{id}"))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         body(response).await
     }
@@ -204,7 +214,8 @@ impl World {
     pub(crate) fn signed_at(&self, body: &str, at: Duration, secret: &str) -> RequestBuilder {
         let secret = webhook_verify::Secret::new("test", secret).unwrap();
         let signer = Signer::new(presets::timestamped(), secret);
-        self.webhook(body).headers(signer.sign_at(at, body.as_bytes()).unwrap())
+        self.webhook(body)
+            .headers(signer.sign_at(at, body.as_bytes()).unwrap())
     }
 
     /// An unsigned delivery.
@@ -239,9 +250,7 @@ impl World {
 
     /// How many SecurityAlerts of a kind there were.
     pub(crate) fn alerts(&self, wanted: &str) -> usize {
-        let fits = |data: &EventData| {
-            matches!(data, EventData::SecurityAlert { kind, .. } if kind == wanted)
-        };
+        let fits = |data: &EventData| matches!(data, EventData::SecurityAlert { kind, .. } if kind == wanted);
         self.events.matching(fits).len()
     }
 
@@ -272,7 +281,10 @@ pub(crate) async fn body(response: Response) -> Value {
 }
 
 pub(crate) fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
+    value[field]
+        .as_str()
+        .unwrap_or_else(|| panic!("no {field} in {value}"))
+        .to_owned()
 }
 
 /// Polls a condition, bounded; the pause only spares the processor.
@@ -288,7 +300,9 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: 
 
 async fn login(http: &reqwest::Client, url: &str) -> String {
     let credentials = json!({ "email": "demo@nestcms.test", "password": "demo-password" });
-    let login = http.post(format!("{url}/api/v1/auth/login")).json(&credentials);
+    let login = http
+        .post(format!("{url}/api/v1/auth/login"))
+        .json(&credentials);
     text(&body(login.send().await.unwrap()).await, "access_token")
 }
 

@@ -24,7 +24,12 @@ impl GuardedCache {
 
 impl Cache for GuardedCache {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, CacheError>> {
-        Box::pin(async move { self.breaker.call(self.inner.get(key)).await.map_err(flatten) })
+        Box::pin(async move {
+            self.breaker
+                .call(self.inner.get(key))
+                .await
+                .map_err(flatten)
+        })
     }
 
     fn put<'a>(
@@ -40,7 +45,12 @@ impl Cache for GuardedCache {
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), CacheError>> {
-        Box::pin(async move { self.breaker.call(self.inner.remove(key)).await.map_err(flatten) })
+        Box::pin(async move {
+            self.breaker
+                .call(self.inner.remove(key))
+                .await
+                .map_err(flatten)
+        })
     }
 }
 

@@ -11,7 +11,11 @@ use crate::{
 };
 
 /// Reads and checks the body.
-pub(super) fn read(user_id: &str, headers: &HeaderMap, body: &Bytes) -> Result<NewPayment, Problem> {
+pub(super) fn read(
+    user_id: &str,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<NewPayment, Problem> {
     let fields = Fields::parse(body)?;
     let code = fields.text("currency", 3)?;
     let currency = Currency::from_code(code)
@@ -50,8 +54,7 @@ impl Fields {
         let allowed = || format!("a text of 1 to {longest} bytes without control characters");
         match self.0.get(name) {
             Some(Value::String(text))
-                if (1..=longest).contains(&text.len())
-                    && !text.chars().any(char::is_control) =>
+                if (1..=longest).contains(&text.len()) && !text.chars().any(char::is_control) =>
             {
                 Ok(text)
             }
@@ -105,7 +108,13 @@ fn idempotency_key(headers: &HeaderMap, fields: &Fields) -> Result<String, Probl
     }
 }
 
-const KNOWN: [&str; 5] = ["amount", "currency", "order_ref", "idempotency_key", "method"];
+const KNOWN: [&str; 5] = [
+    "amount",
+    "currency",
+    "order_ref",
+    "idempotency_key",
+    "method",
+];
 
 /// PayTabs keeps no more of a cart's description.
 const MAX_TEXT: usize = 128;

@@ -115,9 +115,7 @@ impl From<Error> for Problem {
         match error {
             Error::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", message),
             Error::WrongState { .. } => Self::new(StatusCode::CONFLICT, "wrong_state", message),
-            Error::KeyReused => {
-                Self::new(StatusCode::CONFLICT, "idempotency_key_reused", message)
-            }
+            Error::KeyReused => Self::new(StatusCode::CONFLICT, "idempotency_key_reused", message),
             Error::Provider(error) => error.into(),
             Error::Store(error) => error.into(),
         }
@@ -161,9 +159,11 @@ impl From<StoreError> for Problem {
                 "service temporarily unavailable, nothing was changed",
             )
             .retry_after(retry_after),
-            StoreError::Corrupt { .. } => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
-            }
+            StoreError::Corrupt { .. } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "internal error",
+            ),
         }
     }
 }

@@ -23,29 +23,31 @@ pub fn router(state: AppState) -> Router {
         });
     let metrics = state.metrics().clone();
     let app: Router<AppState> = Router::new();
-    app
-        .route("/api/v2/payments", post(payments::create).get(payments::list))
-        .route("/api/v2/payments/{id}", get(payments::get))
-        .route("/api/v2/payments/{id}/initiate", post(payments::initiate))
-        .route("/api/v1/payments", post(payments::create_and_initiate))
-        .route("/api/v1/users/me", get(content::me))
-        .route("/api/v1/projects", get(content::projects))
-        .route("/api/v1/contracts", get(content::contracts))
-        .merge(auth::routes())
-        .merge(health::routes())
-        .merge(metrics::routes())
-        .merge(status::routes())
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(state)
-        // The webhook has its own limit and its own body reader.
-        .merge(webhook)
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "no such path"))
-        .method_not_allowed_fallback(async || {
-            let status = StatusCode::METHOD_NOT_ALLOWED;
-            Problem::new(status, "method_not_allowed", "not with this method")
-        })
-        .layer(middleware::from_fn_with_state(metrics, metrics::track))
-        .layer(middleware::from_fn(layers::correlate))
+    app.route(
+        "/api/v2/payments",
+        post(payments::create).get(payments::list),
+    )
+    .route("/api/v2/payments/{id}", get(payments::get))
+    .route("/api/v2/payments/{id}/initiate", post(payments::initiate))
+    .route("/api/v1/payments", post(payments::create_and_initiate))
+    .route("/api/v1/users/me", get(content::me))
+    .route("/api/v1/projects", get(content::projects))
+    .route("/api/v1/contracts", get(content::contracts))
+    .merge(auth::routes())
+    .merge(health::routes())
+    .merge(metrics::routes())
+    .merge(status::routes())
+    .layer(DefaultBodyLimit::max(MAX_BODY))
+    .with_state(state)
+    // The webhook has its own limit and its own body reader.
+    .merge(webhook)
+    .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "no such path"))
+    .method_not_allowed_fallback(async || {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Problem::new(status, "method_not_allowed", "not with this method")
+    })
+    .layer(middleware::from_fn_with_state(metrics, metrics::track))
+    .layer(middleware::from_fn(layers::correlate))
 }
 
 /// A create call has a few hundred bytes.

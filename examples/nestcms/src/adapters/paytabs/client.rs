@@ -204,7 +204,9 @@ impl PaymentProvider for PaytabsClient {
                 return_url: Some(&self.return_url),
                 ..self.request("sale", &request.payment_id, request.amount)
             };
-            let answer: PageAnswer = self.post("/payment/request", &body, Steps(Some(11))).await?;
+            let answer: PageAnswer = self
+                .post("/payment/request", &body, Steps(Some(11)))
+                .await?;
             Ok(Page {
                 provider_ref: answer.tran_ref,
                 url: answer.redirect_url,
@@ -237,7 +239,10 @@ impl PaymentProvider for PaytabsClient {
         })
     }
 
-    fn refund<'a>(&'a self, request: &'a RefundRequest) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn refund<'a>(
+        &'a self,
+        request: &'a RefundRequest,
+    ) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {
             let body = Request {
                 tran_ref: Some(&request.provider_ref),

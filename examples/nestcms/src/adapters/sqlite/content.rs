@@ -67,9 +67,10 @@ impl ContentStore {
     /// [`StoreError`] when the database does not answer.
     pub async fn contracts(&self) -> Result<Vec<Contract>, StoreError> {
         let work = async {
-            let rows = sqlx::query("SELECT id, project_id, title FROM contracts ORDER BY id LIMIT 100")
-                .fetch_all(self.database.read())
-                .await?;
+            let rows =
+                sqlx::query("SELECT id, project_id, title FROM contracts ORDER BY id LIMIT 100")
+                    .fetch_all(self.database.read())
+                    .await?;
             let contract = |row: &sqlx::sqlite::SqliteRow| {
                 Ok(Contract {
                     id: row.try_get("id")?,

@@ -181,7 +181,11 @@ pub(super) enum Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Sql(sqlx::Error::Decode(e)) => Self::Corrupt {
+            Failure::Sql(
+                e @ (sqlx::Error::Decode(_)
+                | sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::ColumnNotFound(_)),
+            ) => Self::Corrupt {
                 reason: e.to_string(),
             },
             Failure::Sql(e) => Self::Unavailable {

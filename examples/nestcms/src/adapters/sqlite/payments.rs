@@ -32,13 +32,12 @@ impl PaymentRepository for SqliteStore {
     fn create<'a>(&'a self, new: &'a Payment) -> BoxFuture<'a, Result<Created, StoreError>> {
         Box::pin(self.database.transaction(async |tx| {
             let inserted = insert(tx, new).await?;
-            let row = sqlx::query(
-                "SELECT * FROM payments WHERE user_id = $1 AND idempotency_key = $2",
-            )
-            .bind(&new.user_id)
-            .bind(&new.idempotency_key)
-            .fetch_one(&mut **tx)
-            .await?;
+            let row =
+                sqlx::query("SELECT * FROM payments WHERE user_id = $1 AND idempotency_key = $2")
+                    .bind(&new.user_id)
+                    .bind(&new.idempotency_key)
+                    .fetch_one(&mut **tx)
+                    .await?;
             Ok(Created {
                 payment: payment(&row)?,
                 is_new: inserted,
@@ -82,10 +81,10 @@ impl PaymentRepository for SqliteStore {
                 )
                 .bind(limit)
                 .bind(user),
-                None => sqlx::query(
-                    "SELECT * FROM payments ORDER BY created_at DESC, id DESC LIMIT $1",
-                )
-                .bind(limit),
+                None => {
+                    sqlx::query("SELECT * FROM payments ORDER BY created_at DESC, id DESC LIMIT $1")
+                        .bind(limit)
+                }
             };
             let rows = query.fetch_all(self.database.read()).await?;
             rows.iter().map(payment).collect()
@@ -217,11 +216,7 @@ impl PaymentRepository for SqliteStore {
         )
     }
 
-    fn expire(
-        &self,
-        now: Duration,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>> {
+    fn expire(&self, now: Duration, limit: u32) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>> {
         Box::pin(self.database.transaction(async move |tx| {
             let mut expired = Vec::new();
             for from in [Status::Created, Status::Initiated] {

@@ -14,8 +14,8 @@ use crate::domain::{
 pub(super) fn payment(row: &SqliteRow) -> Result<Payment, Failure> {
     let id: String = row.try_get("id")?;
     let corrupt = |what: &str| Failure::Corrupt(format!("payment {id}: {what}"));
-    let currency = Currency::from_code(row.try_get("currency")?)
-        .ok_or_else(|| corrupt("unknown currency"))?;
+    let currency =
+        Currency::from_code(row.try_get("currency")?).ok_or_else(|| corrupt("unknown currency"))?;
     Ok(Payment {
         amount: Money::from_minor(row.try_get("amount_minor")?, currency)
             .ok_or_else(|| corrupt("amount out of range"))?,

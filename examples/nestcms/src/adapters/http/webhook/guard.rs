@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, request::Parts};
 use webhook_verify::{
-    BuildError, FieldType, HeaderPolicy, IpPolicy, IpRangeError, IpRules, KeySet,
-    PayloadPolicy, Scheme, Secret, SecretError, Step, Verifier, clock::WallClock, presets,
+    BuildError, FieldType, HeaderPolicy, IpPolicy, IpRangeError, IpRules, KeySet, PayloadPolicy,
+    Scheme, Secret, SecretError, Step, Verifier, clock::WallClock, presets,
     replay::MemoryReplayStore,
 };
 
@@ -66,7 +66,10 @@ impl WebhookGuard {
         let server_key = Secret::new("paytabs", settings.paytabs.server_key.expose())?;
         let mut secrets = Vec::new();
         for (index, secret) in webhook.secrets.iter().enumerate() {
-            secrets.push(Secret::new(&format!("webhook-{}", index + 1), secret.expose())?);
+            secrets.push(Secret::new(
+                &format!("webhook-{}", index + 1),
+                secret.expose(),
+            )?);
         }
         let paytabs = verifier(presets::paytabs_callback(), KeySet::new([server_key])?)?;
         let timestamped = verifier(presets::timestamped(), KeySet::new(secrets)?)?;

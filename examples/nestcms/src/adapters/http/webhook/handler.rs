@@ -45,7 +45,12 @@ pub(in crate::adapters::http) async fn receive(
     // A peer over IPv6 may be an IPv4 address in disguise.
     let peer = peer.ip().to_canonical();
     let sender = context.guard.sender(peer, &parts.headers);
-    if context.guard.rejects().blocked(sender, context.guard.now()).is_some() {
+    if context
+        .guard
+        .rejects()
+        .blocked(sender, context.guard.now())
+        .is_some()
+    {
         return refused(StatusCode::FORBIDDEN);
     }
     flow::step(21, "ask webhook security");
@@ -56,7 +61,12 @@ pub(in crate::adapters::http) async fn receive(
         Err(Refusal::Late) => refused(StatusCode::REQUEST_TIMEOUT),
         Err(Refusal::Check(error)) => {
             let provider = verifier.scheme().name();
-            context.reject(provider, sender, error.step().as_str(), &error.reason().to_string());
+            context.reject(
+                provider,
+                sender,
+                error.step().as_str(),
+                &error.reason().to_string(),
+            );
             refused(error.status())
         }
     }
@@ -173,7 +183,8 @@ impl Context {
             step: step.to_owned(),
             reason: reason.to_owned(),
         };
-        self.events.emit(Source::WebhookSecurity, &correlation, data);
+        self.events
+            .emit(Source::WebhookSecurity, &correlation, data);
         if self.guard.rejects().record(sender, self.guard.now()) {
             let data = EventData::SecurityAlert {
                 kind: "webhook_rejects".to_owned(),
@@ -194,16 +205,20 @@ fn validated(verified: &Verified, id: &str, sender: IpAddr) -> EventData {
         provider: verified.scheme().to_owned(),
         remote_ip: sender.to_string(),
         key_id: verified.key_id().to_owned(),
-        age_ms: verified.age_seconds().map_or(0, |age| age.saturating_mul(1000)),
+        age_ms: verified
+            .age_seconds()
+            .map_or(0, |age| age.saturating_mul(1000)),
     }
 }
 
 /// The same for each repetition, whatever the scheme: a timestamped retry is signed anew.
 fn delivery_id(body: &[u8]) -> String {
-    Sha256::digest(body).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(body)
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 fn acknowledged(outcome: CallbackOutcome) -> Response {

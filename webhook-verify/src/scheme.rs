@@ -63,10 +63,43 @@ impl Scheme {
             .chain(&self.id)
     }
 
-    /// Reads the candidates; undecodable ones are skipped when another is well-formed.
-    pub(crate) fn candidates(&self, headers: &HeaderMap) -> Result<Candidates, Reason> {
-        let value = single(headers, &self.signature)?.as_bytes();
-        let mut all = Candidates::new();
+    /// Looks each header field of the scheme up, once.
+    pub(crate) fn fields<'a>(&self, headers: &'a HeaderMap) -> Fields<'a> {
+        let optional = |name: &Option<HeaderName>| {
+            name.as_ref()
+                .map_or(Field::Absent, |name| Field::of(headers, name))
+        };
+        Fields {
+            signature: Field::of(headers, &self.signature),
+            timestamp: optional(&self.timestamp),
+            id: optional(&self.id),
+        }
+    }
+
+    /// Refuses repeated fields of the scheme.
+    pub(crate) fn check_repeated(&self, fields: &Fields<'_>) -> Result<(), Reason> {
+        // As in `headers`: an absent optional name has an absent field.
+        let repeated = [
+            (Some(&self.signature), fields.signature),
+            (self.timestamp.as_ref(), fields.timestamp),
+            (self.id.as_ref(), fields.id),
+        ];
+        for (name, field) in repeated {
+            if let (Some(name), Field::Repeated) = (name, field) {
+                return Err(Reason::Malformed(name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the candidates into `all`; undecodable ones are skipped when another is
+    /// well-formed.
+    pub(crate) fn candidates(
+        &self,
+        fields: &Fields<'_>,
+        all: &mut Candidates,
+    ) -> Result<(), Reason> {
+        let value = fields.signature.get(&self.signature)?;
         match self.syntax {
             Syntax::Hex => {
                 if let Some(mac) = encoding::hex_decode(value) {
@@ -88,7 +121,7 @@ impl Scheme {
         if all.is_empty() {
             Err(Reason::Malformed(self.signature.clone()))
         } else {
-            Ok(all)
+            Ok(())
         }
     }
 
@@ -100,16 +133,48 @@ impl Scheme {
     }
 }
 
-/// The one value of a header: absent is missing, repeated is malformed.
-pub(crate) fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<&'a HeaderValue, Reason> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next().ok_or_else(|| Reason::Missing(name.clone()))?;
-    match values.next() {
-        None => Ok(first),
-        Some(_) => Err(Reason::Malformed(name.clone())),
+/// The header fields of a scheme in one delivery.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Fields<'a> {
+    pub(crate) signature: Field<'a>,
+    pub(crate) timestamp: Field<'a>,
+    pub(crate) id: Field<'a>,
+}
+
+/// One header field.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Field<'a> {
+    #[default]
+    Absent,
+    Once(&'a HeaderValue),
+    Repeated,
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap, name: &HeaderName) -> Self {
+        let mut values = headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::Absent,
+            (Some(value), None) => Self::Once(value),
+            (Some(_), Some(_)) => Self::Repeated,
+        }
+    }
+
+    /// The one value: absent is missing, repeated is malformed.
+    pub(crate) fn get(self, name: &HeaderName) -> Result<&'a [u8], Reason> {
+        match self {
+            Self::Once(value) => Ok(value.as_bytes()),
+            Self::Absent => Err(Reason::Missing(name.clone())),
+            Self::Repeated => Err(Reason::Malformed(name.clone())),
+        }
+    }
+
+    /// The text as sent; empty unless it is there once.
+    pub(crate) fn text(self) -> &'a [u8] {
+        match self {
+            Self::Once(value) => value.as_bytes(),
+            Self::Absent | Self::Repeated => &[],
+        }
     }
 }
 

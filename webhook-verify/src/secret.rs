@@ -42,8 +42,12 @@ impl Secret {
             return Err(SecretError::WhiteSpace);
         }
         let encoded = text.strip_prefix("whsec_").ok_or(SecretError::Prefix)?;
-        let key = STANDARD.decode(encoded).map_err(|_| SecretError::Base64)?;
-        Self::of(id, Zeroizing::new(key))
+        // Decoded in place, so that the part before a wrong character is wiped as well.
+        let mut key = Zeroizing::new(Vec::with_capacity(encoded.len()));
+        STANDARD
+            .decode_vec(encoded, &mut key)
+            .map_err(|_| SecretError::Base64)?;
+        Self::of(id, key)
     }
 
     fn of(id: &str, key: Zeroizing<Vec<u8>>) -> Result<Self, SecretError> {
@@ -114,8 +118,9 @@ pub(crate) struct Key {
 
 impl Key {
     /// A key stops at its end time: it is active while `now < until`.
-    pub(crate) fn active(&self, now: Duration) -> bool {
-        self.until.is_none_or(|until| now < until)
+    /// Asks for the time only when there is an end.
+    pub(crate) fn active(&self, now: impl FnOnce() -> Duration) -> bool {
+        self.until.is_none_or(|until| now() < until)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Reason, Step, Trace},
     mac::{self, Candidates, KeyState, Mac},
     replay::ReplayKey,
-    scheme::{Part, ReplayBasis, id_is_well_formed, parse_timestamp, single},
+    scheme::{Fields, Part, ReplayBasis, id_is_well_formed, parse_timestamp},
     secret::Key,
     source::canonical,
     verifier::{Inner, Verifier},
@@ -74,9 +74,11 @@ impl Verified {
 /// What the steps learn on their way.
 pub(crate) struct Run<'a> {
     inner: &'a Inner,
-    headers: &'a HeaderMap,
+    parts: &'a Parts,
+    fields: Fields<'a>,
     peer: Option<IpAddr>,
-    now: Duration,
+    /// Read once, and only when a step needs it.
+    now: Option<Duration>,
     candidates: Candidates,
     /// Steps of the order that are done.
     done: usize,
@@ -87,52 +89,55 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Runs the steps that come before the first one that needs the body.
-    pub(crate) fn begin(
-        inner: &'a Inner,
-        parts: &'a Parts,
-        peer: Option<IpAddr>,
-        length: Option<usize>,
-    ) -> Result<Self, Error> {
-        let mut run = Self {
+    // A run is large (room for all candidates), so it is filled in place and never moved.
+    pub(crate) fn new(inner: &'a Inner, parts: &'a Parts, peer: Option<IpAddr>) -> Self {
+        Self {
             inner,
-            headers: &parts.headers,
+            parts,
+            fields: Fields::default(),
             peer,
-            now: inner.clock.now(),
+            now: None,
             candidates: Candidates::new(),
             done: 0,
             source: peer.map(canonical),
             timestamp: None,
             signer: None,
             trace: Trace::default(),
-        };
-        if !inner.methods.is_empty() && !inner.methods.contains(&parts.method) {
-            run.trace.push(Step::Method);
-            return Err(run.fail(Step::Method, Reason::Method));
+        }
+    }
+
+    /// Runs the steps that come before the first one that needs the body.
+    pub(crate) fn before_body(&mut self, length: Option<usize>) -> Result<(), Error> {
+        let inner = self.inner;
+        if !inner.methods.is_empty() && !inner.methods.contains(&self.parts.method) {
+            self.trace.push(Step::Method);
+            return Err(self.fail(Step::Method, Reason::Method));
         }
         // The source, when it comes first, is judged before the size.
         if inner.order[0] == Step::Source {
-            run.check_source()?;
-            run.done = 1;
+            self.check_source()?;
+            self.done = 1;
         }
-        run.check_length(length)?;
-        while let Some(step) = inner.order.get(run.done) {
+        self.check_length(length)?;
+        self.fields = inner.scheme.fields(&self.parts.headers);
+        while let Some(step) = inner.order.get(self.done) {
             match step {
-                Step::Source => run.check_source()?,
-                Step::Header => run.check_headers()?,
-                Step::Timestamp => run.check_timestamp()?,
-                Step::Signature => {
-                    // The trace is written here: the step begins with its header.
-                    run.trace.push(Step::Signature);
-                    run.read_signature()?;
-                    return Ok(run);
-                }
+                Step::Source => self.check_source()?,
+                Step::Header => self.check_headers()?,
+                Step::Timestamp => self.check_timestamp()?,
+                // The header is read here, the MAC judged when the body is there.
+                Step::Signature => return self.read_signature(),
                 // Needs the body.
-                _ => return Ok(run),
+                _ => return Ok(()),
             }
-            run.done += 1;
+            self.done += 1;
         }
-        Ok(run)
+        Ok(())
+    }
+
+    fn now(&mut self) -> Duration {
+        let clock = &self.inner.clock;
+        *self.now.get_or_insert_with(|| clock.now())
     }
 
     fn fail(&self, step: Step, reason: Reason) -> Error {
@@ -151,7 +156,7 @@ impl<'a> Run<'a> {
     fn check_source(&mut self) -> Result<(), Error> {
         self.trace.push(Step::Source);
         if let Some(policy) = &self.inner.source {
-            let checked = policy.check(self.peer, self.headers);
+            let checked = policy.check(self.peer, &self.parts.headers);
             self.source = Some(checked.map_err(|reason| self.fail(Step::Source, reason))?);
         }
         Ok(())
@@ -159,7 +164,8 @@ impl<'a> Run<'a> {
 
     fn check_headers(&mut self) -> Result<(), Error> {
         self.trace.push(Step::Header);
-        let checked = self.inner.headers.check(&self.inner.scheme, self.headers);
+        let repeated = self.inner.scheme.check_repeated(&self.fields);
+        let checked = repeated.and_then(|()| self.inner.headers.check(&self.parts.headers));
         checked.map_err(|reason| self.fail(Step::Header, reason))
     }
 
@@ -170,14 +176,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn timestamp(&self) -> Result<Option<u64>, Reason> {
+    fn timestamp(&mut self) -> Result<Option<u64>, Reason> {
         let Some(name) = &self.inner.scheme.timestamp else {
             return Ok(None);
         };
-        let text = single(self.headers, name)?;
-        let at = parse_timestamp(text.as_bytes());
+        let at = parse_timestamp(self.fields.timestamp.get(name)?);
         let at = at.ok_or_else(|| Reason::Malformed(name.clone()))?;
-        let now = self.now.as_secs();
+        let now = self.now().as_secs();
         let (past, future) = self.inner.tolerance;
         let too_old = now.saturating_sub(at).saturating_sub(past.as_secs());
         let too_new = at.saturating_sub(now).saturating_sub(future.as_secs());
@@ -189,47 +194,38 @@ impl<'a> Run<'a> {
     }
 
     fn read_signature(&mut self) -> Result<(), Error> {
-        let read = self
-            .inner
-            .scheme
-            .candidates(self.headers)
-            .and_then(|candidates| self.signed_headers().map(|()| candidates));
-        self.candidates = read.map_err(|reason| self.fail(Step::Signature, reason))?;
-        Ok(())
+        self.trace.push(Step::Signature);
+        let scheme = &self.inner.scheme;
+        let read = scheme.candidates(&self.fields, &mut self.candidates);
+        read.and_then(|()| self.signed_headers())
+            .map_err(|reason| self.fail(Step::Signature, reason))
     }
 
     /// The header values that are hashed must be there, once; the id in its exact form.
     fn signed_headers(&self) -> Result<(), Reason> {
         let scheme = &self.inner.scheme;
         if let Some(name) = &scheme.id
-            && !id_is_well_formed(single(self.headers, name)?.as_bytes())
+            && !id_is_well_formed(self.fields.id.get(name)?)
         {
             return Err(Reason::Malformed(name.clone()));
         }
         scheme
             .timestamp
             .as_ref()
-            .map_or(Ok(()), |name| single(self.headers, name).map(drop))
+            .map_or(Ok(()), |name| self.fields.timestamp.get(name).map(drop))
     }
 
     /// The state of `key` with everything hashed that comes before the body.
     pub(crate) fn start(&self, key: &Key) -> KeyState {
         let mut state = key.state.clone();
-        let scheme = &self.inner.scheme;
-        for part in scheme.prefix {
+        for part in self.inner.scheme.prefix {
             match part {
-                Part::Id => state.update(self.text(scheme.id.as_ref())),
-                Part::Timestamp => state.update(self.text(scheme.timestamp.as_ref())),
+                Part::Id => state.update(self.fields.id.text()),
+                Part::Timestamp => state.update(self.fields.timestamp.text()),
                 Part::Dot => state.update(b"."),
             }
         }
         state
-    }
-
-    /// The header text as sent; `signed_headers` made sure that it is there.
-    fn text(&self, name: Option<&http::HeaderName>) -> &'a [u8] {
-        name.and_then(|name| self.headers.get(name))
-            .map_or(&[], |value| value.as_bytes())
     }
 
     /// One pass of the body under one key; true when it made one of the candidates.
@@ -245,7 +241,7 @@ impl<'a> Run<'a> {
 
     /// Runs the steps that are left. `macs` gives the answer of the signature step.
     pub(crate) fn finish(
-        mut self,
+        &mut self,
         body: Option<&[u8]>,
         mut macs: impl FnMut(&mut Self) -> Result<(), Reason>,
     ) -> Result<Verified, Error> {
@@ -256,10 +252,9 @@ impl<'a> Run<'a> {
                 Step::Timestamp => self.check_timestamp()?,
                 Step::Signature => {
                     if !self.trace.contains(Step::Signature) {
-                        self.trace.push(Step::Signature);
                         self.read_signature()?;
                     }
-                    macs(&mut self).map_err(|reason| self.fail(Step::Signature, reason))?;
+                    macs(self).map_err(|reason| self.fail(Step::Signature, reason))?;
                 }
                 _ => self.check_payload(body)?,
             }
@@ -278,7 +273,7 @@ impl<'a> Run<'a> {
             .map_err(|reason| self.fail(Step::Payload, reason))
     }
 
-    fn verified(mut self) -> Result<Verified, Error> {
+    fn verified(&mut self) -> Result<Verified, Error> {
         let Some((key_id, mac)) = self.signer.take() else {
             // The order holds the signature step (the builder made sure), so this does not
             // happen; if it did, nothing may pass.
@@ -287,13 +282,12 @@ impl<'a> Run<'a> {
         let scheme = &self.inner.scheme;
         let replay_key = match scheme.replay {
             ReplayBasis::Mac => mac.0,
-            ReplayBasis::Id => mac::sha256(&[
-                self.inner.namespace.as_bytes(),
-                &[0],
-                self.text(scheme.id.as_ref()),
-            ]),
+            ReplayBasis::Id => {
+                mac::sha256(&[self.inner.namespace.as_bytes(), &[0], self.fields.id.text()])
+            }
         };
-        let now = i64::try_from(self.now.as_secs()).unwrap_or(i64::MAX);
+        let now = self.now.unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
         Ok(Verified {
             key_id,
             scheme: scheme.name,
@@ -321,12 +315,15 @@ impl Verifier {
         peer: Option<IpAddr>,
         body: &[u8],
     ) -> Result<Verified, Error> {
-        let run = Run::begin(&self.inner, parts, peer, Some(body.len()))?;
+        let mut run = Run::new(&self.inner, parts, peer);
+        run.before_body(Some(body.len()))?;
         run.finish(Some(body), |run| {
             let keys = run.inner.keys.load();
             let mut tried = false;
-            let now = run.now;
-            for key in keys.iter().filter(|key| key.active(now)) {
+            for key in keys.iter() {
+                if !key.active(|| run.now()) {
+                    continue;
+                }
                 tried = true;
                 let mut state = run.start(key);
                 state.update(body);
@@ -354,12 +351,21 @@ impl Verifier {
         parts: &'a Parts,
         peer: Option<IpAddr>,
     ) -> Result<Session<'a>, Error> {
-        let run = Run::begin(&self.inner, parts, peer, content_length(&parts.headers))?;
+        let mut run = Run::new(&self.inner, parts, peer);
+        run.before_body(content_length(&parts.headers))?;
         // A signature step that was not reached yet (it comes after the payload) is hashed
         // all the same: the body passes only once.
         let keys = self.inner.keys.load();
-        let active = keys.iter().filter(|key| key.active(run.now));
-        let states = active.map(|key| (key.id.clone(), run.start(key))).collect();
+        let active = keys.iter().filter(|key| key.active(|| run.now()));
+        let active: Vec<_> = active.collect();
+        let states: Vec<_> = active
+            .into_iter()
+            .map(|key| (key.id.clone(), run.start(key)))
+            .collect();
+        if states.is_empty() && run.trace.contains(Step::Signature) {
+            // Nothing of the body needs to be read to know the answer.
+            return Err(run.fail(Step::Signature, Reason::NoActiveKey));
+        }
         let kept = self.inner.payload.as_ref().map(|_| Vec::new());
         Ok(Session {
             run,
@@ -370,16 +376,18 @@ impl Verifier {
     }
 }
 
-/// `Content-Length`; what is no number counts as too large.
-pub(crate) fn content_length(headers: &HeaderMap) -> Option<usize> {
-    let value = headers.get(CONTENT_LENGTH)?;
-    Some(
-        value
-            .to_str()
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(usize::MAX),
-    )
+/// `Content-Length`; of several the largest. What is no number counts as too large.
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    let values = headers.get_all(CONTENT_LENGTH).iter();
+    values
+        .map(|value| {
+            let text = value.to_str().unwrap_or("");
+            // `parse` takes a sign, HTTP does not.
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = text.parse().ok().filter(|_| digits);
+            number.unwrap_or(usize::MAX)
+        })
+        .max()
 }
 
 /// A delivery whose body arrives in chunks; made by [`Verifier::begin`].
@@ -421,29 +429,30 @@ impl Session<'_> {
     /// Runs the steps that are left.
     ///
     /// # Errors
-    /// The first step that failed.
+    /// The first step that failed; [`Step::BodyLimit`] again when a chunk was refused.
     pub fn finish(self) -> Result<Verified, Error> {
         let Self {
-            run, states, kept, ..
+            mut run,
+            states,
+            length,
+            kept,
         } = self;
+        // A caller that went on after a refused chunk has bytes that were not hashed.
+        run.check_length(Some(length))?;
+        let mut states = states.into_iter();
         run.finish(kept.as_deref(), |run| {
-            for (id, state) in &states {
-                if run.try_key(id, state.clone()) {
+            let none = states.len() == 0;
+            for (id, state) in states.by_ref() {
+                if run.try_key(&id, state) {
                     return Ok(());
                 }
             }
-            let none = states.is_empty();
             Err(if none {
                 Reason::NoActiveKey
             } else {
                 Reason::SignatureMismatch
             })
         })
-    }
-
-    #[cfg(feature = "layer")]
-    pub(crate) const fn source(&self) -> Option<IpAddr> {
-        self.run.source
     }
 
     #[cfg(feature = "layer")]

@@ -207,8 +207,21 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
 }
 
 /// The `for` parameter of one element of `Forwarded`; given twice it is unreadable.
+///
+/// A proxy may quote what a client wrote (`host="..."`), so nothing inside quotes is taken
+/// for a parameter or an element. Elements are cut at every comma from the right; a cut
+/// inside quotes leaves an odd number of them, unless escaped ones hide it, so both an odd
+/// number and a backslash are unreadable.
 fn forwarded_for(element: &str) -> Option<&str> {
-    let mut values = element.split(';').filter_map(|pair| {
+    if element.contains('\\') || element.matches('"').count() % 2 != 0 {
+        return None;
+    }
+    let mut quoted = false;
+    let pairs = element.split(|c| {
+        quoted ^= c == '"';
+        c == ';' && !quoted
+    });
+    let mut values = pairs.filter_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
         name.eq_ignore_ascii_case("for").then_some(value)
     });
@@ -300,6 +313,36 @@ mod tests {
         assert_eq!(
             sender(&rules, "10.0.0.1", &ports).as_deref(),
             Some("2001:db8::1")
+        );
+    }
+
+    #[test]
+    fn quoted_text_in_forwarded_is_never_taken_for_an_address() {
+        let rules = IpRules::default()
+            .trust_proxies(["10.0.0.0/8"])
+            .unwrap()
+            .forwarded_by(ForwardedBy::Forwarded);
+        for forged in [
+            r#"for=198.51.100.1;host="x, for=203.0.113.5;a""#,
+            r#"for=198.51.100.1;host="x, for=203.0.113.5;a=\"""#,
+            r#"for=198.51.100.1;host="x, for=203.0.113.5, y""#,
+            r#"host="x;for=203.0.113.5;y""#,
+            r#"for=203.0.113.5;for=203.0.113.5"#,
+            r#"for="203.0.113.5"#,
+            "for=unknown",
+            "for=_hidden",
+            "",
+        ] {
+            assert_eq!(
+                sender(&rules, "10.0.0.1", &headers("forwarded", &[forged])),
+                None,
+                "{forged}"
+            );
+        }
+        let quoted = headers("forwarded", &[r#"host="a;b";for="198.51.100.1:80""#]);
+        assert_eq!(
+            sender(&rules, "10.0.0.1", &quoted).as_deref(),
+            Some("198.51.100.1")
         );
     }
 

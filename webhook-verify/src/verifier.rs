@@ -1,5 +1,7 @@
 //! The verifier: settings, checked once, shared by all its clones.
 
+#[cfg(feature = "layer")]
+use std::net::IpAddr;
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
@@ -88,6 +90,15 @@ impl Verifier {
     #[must_use]
     pub fn body_limit(&self) -> usize {
         self.inner.body_limit
+    }
+
+    /// Whom to report: what the IP policy finds, else the peer.
+    #[cfg(feature = "layer")]
+    pub(crate) fn sender(&self, peer: Option<IpAddr>, headers: &http::HeaderMap) -> Option<IpAddr> {
+        let policy = self.inner.source.as_ref();
+        policy
+            .and_then(|policy| policy.sender(peer, headers))
+            .or_else(|| peer.map(crate::source::canonical))
     }
 
     /// Takes the delivery in the replay store. `None` without a store, or when the store is
@@ -294,8 +305,8 @@ impl Builder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// No key, two keys with one id, an order that is not each of the five steps once, or a
-    /// replay lifetime below past and future tolerance together.
+    /// No key, two keys with one id, an order that is not each of the five steps once, a
+    /// replay lifetime below past and future tolerance together, or one or a lease of zero.
     pub fn build(self) -> Result<Verifier, BuildError> {
         let Self {
             mut inner,
@@ -324,6 +335,12 @@ impl Builder {
             inner.replay_lifetime = given.saturating_add(Duration::from_secs(1));
         } else if let Some(lifetime) = lifetime {
             inner.replay_lifetime = lifetime;
+        }
+        if inner.replay_lifetime.is_zero() {
+            return Err(BuildError::ReplayZero("lifetime"));
+        }
+        if inner.replay_lease.is_zero() {
+            return Err(BuildError::ReplayZero("lease"));
         }
         Ok(Verifier {
             inner: Arc::new(inner),
@@ -355,4 +372,7 @@ pub enum BuildError {
         /// The least that is allowed.
         needed: Duration,
     },
+    /// Nothing would be remembered.
+    #[error("replay {0} is zero")]
+    ReplayZero(&'static str),
 }

@@ -293,6 +293,40 @@ async fn nothing_of_the_body_is_polled_when_an_earlier_step_failed() {
 }
 
 #[tokio::test]
+async fn a_refusal_after_the_source_step_reports_the_forwarded_sender() {
+    let clock = ManualWallClock::new(NOW + 301);
+    let rules = IpRules::allow(["192.0.2.0/24"]).unwrap();
+    let behind_proxy = Verifier::builder(presets::timestamped())
+        .secret(secret())
+        .clock(clock.clone())
+        .source(rules.trust_proxies(["10.0.0.0/8"]).unwrap())
+        .build()
+        .unwrap();
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&events);
+    let layer = WebhookLayer::new(behind_proxy).on_event(move |event| {
+        if let Event::Rejected { error, remote_ip } = event {
+            seen.lock().unwrap().push((error.step(), *remote_ip));
+        }
+    });
+    for forwarded in ["192.0.2.7", "203.0.113.9"] {
+        let mut late = good();
+        late.extensions_mut()
+            .insert(PeerAddr("[::ffff:10.0.0.1]:9".parse().unwrap()));
+        late.headers_mut()
+            .insert("x-forwarded-for", forwarded.parse().unwrap());
+        status(&layer, &inner(), late).await;
+    }
+    assert_eq!(
+        *events.lock().unwrap(),
+        [
+            (Step::Timestamp, "192.0.2.7".parse().ok()),
+            (Step::Source, "203.0.113.9".parse().ok())
+        ]
+    );
+}
+
+#[tokio::test]
 async fn readiness_is_kept_behind_concurrency_limit_and_buffer() {
     let layer = WebhookLayer::new(verifier(&ManualWallClock::new(NOW)));
     let limited = ServiceBuilder::new()

@@ -323,6 +323,76 @@ fn a_body_above_the_limit_is_refused_before_any_hashing() {
 }
 
 #[test]
+fn a_refused_chunk_is_not_forgotten_by_finish() {
+    let verifier = builder(presets::paytabs_callback())
+        .secret(secret("k1"))
+        .body_limit(BODY.len())
+        .build()
+        .unwrap();
+    let parts = signed(presets::paytabs_callback(), "k1", NOW, BODY);
+    let mut session = verifier.begin(&parts, None).unwrap();
+    session.update(BODY).unwrap();
+    assert!(session.update(b"not hashed").is_err());
+    assert_eq!(session.finish().unwrap_err().step(), Step::BodyLimit);
+}
+
+#[test]
+fn a_content_length_that_is_no_number_or_hides_behind_another_is_too_large() {
+    let verifier = builder(presets::paytabs_callback())
+        .secret(secret("k1"))
+        .body_limit(64)
+        .build()
+        .unwrap();
+    for (values, passes) in [
+        (&["64"][..], true),
+        (&["1", "64"], true),
+        (&["65"], false),
+        (&["1", "65"], false),
+        (&["+1"], false),
+        (&["-1"], false),
+        (&[""], false),
+        (&["1, 1"], false),
+        (&["99999999999999999999999"], false),
+    ] {
+        let mut parts = signed(presets::paytabs_callback(), "k1", NOW, BODY);
+        for value in values {
+            let value = HeaderValue::from_static(value);
+            parts.headers.append("content-length", value);
+        }
+        let begun = verifier.begin(&parts, None);
+        assert_eq!(begun.is_ok(), passes, "{values:?}");
+        if let Err(error) = begun {
+            assert_eq!(error.step(), Step::BodyLimit);
+        }
+    }
+}
+
+#[test]
+fn without_an_active_key_the_answer_comes_before_the_body() {
+    let verifier = builder(presets::timestamped())
+        .secret_until(secret("k1"), Duration::from_secs(NOW))
+        .build()
+        .unwrap();
+    let parts = signed(presets::timestamped(), "k1", NOW, BODY);
+    let early = verifier.begin(&parts, None).unwrap_err();
+    assert_eq!(early.reason(), &Reason::NoActiveKey);
+    assert_eq!(early, verifier.verify(&parts, None, BODY).unwrap_err());
+}
+
+#[test]
+fn a_replay_memory_of_no_time_is_refused() {
+    let build = |b: Builder| b.secret(secret("k")).build().unwrap_err();
+    assert_eq!(
+        build(builder(presets::paytabs_callback()).replay_lifetime(Duration::ZERO)),
+        BuildError::ReplayZero("lifetime")
+    );
+    assert_eq!(
+        build(builder(presets::timestamped()).replay_lease(Duration::ZERO)),
+        BuildError::ReplayZero("lease")
+    );
+}
+
+#[test]
 fn unusable_keys_and_settings_are_refused() {
     assert_eq!(Secret::new("k", "").unwrap_err(), SecretError::Empty);
     for padded in ["key\n", " key", "\tkey"] {

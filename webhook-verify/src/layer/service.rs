@@ -99,7 +99,10 @@ where
     let peer = (config.peer)(&parts).map(|socket| socket.ip());
     let (verified, body) = match check(&config, &parts, peer, body).await {
         Ok(passed) => passed,
-        Err((error, remote_ip)) => return Ok(reject(&config, &error, remote_ip)),
+        Err(error) => {
+            let remote_ip = config.verifier.sender(peer, &parts.headers);
+            return Ok(reject(&config, &error, remote_ip));
+        }
     };
     let reservation = match config.verifier.reserve(&verified).await {
         Ok(reservation) => reservation,
@@ -120,32 +123,28 @@ where
     Ok(response.map(ResponseBody::inner))
 }
 
-/// Everything before the replay store; an error comes with the address to report.
+/// Everything before the replay store.
 async fn check<B: Body>(
     config: &Config,
     parts: &Parts,
     peer: Option<IpAddr>,
     body: B,
-) -> Result<(Verified, VerifiedBody), (Error, Option<IpAddr>)> {
-    let mut session = config
-        .verifier
-        .begin(parts, peer)
-        .map_err(|error| (error, peer))?;
-    let remote = session.source();
+) -> Result<(Verified, VerifiedBody), Error> {
+    let mut session = config.verifier.begin(parts, peer)?;
     let limit = config.verifier.body_limit();
     if body.size_hint().lower() > limit as u64 {
-        return Err((
-            at_body(&session, Step::BodyLimit, Reason::TooLarge { limit }),
-            remote,
+        return Err(at_body(
+            &session,
+            Step::BodyLimit,
+            Reason::TooLarge { limit },
         ));
     }
     let read = tokio::time::timeout(config.read_deadline, read(body, &mut session)).await;
     let body = match read {
-        Ok(body) => body.map_err(|error| (error, remote))?,
-        Err(_) => return Err((at_body(&session, Step::Body, Reason::BodyTimeout), remote)),
+        Ok(body) => body?,
+        Err(_) => return Err(at_body(&session, Step::Body, Reason::BodyTimeout)),
     };
-    let verified = session.finish().map_err(|error| (error, remote))?;
-    Ok((verified, body))
+    Ok((session.finish()?, body))
 }
 
 /// Hashes the frames as they arrive. Memory grows with what has arrived, never with what

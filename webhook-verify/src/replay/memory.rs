@@ -24,30 +24,37 @@ pub enum WhenFull {
 /// A bounded store in the memory of this process.
 ///
 /// Sharded by key; each shard holds an equal part of the capacity. Expiry costs O(1) per
-/// call: each call drops at most two ended entries. Keys of one store should share one
-/// lifetime; an entry with a shorter one behind a longer one waits for it.
+/// call: each call drops at most two ended entries of each kind. Keys of one store should
+/// share one lifetime; an entry with a shorter one behind a longer one waits for it.
 #[derive(Debug)]
 pub struct MemoryReplayStore {
     shards: Box<[Mutex<Shard>]>,
     per_shard: usize,
     when_full: WhenFull,
-    next_token: AtomicU64,
+    next_serial: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    entries: HashMap<ReplayKey, Entry>,
+    entries: Entries,
     // In order of insertion, which is the order of ends while lease and lifetime stay.
-    leases: VecDeque<(Duration, ReplayKey)>,
-    committed: VecDeque<(Duration, ReplayKey)>,
+    leases: Queue,
+    committed: Queue,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     ends: Duration,
-    /// `None` once committed.
-    token: Option<Token>,
+    /// Unlike every other entry's, also of the same key; the token of a reservation.
+    serial: u64,
+    committed: bool,
 }
+
+/// Entries by serial number and key. An item whose entry is gone or newer is a leftover.
+#[derive(Debug, Default)]
+struct Queue(VecDeque<(u64, ReplayKey)>);
+
+type Entries = HashMap<ReplayKey, Entry>;
 
 impl MemoryReplayStore {
     /// A store of at most `capacity` deliveries (at least 1) that refuses when full.
@@ -59,7 +66,7 @@ impl MemoryReplayStore {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             per_shard: (capacity / shards).max(1),
             when_full: WhenFull::Refuse,
-            next_token: AtomicU64::new(1),
+            next_serial: AtomicU64::new(1),
         }
     }
 
@@ -95,9 +102,10 @@ impl MemoryReplayStore {
         shard.drop_ended(times.now);
         if let Some(entry) = shard.entries.get(&key) {
             if times.now < entry.ends {
-                return Ok(match entry.token {
-                    Some(_) => Reserve::InFlight(entry.ends.saturating_sub(times.now)),
-                    None => Reserve::Duplicate,
+                return Ok(if entry.committed {
+                    Reserve::Duplicate
+                } else {
+                    Reserve::InFlight(entry.ends.saturating_sub(times.now))
                 });
             }
         } else if shard.entries.len() >= self.per_shard {
@@ -106,18 +114,18 @@ impl MemoryReplayStore {
                 WhenFull::ForgetOldest => shard.forget_oldest(),
             }
         }
+        let entry = Entry {
+            ends: times.now.saturating_add(times.lease),
+            serial: self.serial(),
+            committed: false,
+        };
+        shard.insert(key, entry, self.per_shard);
+        Ok(Reserve::Reserved(Token(entry.serial)))
+    }
+
+    fn serial(&self) -> u64 {
         // ORDERING: Relaxed. Only the number is used; it is unique in any order.
-        let token = Token(self.next_token.fetch_add(1, Ordering::Relaxed));
-        let ends = times.now.saturating_add(times.lease);
-        shard.entries.insert(
-            key,
-            Entry {
-                ends,
-                token: Some(token),
-            },
-        );
-        shard.leases.push_back((ends, key));
-        Ok(Reserve::Reserved(token))
+        self.next_serial.fetch_add(1, Ordering::Relaxed)
     }
 
     fn try_commit(&self, key: ReplayKey, times: Times) -> Result<(), StoreError> {
@@ -131,9 +139,12 @@ impl MemoryReplayStore {
                 WhenFull::ForgetOldest => shard.forget_oldest(),
             }
         }
-        let ends = times.now.saturating_add(times.lifetime);
-        shard.entries.insert(key, Entry { ends, token: None });
-        shard.committed.push_back((ends, key));
+        let entry = Entry {
+            ends: times.now.saturating_add(times.lifetime),
+            serial: self.serial(),
+            committed: true,
+        };
+        shard.insert(key, entry, self.per_shard);
         Ok(())
     }
 }
@@ -152,7 +163,7 @@ impl ReplayStore for MemoryReplayStore {
         if shard
             .entries
             .get(&key)
-            .is_some_and(|entry| entry.token == Some(token))
+            .is_some_and(|entry| !entry.committed && entry.serial == token.0)
         {
             shard.entries.remove(&key);
         }
@@ -160,47 +171,64 @@ impl ReplayStore for MemoryReplayStore {
 }
 
 impl Shard {
+    fn insert(&mut self, key: ReplayKey, entry: Entry, per_shard: usize) {
+        self.entries.insert(key, entry);
+        let queue = if entry.committed {
+            &mut self.committed
+        } else {
+            &mut self.leases
+        };
+        queue.push((entry.serial, key), &self.entries, per_shard);
+    }
+
     fn drop_ended(&mut self, now: Duration) {
         // Two of each: what one call adds and one of the backlog.
         for _ in 0..2 {
-            Self::drop_front(&mut self.leases, &mut self.entries, now);
-            Self::drop_front(&mut self.committed, &mut self.entries, now);
-        }
-    }
-
-    fn drop_front(
-        queue: &mut VecDeque<(Duration, ReplayKey)>,
-        entries: &mut HashMap<ReplayKey, Entry>,
-        now: Duration,
-    ) {
-        let Some((ends, key)) = queue.front().copied() else {
-            return;
-        };
-        // A queue entry whose map entry is gone or newer is a leftover.
-        let current = entries.get(&key).is_some_and(|entry| entry.ends == ends);
-        if current && now < ends {
-            return;
-        }
-        queue.pop_front();
-        if current {
-            entries.remove(&key);
+            self.leases.drop_front(&mut self.entries, now);
+            self.committed.drop_front(&mut self.entries, now);
         }
     }
 
     fn forget_oldest(&mut self) {
         for queue in [&mut self.committed, &mut self.leases] {
-            while let Some((ends, key)) = queue.pop_front() {
-                if self
-                    .entries
-                    .get(&key)
-                    .is_some_and(|entry| entry.ends == ends)
-                {
+            while let Some((serial, key)) = queue.0.pop_front() {
+                if is_current(&self.entries, serial, &key) {
                     self.entries.remove(&key);
                     return;
                 }
             }
         }
     }
+}
+
+impl Queue {
+    /// Adds an item. Leftovers behind one long reservation would pile up, so they are swept
+    /// when they are as many as the entries may be; that is O(1) per call on average.
+    fn push(&mut self, item: (u64, ReplayKey), entries: &Entries, per_shard: usize) {
+        if self.0.len() >= per_shard.saturating_mul(2) {
+            self.0
+                .retain(|(serial, key)| is_current(entries, *serial, key));
+        }
+        self.0.push_back(item);
+    }
+
+    /// Drops the front item when it is a leftover, or has ended (with its entry).
+    fn drop_front(&mut self, entries: &mut Entries, now: Duration) {
+        let Some((serial, key)) = self.0.front().copied() else {
+            return;
+        };
+        if is_current(entries, serial, &key) {
+            if entries.get(&key).is_some_and(|entry| now < entry.ends) {
+                return;
+            }
+            entries.remove(&key);
+        }
+        self.0.pop_front();
+    }
+}
+
+fn is_current(entries: &Entries, serial: u64, key: &ReplayKey) -> bool {
+    entries.get(key).is_some_and(|entry| entry.serial == serial)
 }
 
 #[cfg(test)]
@@ -272,5 +300,28 @@ mod tests {
             assert!(store.len() <= 4);
         }
         assert_eq!(reserve(&store, 255, 1), Ok(Reserve::Duplicate));
+    }
+
+    #[test]
+    fn failing_handlers_beside_a_hanging_one_do_not_grow_the_store() {
+        let store = MemoryReplayStore::new(8);
+        let _hanging = token(reserve(&store, 0, 0));
+        for _ in 0..10_000 {
+            let held = token(reserve(&store, 1, 1));
+            store.release([1; 32], held);
+        }
+        let shard = store.shards[0].lock();
+        assert!(shard.leases.0.len() <= 16 + 1 && shard.committed.0.is_empty());
+        assert_eq!(shard.entries.len(), 1);
+    }
+
+    #[test]
+    fn a_commit_after_the_lease_holds_against_the_release_of_the_next_handler() {
+        let store = MemoryReplayStore::new(8);
+        let slow = token(reserve(&store, 1, 0));
+        let next = token(reserve(&store, 1, 10));
+        store.commit([1; 32], slow, at(11)).now().unwrap();
+        store.release([1; 32], next);
+        assert_eq!(reserve(&store, 1, 50), Ok(Reserve::Duplicate));
     }
 }

@@ -67,7 +67,6 @@ impl App {
 
     /// All routes. Serve it with `ConnectInfo<SocketAddr>`: the webhook checks need the
     /// address of the peer.
-    #[must_use]
     pub fn router(&self) -> Router {
         http::router(self.state.clone())
     }

@@ -114,13 +114,12 @@ impl Status {
     ///
     /// [`InvalidTransition`] when it has not.
     pub const fn check(self, to: Self) -> Result<(), InvalidTransition> {
-        use Status as S;
         match (self, to) {
-            (S::Created, S::Initiated)
-            | (S::Initiated, S::Processing)
-            | (S::Processing, S::Succeeded | S::Failed)
-            | (S::Created | S::Initiated, S::TimedOut | S::Cancelled)
-            | (S::Succeeded, S::Refunded) => Ok(()),
+            (Self::Created, Self::Initiated)
+            | (Self::Initiated, Self::Processing)
+            | (Self::Processing, Self::Succeeded | Self::Failed)
+            | (Self::Created | Self::Initiated, Self::TimedOut | Self::Cancelled)
+            | (Self::Succeeded, Self::Refunded) => Ok(()),
             _ => Err(InvalidTransition { from: self, to }),
         }
     }

@@ -92,7 +92,7 @@ impl PaymentService {
             .begin_processing(id, &correlation, verify_at, now)
             .await?;
         let payment = match applied {
-            Applied::Done(payment) => payment,
+            Applied::Done(payment) => *payment,
             // Another delivery was faster, or the expiry scan was.
             Applied::Conflict(Status::Processing) => return self.conclude(payment, delivery).await,
             Applied::Conflict(Status::TimedOut | Status::Cancelled) => {

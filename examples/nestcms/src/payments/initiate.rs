@@ -54,7 +54,7 @@ impl PaymentService {
                     },
                 );
                 self.remember(&payment).await;
-                Ok(payment)
+                Ok(*payment)
             }
             Applied::Conflict(status) => Err(wrong_state(status)),
             Applied::Duplicate | Applied::Missing => Err(Error::NotFound),

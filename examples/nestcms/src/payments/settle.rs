@@ -173,7 +173,7 @@ impl PaymentService {
             .settle(&payment.id, &settlement, now)
             .await?
         {
-            Applied::Done(payment) => Ok(Some(payment)),
+            Applied::Done(payment) => Ok(Some(*payment)),
             Applied::Duplicate | Applied::Conflict(_) | Applied::Missing => Ok(None),
         }
     }

@@ -91,7 +91,7 @@ pub struct Created {
 #[derive(Clone, Debug)]
 pub enum Applied {
     /// Done; the payment as it is now.
-    Done(Payment),
+    Done(Box<Payment>),
     /// This delivery had its effect before; nothing changed.
     Duplicate,
     /// The payment is in a state that does not allow it; nothing changed.

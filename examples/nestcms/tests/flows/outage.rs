@@ -141,7 +141,8 @@ async fn a_failed_probe_opens_the_breaker_again_with_a_new_deadline() {
     world.wall.advance(RESET);
     let response = world.initiate(&id).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(response.headers()["retry-after"], "30");
+    // The wait doubles with each opening in a row.
+    assert_eq!(response.headers()["retry-after"], "60");
     assert_eq!(world.requests(), before + 1);
     assert_eq!(
         world.events.types(),

@@ -144,7 +144,7 @@ async fn changes_are_checked_against_the_state(store: &impl PaymentRepository) {
         .unwrap();
     assert!(matches!(missing, Applied::Missing));
     let found = store.find_by_provider_ref("ref-a").await.unwrap();
-    assert_eq!(found, Some(initiated));
+    assert_eq!(found, Some(*initiated));
 }
 
 async fn a_delivery_has_its_effect_once(store: &(impl PaymentRepository + JobQueue)) {

@@ -15,9 +15,13 @@ use crate::{
     ports::{ProviderError, StoreError},
 };
 
-/// An error as the client gets it.
+/// An error as the client gets it. One pointer in size: it is the rare side of every
+/// handler's `Result`.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Content>);
+
 #[derive(Clone, Debug, Serialize)]
-pub struct Problem {
+struct Content {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'static str,
@@ -39,7 +43,7 @@ impl Problem {
     /// A problem with a stable `code` for programs and a `message` for people.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Content {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -50,7 +54,7 @@ impl Problem {
             value: None,
             allowed: None,
             retry_after: None,
-        }
+        }))
     }
 
     /// Bad input: 422 that names the field, its value and what is allowed.
@@ -69,37 +73,35 @@ impl Problem {
     /// Names the field, its value and what is allowed.
     #[must_use]
     pub fn field(
-        self,
+        mut self,
         field: impl Into<String>,
         value: impl Into<String>,
         allowed: impl Into<String>,
     ) -> Self {
-        Self {
-            field: Some(field.into()),
-            value: Some(shorten(value.into())),
-            allowed: Some(allowed.into()),
-            ..self
-        }
+        self.0.field = Some(field.into());
+        self.0.value = Some(shorten(value.into()));
+        self.0.allowed = Some(allowed.into());
+        self
     }
 
     /// Tells the client when to come back; whole seconds, rounded up, never 0.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.0.retry_after = Some(wait);
         self
     }
 
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, wait) = (self.status(), self.retry_after);
-        let mut response = (status, Json(self)).into_response();
+        let (status, wait) = (self.status(), self.0.retry_after);
+        let mut response = (status, Json(self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         if let Some(wait) = wait {

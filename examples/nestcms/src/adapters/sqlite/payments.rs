@@ -113,7 +113,7 @@ impl PaymentRepository for SqliteStore {
             .fetch_optional(&mut **tx)
             .await?;
             match changed {
-                Some(row) => Ok(Applied::Done(payment(&row)?)),
+                Some(row) => Ok(Applied::Done(Box::new(payment(&row)?))),
                 None => why_not(tx, id).await,
             }
         }))
@@ -132,7 +132,7 @@ impl PaymentRepository for SqliteStore {
                 return why_not(tx, id).await;
             };
             put_verification(tx, id, correlation_id, verify_at).await?;
-            Ok(Applied::Done(payment))
+            Ok(Applied::Done(Box::new(payment)))
         }))
     }
 
@@ -160,7 +160,7 @@ impl PaymentRepository for SqliteStore {
                 .bind(id)
                 .execute(&mut **tx)
                 .await?;
-            Ok(Applied::Done(payment))
+            Ok(Applied::Done(Box::new(payment)))
         }))
     }
 
@@ -200,7 +200,7 @@ impl PaymentRepository for SqliteStore {
             if let Some(delivery) = delivery {
                 record_delivery(tx, delivery, id, now).await?;
             }
-            Ok(Applied::Done(payment(&row)?))
+            Ok(Applied::Done(Box::new(payment(&row)?)))
         }))
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use resilience_core::{
-    breaker::{CircuitBreaker, State, Transition},
+    breaker::{Cause, CircuitBreaker, State, Transition},
     clock::{Clock, SharedClock},
 };
 use webhook_verify::clock::WallClock;
@@ -123,7 +123,7 @@ impl Reporter {
                 EventData::CircuitOpened {
                     breaker,
                     from: change.from.as_str().to_owned(),
-                    cause: change.cause.as_str().to_owned(),
+                    cause: cause(change.cause).to_owned(),
                     failures: change.failures,
                     calls: change.calls,
                     rate: change.failure_rate,
@@ -161,6 +161,15 @@ impl Reporter {
 
     fn emit(&self, source: Source, data: EventData) {
         self.sink.emit(source, &correlation::current(), data);
+    }
+}
+
+/// The catalogue's short words for what opens a breaker most often.
+fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::ConsecutiveFailures => "consecutive",
+        Cause::FailureRate => "rate",
+        other => other.as_str(),
     }
 }
 

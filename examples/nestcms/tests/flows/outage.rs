@@ -30,6 +30,20 @@ async fn an_open_breaker_answers_503_with_the_rest_of_the_wait() {
     );
 }
 
+/// C.c1, C.8
+#[tokio::test]
+async fn the_fifth_failure_in_a_row_opens_the_breaker_and_says_so_once() {
+    let world = World::start().await;
+    world.fail(Some(500));
+    for failures in 1..=5 {
+        let id = world.created().await;
+        world.initiate(&id).await;
+        let opened = world.field("circuit.opened", "cause");
+        let expected: &[&str] = if failures < 5 { &[] } else { &["consecutive"] };
+        assert_eq!(opened, expected);
+    }
+}
+
 /// A4.c2
 #[tokio::test]
 async fn other_routes_go_on_while_paytabs_is_down() {

@@ -177,6 +177,9 @@ async fn sandbox(config: &StackConfig, wall: OffsetClock) -> Result<Sandbox, Sta
     bound.await.map_err(failed("the sandbox"))
 }
 
+// The application says 502 to 504 about PayTabs and its other dependencies, each behind a
+// breaker of its own. The gateway's breaker is for the application itself: if it counted
+// those answers, an outage of PayTabs would close the whole house.
 async fn gateway(config: &StackConfig, application: SocketAddr) -> Result<Gateway, StackError> {
     let proxies: Vec<String> = config
         .trusted_proxies
@@ -185,7 +188,8 @@ async fn gateway(config: &StackConfig, application: SocketAddr) -> Result<Gatewa
         .collect();
     let text = format!(
         "listen = \"{}\"\ntrusted_proxies = [{}]\n{GATEWAY}\n[upstream.nestcms]\n\
-         endpoints = [\"http://{application}\"]\nrequired = true\n",
+         endpoints = [\"http://{application}\"]\nrequired = true\n\
+         ignored_statuses = [502, 503, 504]\n",
         config.gateway,
         proxies.join(", ")
     );

@@ -73,13 +73,10 @@ impl Browser {
         };
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(Duration::from_secs(5)));
-        let capabilities = capabilities(&profile);
-        let connected = tokio::time::timeout(
-            START,
-            ClientBuilder::new(http)
-                .capabilities(capabilities)
-                .connect(&format!("http://127.0.0.1:{port}")),
-        );
+        let mut builder = ClientBuilder::new(http);
+        builder.capabilities(capabilities(&profile));
+        let driver_url = format!("http://127.0.0.1:{port}");
+        let connected = tokio::time::timeout(START, builder.connect(&driver_url));
         let client = match connected.await.expect("Chromium starts in time") {
             Ok(client) => client,
             Err(error) => panic!("{MISSING}\nchromium: {error}"),

@@ -264,13 +264,13 @@ async fn put_off(world: &World, story: &mut Story) -> Played<()> {
     let acked = world
         .eventually(|| world.stats().callbacks_acknowledged > acknowledged)
         .await;
-    let during = world.payment_state(&id).await?;
+    let during = world.stored_state(&id).await?;
     story.tell("The callback was acknowledged; PayTabs comes back and the queued job asks it.");
     world.paytabs(|_| {});
     let after = world.client.until(&id, "succeeded").await?;
     story.check(
         "A3.c4",
-        "acknowledged, processing meanwhile, finished by the job after recovery",
+        "acknowledged, processing in the store, finished by the job after recovery",
         &[
             same("the breaker", breaker, "open"),
             fact(acked, "the callback was not acknowledged"),
@@ -337,20 +337,14 @@ pub(super) async fn time_out(world: &mut World, story: &mut Story) -> Played<()>
     let (id, page) = world.client.initiated_payment().await?;
     world.jump(Duration::from_secs(31 * 60)).await?;
     let state = world.client.until(&id, "timed_out").await?;
-    // The scan runs every 50 ms here: give a second one the time to do wrong.
-    let scanned = world.events.count("payment.timeout");
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    // The scan runs every 50 ms here: give more of them the time to do wrong.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     story.check(
         "A6.c1",
         "timed out with one payment.timeout; a second scan emits nothing",
         &[
             same("the state", state, "timed_out"),
             same("timeouts", world.count_of(&id, "payment.timeout"), 1),
-            same(
-                "all timeouts",
-                world.events.count("payment.timeout"),
-                scanned,
-            ),
         ],
     );
 

@@ -213,7 +213,7 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
 /// inside quotes leaves an odd number of them, unless escaped ones hide it, so both an odd
 /// number and a backslash are unreadable.
 fn forwarded_for(element: &str) -> Option<&str> {
-    if element.contains('\\') || element.matches('"').count() % 2 != 0 {
+    if element.contains('\\') || !element.matches('"').count().is_multiple_of(2) {
         return None;
     }
     let mut quoted = false;

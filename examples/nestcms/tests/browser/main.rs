@@ -72,7 +72,7 @@ async fn watch(browser: &Browser, url: &str) -> Result<(), String> {
         .await?;
     for payment in 1..=5 {
         browser.click("do-pay").await?;
-        // Each answer ends with the number of the failed payment's row.
+        // One at a time: the row and the answer must both be there.
         let rows = "document.querySelectorAll('#payments tr[data-status=created]').length";
         browser.until(&format!("{rows} >= {payment}")).await?;
         let said = "document.getElementById('said').innerText";

@@ -77,6 +77,12 @@ impl Metrics {
         }
     }
 
+    /// The clock that durations are measured with.
+    #[must_use]
+    pub fn clock(&self) -> &SharedClock {
+        &self.inner.clock
+    }
+
     /// Shows the state of `breaker` from now on and counts its transitions.
     pub fn watch_breaker(&self, breaker: &CircuitBreaker) {
         // Weak: the breaker holds the subscriber, and we hold the breaker.

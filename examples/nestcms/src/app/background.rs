@@ -6,34 +6,44 @@ use tokio::{task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::AppState;
-use crate::payments::{Error, PaymentService};
+use crate::{payments::Error, ports::JobKind};
 
 /// Starts the expiry scan and the job worker; the handle ends after `stop`.
 pub(super) fn start(state: &AppState, stop: &CancellationToken) -> JoinHandle<()> {
     let settings = state.settings().jobs.clone();
-    let (scan, work) = (state.payments().clone(), state.payments().clone());
+    let (scan, work) = (state.clone(), state.clone());
     let (stop_scan, stop_work) = (stop.clone(), stop.clone());
     tokio::spawn(async move {
-        let scan = every(settings.expiry_scan, stop_scan, scan, async |p| {
-            p.expire_due().await
+        let scan = every(settings.expiry_scan, stop_scan, scan, async |state| {
+            state.payments().expire_due().await
         });
         // One worker takes both kinds of jobs.
         let interval = settings.verification.min(settings.refund);
-        let work = every(interval, stop_work, work, async |p| p.run_due_jobs().await);
+        let work = every(interval, stop_work, work, run_jobs);
         tokio::join!(scan, work);
     })
 }
 
-async fn every<F>(interval: Duration, stop: CancellationToken, payments: PaymentService, run: F)
+/// Runs what is due, and shows what still waits.
+async fn run_jobs(state: &AppState) -> Result<usize, Error> {
+    let done = state.payments().run_due_jobs().await?;
+    for kind in [JobKind::Verify, JobKind::Refund] {
+        let waiting = state.payments().queued(kind).await?;
+        state.metrics().queue_depth(kind.as_str(), waiting);
+    }
+    Ok(done)
+}
+
+async fn every<F>(interval: Duration, stop: CancellationToken, state: AppState, run: F)
 where
-    F: AsyncFn(&PaymentService) -> Result<usize, Error>,
+    F: AsyncFn(&AppState) -> Result<usize, Error>,
 {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let rounds = async {
         loop {
             ticks.tick().await;
-            if let Err(error) = run(&payments).await {
+            if let Err(error) = run(&state).await {
                 tracing::warn!(%error, "background job failed, it runs again");
             }
         }

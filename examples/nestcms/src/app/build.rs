@@ -54,7 +54,13 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         CACHE_CAPACITY,
         CACHE_LIFETIME,
     ));
-    let cache: Arc<dyn Cache> = Arc::new(GuardedCache::new(memory, breakers.cache().clone()));
+    let metrics = Metrics::new("nestcms", clock.clone());
+    metrics.watch_bus(&bus);
+    breakers
+        .iter()
+        .for_each(|breaker| metrics.watch_breaker(breaker));
+    let guarded = GuardedCache::new(memory, breakers.cache().clone(), metrics.clone());
+    let cache: Arc<dyn Cache> = Arc::new(guarded);
     let paytabs = breakers.paytabs().clone();
     let provider = PaytabsClient::new(&settings.paytabs, &settings.public_url, paytabs)?;
     let store = SqliteStore::new(database.clone());
@@ -71,11 +77,6 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         verification_grace: settings.paytabs.call_timeout + GRACE,
     };
     let payments = PaymentService::new(ports, rules);
-    let metrics = Metrics::new("nestcms", clock.clone());
-    metrics.watch_bus(&bus);
-    breakers
-        .iter()
-        .for_each(|breaker| metrics.watch_breaker(breaker));
     let auth = AuthService::new(
         &settings,
         database.write().clone(),

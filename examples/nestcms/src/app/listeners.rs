@@ -26,7 +26,8 @@ pub(super) fn wire(state: &AppState, cache: Arc<dyn Cache>) {
         Arc::clone(&payers),
         OPERATORS,
     ));
-    bus.subscribe(AnalyticsListener::new(state.analytics().clone(), payers));
+    let analytics = AnalyticsListener::new(state.analytics().clone(), payers);
+    bus.subscribe(analytics.metrics(state.metrics().clone()));
     bus.subscribe(Audit::new(audit.clone()));
     bus.subscribe(Alert::new(channel, ROOM, TELEPHONE));
     bus.subscribe(CacheInvalidation::new(cache));

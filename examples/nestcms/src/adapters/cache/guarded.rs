@@ -5,30 +5,42 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use resilience_core::breaker::{CircuitBreaker, Error};
 
-use crate::ports::{Cache, CacheError};
+use crate::{
+    metrics::Metrics,
+    ports::{Cache, CacheError},
+};
 
-/// Asks the inner cache only while the breaker admits it.
+/// Asks the inner cache only while the breaker admits it, and counts what comes of it.
 #[derive(Clone, Debug)]
 pub struct GuardedCache {
     inner: Arc<dyn Cache>,
     breaker: CircuitBreaker,
+    metrics: Metrics,
 }
 
 impl GuardedCache {
     /// Puts `breaker` before `inner`.
     #[must_use]
-    pub fn new(inner: Arc<dyn Cache>, breaker: CircuitBreaker) -> Self {
-        Self { inner, breaker }
+    pub fn new(inner: Arc<dyn Cache>, breaker: CircuitBreaker, metrics: Metrics) -> Self {
+        Self {
+            inner,
+            breaker,
+            metrics,
+        }
     }
 }
 
 impl Cache for GuardedCache {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, CacheError>> {
         Box::pin(async move {
-            self.breaker
-                .call(self.inner.get(key))
-                .await
-                .map_err(flatten)
+            let found = self.breaker.call(self.inner.get(key)).await;
+            let result = match &found {
+                Ok(Some(_)) => "hit",
+                Ok(None) => "miss",
+                Err(_) => "error",
+            };
+            self.metrics.cache_request("memory", result);
+            found.map_err(flatten)
         })
     }
 

@@ -9,7 +9,7 @@ use axum::{
 use http::StatusCode;
 
 use super::{content, layers, payments, problem::Problem, status, webhook};
-use crate::{app::AppState, auth, health, metrics};
+use crate::{app::AppState, auth, health, logging, metrics};
 
 /// The router of one instance.
 pub fn router(state: AppState) -> Router {
@@ -22,6 +22,7 @@ pub fn router(state: AppState) -> Router {
             metrics: state.metrics().clone(),
         });
     let metrics = state.metrics().clone();
+    let clock = metrics.clock().clone();
     let app: Router<AppState> = Router::new();
     app.route(
         "/api/v2/payments",
@@ -47,6 +48,7 @@ pub fn router(state: AppState) -> Router {
         Problem::new(status, "method_not_allowed", "not with this method")
     })
     .layer(middleware::from_fn_with_state(metrics, metrics::track))
+    .layer(middleware::from_fn_with_state(clock, logging::log_requests))
     .layer(middleware::from_fn(layers::correlate))
 }
 

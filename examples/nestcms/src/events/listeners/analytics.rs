@@ -15,7 +15,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The totals, in memory: the last [`HOURS`] hours in which something happened. They start
+/// The totals, in memory: the last 168 hours in which something happened. They start
 /// at zero with the process. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Analytics {

@@ -104,6 +104,29 @@ async fn a_callback_signed_as_paytabs_signs_completes_the_payment() {
     world.until_status(&id, "succeeded").await;
 }
 
+/// L.1
+#[tokio::test]
+async fn a_paid_payment_shows_in_the_metrics_of_the_instance() {
+    let world = World::start().await;
+    let (id, page) = world.initiated().await;
+    world.decide(&page, "pay").await;
+    world.until_status(&id, "succeeded").await;
+    for wanted in [
+        "business_payments_total{currency=\"SAR\"} 1",
+        "business_payment_minor_units_total{currency=\"SAR\"} 1250",
+        "webhook_verifications_total{step=\"all\",result=\"accepted\"} 1",
+        "cache_requests_total{tier=\"memory\",result=\"miss\"}",
+        "queue_depth{queue=\"verify\"} 0",
+        "circuit_breaker_state{name=\"paytabs\"} 0",
+    ] {
+        eventually(wanted, async || {
+            let page = world.get("/metrics").send().await.unwrap();
+            page.text().await.unwrap().contains(wanted)
+        })
+        .await;
+    }
+}
+
 /// A3.c2, D.c3
 #[tokio::test]
 async fn a_callback_sent_twice_has_its_effect_once() {

@@ -25,7 +25,8 @@ const VALUE_BITS: u32 = 52;
 const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
 const TAG_MASK: u64 = u64::MAX >> VALUE_BITS;
 
-/// Words that change only with the state: read by every call, seldom written.
+/// Words that change only with the state, and the settings that every call needs: one line,
+/// read by every call and seldom written.
 #[derive(Debug)]
 struct Words {
     state: AtomicU64,
@@ -34,6 +35,9 @@ struct Words {
     deadline: AtomicU64,
     /// `[generation: 12 | place: 52]`: where the window of a closed generation begins.
     start: AtomicU64,
+    minimum_calls: u64,
+    /// Whether a permit remembers when it was given, see [`OnCancel::FailureAfter`].
+    timed: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +72,8 @@ impl Inner {
                 state: AtomicU64::new(Word::NEW.pack()),
                 deadline: AtomicU64::new(0),
                 start: AtomicU64::new(0),
+                minimum_calls: config.minimum_calls().into(),
+                timed: matches!(config.on_cancel(), OnCancel::FailureAfter(_)),
             }),
             window: CachePadded::new(Window::new(kept)),
             counters: Striped::default(),
@@ -97,9 +103,14 @@ impl Inner {
     }
 
     fn word(&self) -> Word {
+        Word::unpack(self.packed())
+    }
+
+    #[inline]
+    fn packed(&self) -> u64 {
         // ORDERING: Acquire, pairs with the Release of `change`: who sees a generation sees the
         // start of its window.
-        Word::unpack(self.words.state.load(Ordering::Acquire))
+        self.words.state.load(Ordering::Acquire)
     }
 
     fn change(&self, from: Word, to: Word) -> bool {
@@ -113,11 +124,10 @@ impl Inner {
 
     #[inline]
     pub(super) fn admit(&self) -> Result<Admitted, Rejected> {
-        let word = self.word();
-        if word.state == State::Closed {
-            return Ok(self.admitted(word, false, None));
+        match Word::closed_generation(self.packed()) {
+            Some(generation) => Ok(self.admitted(generation, false, None)),
+            None => self.admit_slowly(),
         }
-        self.admit_slowly()
     }
 
     #[cold]
@@ -129,7 +139,7 @@ impl Inner {
             let deadline = self.deadline_or_help(word, now);
             let (next, admission) = word.acquire(now, deadline, &self.config);
             match admission {
-                Admission::Call => return Ok(self.admitted(word, false, Some(now))),
+                Admission::Call => return Ok(self.admitted(word.generation, false, Some(now))),
                 Admission::Refused => {
                     self.counters.add(Counter::Rejected);
                     return Err(self.rejected(word, deadline, now));
@@ -148,22 +158,19 @@ impl Inner {
                     if word.state == State::Open {
                         self.emit(word, next, Judged::new(Cause::ResetTimeout, 0, 0), None);
                     }
-                    return Ok(self.admitted(next, true, Some(now)));
+                    return Ok(self.admitted(next.generation, true, Some(now)));
                 }
             }
         }
     }
 
     #[inline]
-    fn admitted(&self, word: Word, probe: bool, now: Option<Duration>) -> Admitted {
-        let at = match self.config.on_cancel() {
-            OnCancel::FailureAfter(_) => Some(now.unwrap_or_else(|| self.clock.now())),
-            _ => None,
-        };
+    fn admitted(&self, generation: u32, probe: bool, now: Option<Duration>) -> Admitted {
+        let timed = self.words.timed;
         Admitted {
-            generation: word.generation,
+            generation,
             probe,
-            at,
+            at: timed.then(|| now.unwrap_or_else(|| self.clock.now())),
         }
     }
 
@@ -185,10 +192,10 @@ impl Inner {
     pub(super) fn settle(&self, admitted: Admitted, outcome: Outcome) {
         match (outcome, admitted.probe) {
             (Outcome::Ignored, false) => {}
-            (Outcome::Success, false) => self.call_ended(admitted, false, None),
-            (Outcome::Failure, false) => self.call_ended(admitted, true, None),
+            (Outcome::Success, false) => self.call_succeeded(admitted.generation),
+            (Outcome::Failure, false) => self.call_failed(admitted.generation, None),
             (Outcome::Overloaded { retry_after }, false) => {
-                self.call_ended(admitted, true, retry_after);
+                self.call_failed(admitted.generation, retry_after);
             }
             (outcome, true) => self.probe_ended(admitted, outcome),
         }
@@ -213,33 +220,55 @@ impl Inner {
     }
 
     #[inline]
-    fn call_ended(&self, admitted: Admitted, failed: bool, asked: Option<Duration>) {
-        if self.word().generation != admitted.generation {
-            return self.counters.add(Counter::Stale);
+    fn call_succeeded(&self, generation: u32) {
+        if let Some(place) = self.place(generation)
+            && place + 1 - self.start().min(place) == self.words.minimum_calls
+        {
+            self.evaluate(generation, None, None);
+        }
+    }
+
+    fn call_failed(&self, generation: u32, asked: Option<Duration>) {
+        if let Some(place) = self.place(generation) {
+            self.window.mark(place, Mark::Failure);
+            self.evaluate(generation, Some(place), asked);
+        }
+    }
+
+    /// Takes a place in the window of `generation`, or counts the outcome as stale.
+    #[inline]
+    fn place(&self, generation: u32) -> Option<u64> {
+        if Word::generation_of(self.packed()) != generation {
+            self.counters.add(Counter::Stale);
+            return None;
         }
         let place = self.window.take();
         // The generation may have ended since the first look, and the place belong to the window
         // of a later one. `take` is a barrier against `begin_window`: if the generation still
         // stands here, no later window had begun when the place was taken.
-        let word = self.word();
-        if word.generation != admitted.generation {
-            self.window.mark(place, Mark::Hole);
-            return self.counters.add(Counter::Stale);
+        if Word::generation_of(self.packed()) != generation {
+            self.leave_hole(place);
+            return None;
         }
-        if failed {
-            self.window.mark(place, Mark::Failure);
-            self.evaluate(word, Some(place), asked);
-        } else if place + 1 - self.start().min(place) == u64::from(self.config.minimum_calls()) {
-            self.evaluate(word, None, None);
-        }
+        Some(place)
     }
 
-    /// Opens if a threshold is crossed.
     #[cold]
-    fn evaluate(&self, word: Word, failed: Option<u64>, asked: Option<Duration>) {
+    fn leave_hole(&self, place: u64) {
+        self.window.mark(place, Mark::Hole);
+        self.counters.add(Counter::Stale);
+    }
+
+    /// Opens if a threshold is crossed in `generation`.
+    #[cold]
+    fn evaluate(&self, generation: u32, failed: Option<u64>, asked: Option<Duration>) {
         // ORDERING: SeqCst fence. Each outcome is written before its evaluation reads the others,
         // so of two outcomes that cross the threshold together at least one sees both.
         fence();
+        let word = self.word();
+        if word.generation != generation {
+            return;
+        }
         let end = self.window.peek();
         if let Some(judged) = self.judge(failed, end) {
             let next = word.open();
@@ -332,6 +361,7 @@ impl Inner {
         }
     }
 
+    #[inline]
     fn start(&self) -> u64 {
         self.words.start.load(Ordering::Acquire) & VALUE_MASK
     }

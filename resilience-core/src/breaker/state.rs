@@ -131,6 +131,19 @@ impl Word {
         }
     }
 
+    /// The generation of a packed closed word: all that a call needs to start.
+    #[inline]
+    pub(super) fn closed_generation(word: u64) -> Option<u32> {
+        const STATE_SHIFT: u32 = u64::BITS - 2;
+        (word >> STATE_SHIFT == State::Closed as u64).then(|| Self::generation_of(word))
+    }
+
+    /// The generation of a packed word.
+    #[inline]
+    pub(super) fn generation_of(word: u64) -> u32 {
+        word as u32 & GENERATION_MASK
+    }
+
     /// Failed probes of this half-open period.
     pub(super) fn failures(self) -> u32 {
         self.spent

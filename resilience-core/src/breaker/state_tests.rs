@@ -79,6 +79,9 @@ fn a_word_survives_packing_at_its_limits() {
         },
     ] {
         assert_eq!(Word::unpack(word.pack()), word);
+        assert_eq!(Word::generation_of(word.pack()), word.generation);
+        let closed = (word.state == State::Closed).then_some(word.generation);
+        assert_eq!(Word::closed_generation(word.pack()), closed);
     }
 }
 

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 
 use super::{
     Admitted, Limited, cell,
-    quota::{Quota, nanos},
+    quota::{Quota, capped},
 };
-use crate::clock::{Clock, SharedClock};
+use crate::clock::SharedClock;
 
 /// Shards at most; each has its own lock.
 const SHARDS: usize = 64;
@@ -125,7 +125,7 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
     /// [`Limited`], with the exact wait.
     pub fn try_acquire_n(&self, key: &K, n: u32) -> Result<Admitted, Limited> {
         let inner = &*self.inner;
-        let now = nanos(inner.clock.now());
+        let now = capped(inner.clock.nanos());
         let hash = inner.hasher.hash_one(key);
         // PANIC-FREE: there is at least one shard, and the remainder is below their number.
         let index = (hash >> 32) as usize % inner.shards.len();

@@ -19,12 +19,12 @@ mod quota;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{cell::Cell, quota::nanos};
+use self::{cell::Cell, quota::capped};
 pub use self::{
     keyed::KeyedRateLimiter,
     quota::{Quota, QuotaError},
 };
-use crate::clock::{Clock, SharedClock};
+use crate::clock::SharedClock;
 
 /// A call was admitted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -108,6 +108,7 @@ impl RateLimiter {
     /// # Errors
     ///
     /// [`Limited`], with the exact wait.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Admitted, Limited> {
         self.try_acquire_n(1)
     }
@@ -117,10 +118,11 @@ impl RateLimiter {
     /// # Errors
     ///
     /// [`Limited`], with the exact wait.
+    #[inline]
     pub fn try_acquire_n(&self, n: u32) -> Result<Admitted, Limited> {
         let inner = &*self.inner;
         inner
             .cell
-            .try_acquire(n, nanos(inner.clock.now()), &inner.quota)
+            .try_acquire(n, capped(inner.clock.nanos()), &inner.quota)
     }
 }

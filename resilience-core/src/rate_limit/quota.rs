@@ -74,7 +74,8 @@ impl Quota {
             let value = format!("{per:?}");
             return Err(QuotaError::new("per", value, "over 0, up to 1 day"));
         }
-        let per = nanos(per);
+        // At most a day, see above.
+        let per = per.as_nanos() as u64;
         if u64::from(permits) > per {
             return Err(QuotaError::new(
                 "permits",
@@ -108,6 +109,7 @@ impl Quota {
     }
 
     /// The most that is admitted at once.
+    #[inline]
     pub fn burst_size(&self) -> u32 {
         self.burst
     }
@@ -117,14 +119,16 @@ impl Quota {
         Duration::from_nanos(self.interval)
     }
 
+    #[inline]
     pub(super) fn interval(&self) -> u64 {
         self.interval
     }
 }
 
-/// Whole nanoseconds, kept so low that no sum with a quota overflows.
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(LATEST).min(LATEST)
+/// A time in nanoseconds, kept so low that no sum with a quota overflows.
+#[inline]
+pub(super) fn capped(nanos: u64) -> u64 {
+    nanos.min(LATEST)
 }
 
 /// A quota that cannot be.

@@ -125,8 +125,13 @@ impl Inner {
     #[inline]
     pub(super) fn admit(&self) -> Result<Admitted, Rejected> {
         match Word::closed_generation(self.packed()) {
-            Some(generation) => Ok(self.admitted(generation, false, None)),
-            None => self.admit_slowly(),
+            // Nothing here reads the clock, so that it is small enough to be inlined.
+            Some(generation) if !self.words.timed => Ok(Admitted {
+                generation,
+                probe: false,
+                at: None,
+            }),
+            _ => self.admit_slowly(),
         }
     }
 
@@ -139,7 +144,7 @@ impl Inner {
             let deadline = self.deadline_or_help(word, now);
             let (next, admission) = word.acquire(now, deadline, &self.config);
             match admission {
-                Admission::Call => return Ok(self.admitted(word.generation, false, Some(now))),
+                Admission::Call => return Ok(self.admitted(word.generation, false, now)),
                 Admission::Refused => {
                     self.counters.add(Counter::Rejected);
                     return Err(self.rejected(word, deadline, now));
@@ -158,19 +163,17 @@ impl Inner {
                     if word.state == State::Open {
                         self.emit(word, next, Judged::new(Cause::ResetTimeout, 0, 0), None);
                     }
-                    return Ok(self.admitted(next.generation, true, Some(now)));
+                    return Ok(self.admitted(next.generation, true, now));
                 }
             }
         }
     }
 
-    #[inline]
-    fn admitted(&self, generation: u32, probe: bool, now: Option<Duration>) -> Admitted {
-        let timed = self.words.timed;
+    fn admitted(&self, generation: u32, probe: bool, now: Duration) -> Admitted {
         Admitted {
             generation,
             probe,
-            at: timed.then(|| now.unwrap_or_else(|| self.clock.now())),
+            at: self.words.timed.then_some(now),
         }
     }
 

@@ -101,6 +101,8 @@ impl PaymentService {
             Applied::Conflict(_) | Applied::Duplicate => return Ok(CallbackOutcome::NoEffect),
             Applied::Missing => return Err(Error::NotFound),
         };
+        // The provider may be away for long; readers should see `processing` meanwhile.
+        self.remember(&payment).await;
         self.emit(
             Source::PaymentService,
             EventData::PaymentProcessing {

@@ -191,6 +191,8 @@ async fn an_open_breaker_puts_the_verification_off_until_recovery() {
     assert_eq!(payments.queued(JobKind::Verify).await.unwrap(), 1);
     assert_eq!(payments.run_due_jobs().await.unwrap(), 0, "not due yet");
     assert_eq!(raw_status(&world, &id).await, "processing");
+    // Readers see it too: the cached `initiated` is gone.
+    assert_eq!(world.status(&id).await, "processing");
 
     world.clock.advance(RESET);
     world.wall.advance(RESET);

@@ -264,13 +264,13 @@ async fn put_off(world: &World, story: &mut Story) -> Played<()> {
     let acked = world
         .eventually(|| world.stats().callbacks_acknowledged > acknowledged)
         .await;
-    let during = world.stored_state(&id).await?;
+    let during = world.payment_state(&id).await?;
     story.tell("The callback was acknowledged; PayTabs comes back and the queued job asks it.");
     world.paytabs(|_| {});
     let after = world.client.until(&id, "succeeded").await?;
     story.check(
         "A3.c4",
-        "acknowledged, processing in the store, finished by the job after recovery",
+        "acknowledged, processing, finished by the job after recovery",
         &[
             same("the breaker", breaker, "open"),
             fact(acked, "the callback was not acknowledged"),

@@ -117,13 +117,6 @@ impl World {
         Ok(self.client.payment(id).await?.text("status").to_owned())
     }
 
-    /// The state in the store, past the cache.
-    pub(super) async fn stored_state(&self, id: &str) -> Played<String> {
-        let stored = self.stack.state.payments().list(None, 1000).await?;
-        let found = stored.into_iter().find(|payment| payment.id == id);
-        Ok(found.map(|payment| payment.status).unwrap_or_default())
-    }
-
     /// Waits until something holds, for at most five seconds; whether it did.
     pub(super) async fn eventually(&self, holds: impl Fn() -> bool) -> bool {
         for _ in 0..250 {

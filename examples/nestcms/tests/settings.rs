@@ -237,6 +237,18 @@ fn secrets_appear_neither_in_debug_nor_in_errors() {
 }
 
 #[test]
+fn a_switch_is_true_or_false() {
+    let set = |text: &str| Settings::from_toml(SECRETS, &env(&[("NESTCMS_STATUS_ENABLED", text)]));
+    assert!(!Settings::from_toml(SECRETS, &[]).unwrap().status.enabled);
+    assert!(set("true").unwrap().status.enabled);
+    let message = set("yes").unwrap_err().to_string();
+    assert!(
+        message.starts_with("NESTCMS_STATUS_ENABLED = "),
+        "{message}"
+    );
+}
+
+#[test]
 fn every_variable_sets_a_field_that_exists() {
     for (variable, _) in VARIABLES {
         // A value that no field but a text takes; what matters is that no unknown

@@ -91,6 +91,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_JOBS_VERIFICATION", "jobs.verification"),
     ("NESTCMS_JOBS_REFUND", "jobs.refund"),
     ("NESTCMS_EVENTS_QUEUE", "events.queue"),
+    ("NESTCMS_STATUS_ENABLED", "status.enabled"),
     ("NESTCMS_LOG_LEVEL", "log.level"),
     ("NESTCMS_LOG_FORMAT", "log.format"),
 ];
@@ -112,6 +113,9 @@ const NUMBERS: [&str; 6] = [
     "auth.max_failures",
     "events.queue",
 ];
+
+/// The field whose variable is `true` or `false`.
+const SWITCH: &str = "status.enabled";
 
 /// Fields whose value is never shown.
 const SECRETS: [&str; 4] = [
@@ -272,6 +276,11 @@ fn typed(field: &str, text: &str) -> Value {
         && let Ok(number) = text.trim().parse()
     {
         return Value::Integer(number);
+    }
+    if field == SWITCH
+        && let Ok(on) = text.trim().parse()
+    {
+        return Value::Boolean(on);
     }
     Value::String(text.to_owned())
 }

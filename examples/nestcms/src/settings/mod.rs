@@ -43,6 +43,8 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// The event bus.
     pub events: EventSettings,
+    /// The status page.
+    pub status: StatusSettings,
     /// Logs.
     pub log: LogSettings,
 }
@@ -184,6 +186,14 @@ pub struct EventSettings {
     pub queue: usize,
 }
 
+/// The status page.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusSettings {
+    /// Whether `/status` is there. It asks for no login and shows everyone's payments.
+    pub enabled: bool,
+}
+
 /// Logs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -247,6 +257,8 @@ reset_timeout = "5s"
 expiry_scan = "1s"
 verification = "500ms"
 refund = "1s"
+[status]
+enabled = true
 "#;
 
 impl Settings {

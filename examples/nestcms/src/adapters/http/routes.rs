@@ -24,6 +24,11 @@ pub fn router(state: AppState) -> Router {
     let metrics = state.metrics().clone();
     let clock = metrics.clock().clone();
     let app: Router<AppState> = Router::new();
+    let app = if state.settings().status.enabled {
+        app.merge(status::routes())
+    } else {
+        app
+    };
     app.route(
         "/api/v2/payments",
         post(payments::create).get(payments::list),
@@ -37,7 +42,6 @@ pub fn router(state: AppState) -> Router {
     .merge(auth::routes())
     .merge(health::routes())
     .merge(metrics::routes())
-    .merge(status::routes())
     .layer(DefaultBodyLimit::max(MAX_BODY))
     .with_state(state)
     // The webhook has its own limit and its own body reader.

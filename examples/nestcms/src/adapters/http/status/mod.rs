@@ -1,7 +1,8 @@
 //! The status page: what the breakers, events and payments do, live, with buttons that
 //! make PayTabs fail and recover.
 //!
-//! The page is a demonstration aid. It is open to everyone who reaches it, and its buttons
+//! The page is a demonstration aid, there only when `status.enabled` is set. It is open to
+//! everyone who reaches it, and its buttons
 //! act on the PayTabs sandbox through the sandbox's own HTTP interface; a PayTabs that is no
 //! sandbox answers them with an error and is left as it is.
 

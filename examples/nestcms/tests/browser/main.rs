@@ -45,6 +45,8 @@ fn settings() -> Settings {
         consecutive_failures = 5
         reset_timeout = "1500ms"
         max_reset_timeout = "1500ms"
+        [status]
+        enabled = true
     "#;
     Settings::from_toml(text, &[]).expect("valid settings")
 }

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use nestcms::{adapters::http::webhook::Rejects, settings::WebhookCheck};
 use reqwest::{Response, StatusCode};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use webhook_verify::{IpRules, Secret, clock::WallClock as _};
 
 use crate::support::{World, body, callback_body};
@@ -185,6 +189,29 @@ async fn a_body_above_the_limit_is_413_at_the_limit_step() {
     let response = world.signed(&"x".repeat(1001)).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(world.field("webhook.rejected", "step"), ["body_limit"]);
+}
+
+/// The connection was closed with bytes unread, and the gateway, still sending, made a 502
+/// of the 413.
+#[tokio::test]
+async fn a_refused_sender_can_finish_sending() {
+    let world = World::start().await;
+    let address = world.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (chunks, chunk) = (50, [b'x'; 16_000]);
+    let head = format!(
+        "POST /api/v2/payments/webhook HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n",
+        chunks * chunk.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut answer));
+    read.await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    for sent in 0..chunks {
+        let written = stream.write_all(&chunk).await;
+        assert!(written.is_ok(), "chunk {sent}: {written:?}");
+    }
 }
 
 /// D.c7; the fuzz target stands with the verifier

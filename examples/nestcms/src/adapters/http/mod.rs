@@ -3,6 +3,7 @@
 mod content;
 mod create_request;
 mod detached;
+mod drain;
 mod layers;
 mod payments;
 pub mod problem;

@@ -8,7 +8,7 @@ use axum::{
 };
 use http::StatusCode;
 
-use super::{content, layers, payments, problem::Problem, status, webhook};
+use super::{content, drain, layers, payments, problem::Problem, status, webhook};
 use crate::{app::AppState, auth, health, logging, metrics};
 
 /// The router of one instance.
@@ -51,6 +51,7 @@ pub fn router(state: AppState) -> Router {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         Problem::new(status, "method_not_allowed", "not with this method")
     })
+    .layer(middleware::from_fn(drain::unread))
     .layer(middleware::from_fn_with_state(metrics, metrics::track))
     .layer(middleware::from_fn_with_state(clock, logging::log_requests))
     .layer(middleware::from_fn(layers::correlate))

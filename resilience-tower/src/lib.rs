@@ -36,11 +36,15 @@
 //! |---|---|---|
 //! | `breaker` | `breaker` | yes |
 //! | `rate-limit` | `rate_limit` | yes |
+//! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
+//! | `serde` | settings from configuration files | no |
 //! | `timeout` | `timeout`, on tokio's clock | no |
 //! | `http` | `breaker::http`, with `breaker` | no |
 
 #[cfg(feature = "breaker")]
 pub mod breaker;
+#[cfg(feature = "client-key")]
+pub mod client_key;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
 #[cfg(feature = "timeout")]

@@ -1,82 +1,81 @@
-//! One bucket: a pure decision on the theoretical arrival time, and the word around it.
+//! One bucket: pure functions on the time at which it will be full again.
 
 use std::time::Duration;
 
 use super::{Admitted, Limited, quota::Quota};
-use crate::primitive::{AtomicU64, Ordering};
 
-/// Decides a call of cost `n` at `now`: the new arrival time if it is admitted.
+/// Decides a call of cost `n` at `now` on a bucket that is full at `full_at`: the new time if it
+/// is admitted.
 #[inline]
-pub(super) fn decide(tat: u64, n: u32, now: u64, quota: &Quota) -> Result<u64, Limited> {
-    let burst = quota.interval() * u64::from(quota.burst_size());
-    let base = tat.max(now);
+pub(super) fn decide(full_at: u64, n: u32, now: u64, quota: &Quota) -> Result<u64, Limited> {
+    let base = full_at.max(now);
     if n > quota.burst_size() {
-        return Err(limited(tat, now, quota, None));
+        return Err(limited(full_at, now, quota, None));
     }
-    // No overflow: both clock and burst are capped (see `quota`), and n is within the burst.
-    let next = base + quota.interval() * u64::from(n);
+    // No overflow: both clock and burst are capped (see `quota`), and n is within the burst. It
+    // wraps only for a quota that was read half and half, whose answer is thrown away.
+    let next = base.wrapping_add(quota.interval().wrapping_mul(n.into()));
+    let missing = next.wrapping_sub(now);
     // The second part matters only after the clock has stepped back past the whole burst.
-    if next - now <= burst || n == 0 {
-        return Ok(if n == 0 { tat } else { next });
+    if missing <= quota.fill() || n == 0 {
+        return Ok(if n == 0 { full_at } else { next });
     }
-    Err(limited(tat, now, quota, Some(next - now - burst)))
+    let wait = missing - quota.fill();
+    Err(limited(full_at, now, quota, Some(wait)))
+}
+
+/// The new time when `nanos` of filling are given back at `now`: never before `now`, for a bucket
+/// is not more than full, and a clock that steps back afterwards is to find no credit.
+#[inline]
+pub(super) fn given_back(full_at: u64, nanos: u64, now: u64) -> u64 {
+    full_at.saturating_sub(nanos).max(now).min(full_at)
+}
+
+/// The new time when the time to fill the bucket changes at `now` from `from` to `to`: the share
+/// that is missing stays, rounded up. A full bucket stays full, an empty one stays empty.
+///
+/// What is missing beyond the whole bucket (after the clock has stepped back) is time to be made
+/// up, and stays as it is. Never answers `full_at` itself where another time says the same, so
+/// that a bucket at rest is not mistaken for the one before.
+pub(super) fn rescaled(full_at: u64, now: u64, from: u64, to: u64) -> u64 {
+    let missing = full_at.saturating_sub(now);
+    if missing == 0 {
+        return (full_at + 1).min(now);
+    }
+    // At most `to`, which fits.
+    let share = (u128::from(missing.min(from)) * u128::from(to)).div_ceil(u128::from(from));
+    now + share as u64 + missing.saturating_sub(from)
+}
+
+/// Filling time `nanos` of a bucket that takes `from` to fill, as the same share of one that takes
+/// `to`, rounded down.
+pub(super) fn share(nanos: u64, from: u64, to: u64) -> u64 {
+    let share = u128::from(nanos) * u128::from(to) / u128::from(from);
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 #[inline]
-fn remaining(tat: u64, now: u64, quota: &Quota) -> u32 {
-    let burst = quota.interval() * u64::from(quota.burst_size());
-    let free = burst.saturating_sub(tat.saturating_sub(now)) / quota.interval();
+fn remaining(full_at: u64, now: u64, quota: &Quota) -> u32 {
+    let free = quota.fill().saturating_sub(full_at.saturating_sub(now)) / quota.interval();
     u32::try_from(free).unwrap_or(u32::MAX)
 }
 
 #[inline]
-pub(super) fn admitted(tat: u64, now: u64, quota: &Quota) -> Admitted {
+pub(super) fn admitted(full_at: u64, now: u64, quota: &Quota) -> Admitted {
     Admitted {
         limit: quota.burst_size(),
-        remaining: remaining(tat, now, quota),
-        reset_after: Duration::from_nanos(tat.saturating_sub(now)),
+        remaining: remaining(full_at, now, quota),
+        reset_after: Duration::from_nanos(full_at.saturating_sub(now)),
     }
 }
 
 // Inlined like the rest, so that a caller who looks at no figure pays for no division.
 #[inline]
-fn limited(tat: u64, now: u64, quota: &Quota, wait: Option<u64>) -> Limited {
+pub(super) fn limited(full_at: u64, now: u64, quota: &Quota, wait: Option<u64>) -> Limited {
     Limited {
         limit: quota.burst_size(),
-        remaining: remaining(tat, now, quota),
+        remaining: remaining(full_at, now, quota),
         retry_after: wait.map(Duration::from_nanos),
-        reset_after: Duration::from_nanos(tat.saturating_sub(now)),
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Cell {
-    tat: AtomicU64,
-}
-
-impl Cell {
-    pub(super) fn new() -> Self {
-        Self {
-            tat: AtomicU64::new(0),
-        }
-    }
-
-    #[inline]
-    pub(super) fn try_acquire(&self, n: u32, now: u64, quota: &Quota) -> Result<Admitted, Limited> {
-        // ORDERING: Relaxed. The word is the whole state and publishes no other memory.
-        let mut tat = self.tat.load(Ordering::Relaxed);
-        loop {
-            let next = decide(tat, n, now, quota)?;
-            if next == tat {
-                return Ok(admitted(next, now, quota));
-            }
-            match self
-                .tat
-                .compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Ok(admitted(next, now, quota)),
-                Err(seen) => tat = seen,
-            }
-        }
+        reset_after: Duration::from_nanos(full_at.saturating_sub(now)),
     }
 }

@@ -1,18 +1,17 @@
 //! Racing callers under the model checker.
 
-use loom::thread;
+use loom::{sync::Arc, thread};
 
-use super::*;
+use super::{quota::Quota, word::Bucket};
 
 #[test]
 fn loom_two_callers_cannot_both_spend_the_last_permit() {
     loom::model(|| {
-        let quota = Quota::per_minute(2).unwrap();
-        let cell = Arc::new(Cell::new());
-        assert!(cell.try_acquire(1, 0, &quota).is_ok());
-        let other = Arc::clone(&cell);
-        let thread = thread::spawn(move || other.try_acquire(1, 0, &quota).is_ok());
-        let mine = cell.try_acquire(1, 0, &quota).is_ok();
+        let bucket = Arc::new(Bucket::new(Quota::per_minute(2).unwrap()));
+        assert!(bucket.take(1, 0).is_ok());
+        let other = Arc::clone(&bucket);
+        let thread = thread::spawn(move || other.take(1, 0).is_ok());
+        let mine = bucket.take(1, 0).is_ok();
         assert!(mine ^ thread.join().unwrap());
     });
 }

@@ -12,19 +12,23 @@
 //! [`KeyedRateLimiter`] takes the short lock of one shard.
 
 mod cell;
+mod check;
 mod keyed;
+mod limiter;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
 mod quota;
+mod ticks;
+mod word;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use self::{cell::Cell, quota::capped};
 pub use self::{
+    check::{AllAdmitted, Check, Cost, NotAll, check_all},
     keyed::KeyedRateLimiter,
+    limiter::RateLimiter,
     quota::{Quota, QuotaError},
 };
-use crate::clock::SharedClock;
 
 /// A call was admitted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,72 +61,14 @@ pub struct Limited {
     pub reset_after: Duration,
 }
 
-/// One rate limit; clones are handles on the same one.
-///
-/// # Examples
-///
-/// ```
-/// use resilience_core::rate_limit::{Quota, RateLimiter};
-///
-/// let limiter = RateLimiter::new(Quota::per_second(10)?.burst(2)?);
-/// assert!(limiter.try_acquire_n(2).is_ok());
-/// assert!(limiter.try_acquire().is_err());
-/// # Ok::<(), resilience_core::rate_limit::QuotaError>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct RateLimiter {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    quota: Quota,
-    clock: SharedClock,
-    cell: Cell,
-}
-
-impl RateLimiter {
-    /// A limiter with its whole burst, on the operating system's clock.
-    pub fn new(quota: Quota) -> Self {
-        Self::with_clock(quota, SharedClock::std())
-    }
-
-    /// A limiter with its whole burst, on a clock of one's own.
-    pub fn with_clock(quota: Quota, clock: impl Into<SharedClock>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                quota,
-                clock: clock.into(),
-                cell: Cell::new(),
-            }),
-        }
-    }
-
-    /// The quota it was made with.
-    pub fn quota(&self) -> Quota {
-        self.inner.quota
-    }
-
-    /// Admits one call now or refuses it, at once.
-    ///
-    /// # Errors
-    ///
-    /// [`Limited`], with the exact wait.
-    #[inline]
-    pub fn try_acquire(&self) -> Result<Admitted, Limited> {
-        self.try_acquire_n(1)
-    }
-
-    /// Admits a call of cost `n` now or refuses it, all or nothing. Cost 0 is always admitted.
-    ///
-    /// # Errors
-    ///
-    /// [`Limited`], with the exact wait.
-    #[inline]
-    pub fn try_acquire_n(&self, n: u32) -> Result<Admitted, Limited> {
-        let inner = &*self.inner;
-        inner
-            .cell
-            .try_acquire(n, capped(inner.clock.nanos()), &inner.quota)
-    }
+/// The figures of a limiter at one moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The quota in force.
+    pub quota: Quota,
+    /// What would be admitted at once, if nobody waited in line.
+    pub remaining: u32,
+    /// The time until the whole burst is back.
+    pub reset_after: Duration,
 }

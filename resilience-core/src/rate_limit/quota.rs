@@ -5,8 +5,11 @@ use std::time::Duration;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Longest time to fill an empty bucket: a year. Keeps all sums far from overflow.
 const LONGEST_FILL: u64 = 365 * 86_400 * 1_000_000_000;
-/// Times past this (146 years) read as this; a clock there stands still and gives no credit.
-const LATEST: u64 = u64::MAX / 4;
+/// Bits of a time; a limiter keeps other things in the rest of its word.
+pub(super) const TIME_BITS: u32 = 60;
+/// Times past this (34 years after the limiter was made) read as this; a clock there stands still
+/// and gives no credit. Leaves room for the longest fill.
+const LATEST: u64 = (1 << TIME_BITS) - 1 - 2 * LONGEST_FILL;
 
 /// A rate and a burst, checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -119,9 +122,29 @@ impl Quota {
         Duration::from_nanos(self.interval)
     }
 
+    /// The time in which an empty bucket becomes full: the burst times the
+    /// [`replenish_interval`](Self::replenish_interval).
+    pub fn fill_time(&self) -> Duration {
+        Duration::from_nanos(self.fill())
+    }
+
     #[inline]
     pub(super) fn interval(&self) -> u64 {
         self.interval
+    }
+
+    /// In nanoseconds; at most a year.
+    #[inline]
+    pub(super) fn fill(&self) -> u64 {
+        // Wraps only for a quota that was read half and half, see `from_parts`.
+        self.interval.wrapping_mul(self.burst.into())
+    }
+
+    /// Of values that were a quota's before; of two different ones if it changes at this moment,
+    /// which the caller has to find out.
+    #[inline]
+    pub(super) fn from_parts(interval: u64, burst: u32) -> Self {
+        Self { interval, burst }
     }
 }
 

@@ -1,0 +1,286 @@
+//! The bucket of a direct limiter: one word that decides, and the quotas it is read under.
+//!
+//! ```text
+//! word  [ queued 1 | version 3 | full at 60 ]
+//! ```
+//!
+//! `full at` is the time at which the bucket is full again. It means something only under the
+//! quota of `version`, of which the last eight are kept; a change of quota writes the next one and
+//! then exchanges version and time at once, so nobody ever reads a new quota with an old balance.
+//! A call that began under an older quota fails its exchange and decides again.
+//!
+//! `queued` is set while somebody waits in line: then only the line takes from the bucket. The
+//! versions with that bit read as a burst of 0, so that a call pays nothing for asking.
+
+use crossbeam_utils::CachePadded;
+
+use super::{
+    Admitted, Limited, Snapshot, cell,
+    quota::{Quota, TIME_BITS},
+};
+use crate::primitive::{AtomicU64, Ordering};
+
+const QUEUED: u64 = 1 << 63;
+const VERSIONS: u64 = 8;
+const TIME: u64 = (1 << TIME_BITS) - 1;
+
+#[derive(Debug)]
+pub(super) struct Bucket {
+    word: CachePadded<AtomicU64>,
+    /// Costs that wait in line; read by refusals only.
+    queued: CachePadded<AtomicU64>,
+    /// Hardly ever written, and so apart from the word.
+    quotas: CachePadded<[Slot; 2 * VERSIONS as usize]>,
+}
+
+/// A quota; interval and burst are of one quota whenever the word has this version.
+#[derive(Debug)]
+struct Slot {
+    interval: AtomicU64,
+    burst: AtomicU64,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub(super) fn new(quota: Quota) -> Self {
+        let slot = |_| Slot {
+            interval: AtomicU64::new(1),
+            burst: AtomicU64::new(0),
+        };
+        let bucket = Self {
+            word: CachePadded::new(AtomicU64::new(0)),
+            queued: CachePadded::new(AtomicU64::new(0)),
+            quotas: CachePadded::new(std::array::from_fn(slot)),
+        };
+        bucket.quotas[0].set(quota);
+        bucket
+    }
+
+    /// Takes `n`, unless somebody waits in line.
+    #[inline]
+    pub(super) fn take(&self, n: u32, now: u64) -> Result<Admitted, Limited> {
+        self.take_under(n, now).map(|(admitted, _)| admitted)
+    }
+
+    /// As [`take`](Self::take), with the quota it was decided under.
+    #[inline]
+    pub(super) fn take_under(&self, n: u32, now: u64) -> Result<(Admitted, Quota), Limited> {
+        // ORDERING: Acquire, with the Release of `set_quota`: who sees a version sees its quota.
+        // The exchange is Relaxed, for it publishes nothing, and as a read-modify-write it passes
+        // on what an earlier one published. The word itself is the whole balance.
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let quota = self.quotas[index(word)].get();
+            let full_at = word & TIME;
+            match cell::decide(full_at, n, now, &quota) {
+                Ok(_) if n == 0 => return self.free(now),
+                Ok(next) => {
+                    let next = word & !TIME | next & TIME;
+                    match self.exchange(word, next) {
+                        Ok(_) => return Ok((cell::admitted(next & TIME, now, &quota), quota)),
+                        Err(seen) => word = seen,
+                    }
+                }
+                Err(_) if word & QUEUED != 0 => return Err(self.behind_the_line(n, now)),
+                Err(limited) => {
+                    // A quota that changed meanwhile may have been read half and half.
+                    let seen = self.word.load(Ordering::Acquire);
+                    if version(seen) == version(word) {
+                        return Err(limited);
+                    }
+                    word = seen;
+                }
+            }
+        }
+    }
+
+    /// Takes `n` for the one whose turn it is. Only with the lock of the line.
+    pub(super) fn take_in_turn(&self, n: u32, now: u64) -> Result<Admitted, Limited> {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let quota = self.quota_of(word);
+            let full_at = cell::decide(word & TIME, n, now, &quota)?;
+            match self.exchange(word, word & !TIME | full_at) {
+                Ok(_) => return Ok(cell::admitted(full_at, now, &quota)),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// What [`take`](Self::take) would answer, with nothing taken.
+    pub(super) fn peek(&self, n: u32, now: u64) -> Result<Admitted, Limited> {
+        let (quota, full_at, queued) = self.read();
+        if queued && n > 0 {
+            return Err(self.behind_the_line(n, now));
+        }
+        let full_at = cell::decide(full_at, n, now, &quota)?;
+        Ok(cell::admitted(full_at, now, &quota))
+    }
+
+    /// Gives `nanos` of filling back, or what that is under the quota of now if they were taken
+    /// from a bucket that took `of` to fill.
+    pub(super) fn give_back(&self, nanos: u64, of: u64, now: u64) {
+        self.change(|quota, full_at| {
+            cell::given_back(full_at, cell::share(nanos, of, quota.fill()), now)
+        });
+    }
+
+    /// Gives `n` permits of the quota of now back.
+    pub(super) fn refund(&self, n: u32, now: u64) {
+        self.change(|quota, full_at| {
+            let nanos = quota.interval().saturating_mul(n.into());
+            cell::given_back(full_at, nanos, now)
+        });
+    }
+
+    fn change(&self, to: impl Fn(&Quota, u64) -> u64) {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let next = to(&self.quota_of(word), word & TIME);
+            match self.exchange(word, word & !TIME | next) {
+                Ok(_) => return,
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Changes the quota, the balance in proportion. Only with the lock of the line. `now` is read
+    /// before each attempt.
+    pub(super) fn set_quota(&self, quota: Quota, now: impl Fn() -> u64) {
+        let mut word = self.word.load(Ordering::Acquire);
+        // Nobody else changes the version: the lock is ours.
+        let old = self.quota_of(word);
+        let next = (version(word) + 1) % VERSIONS;
+        // PANIC-FREE: a remainder by the number of versions, of which there are twice as many.
+        self.quotas[next as usize].set(quota);
+        loop {
+            let full_at = cell::rescaled(word & TIME, now(), old.fill(), quota.fill());
+            let changed = word & QUEUED | next << TIME_BITS | full_at;
+            // ORDERING: Release publishes the quota above to whoever loads this version.
+            match self.word.compare_exchange_weak(
+                word,
+                changed,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// The quota in force.
+    pub(super) fn quota(&self) -> Quota {
+        self.read().0
+    }
+
+    pub(super) fn snapshot(&self, now: u64) -> Snapshot {
+        let (quota, full_at, _) = self.read();
+        let figures = cell::admitted(full_at, now, &quota);
+        Snapshot {
+            quota,
+            remaining: figures.remaining,
+            reset_after: figures.reset_after,
+        }
+    }
+
+    /// From now on only [`take_in_turn`](Self::take_in_turn) takes, or anybody again. Only with the
+    /// lock of the line.
+    pub(super) fn set_line(&self, waiting: bool) {
+        // ORDERING: AcqRel keeps the version's quota visible; the bit itself publishes nothing.
+        if waiting {
+            self.word.fetch_or(QUEUED, Ordering::AcqRel);
+        } else {
+            self.word.fetch_and(!QUEUED, Ordering::AcqRel);
+        }
+    }
+
+    /// The costs that wait in line, for the waits that refusals tell. Only with the lock of the
+    /// line.
+    pub(super) fn set_queued(&self, cost: u64) {
+        self.queued.store(cost, Ordering::Relaxed);
+    }
+
+    /// The wait until all of `ahead` and then `n` have had their turn; `None` when it never comes.
+    pub(super) fn turn_after(&self, ahead: u64, n: u32, now: u64) -> Option<u64> {
+        let (quota, full_at, _) = self.read();
+        turn(full_at, ahead, n, now, &quota)
+    }
+
+    /// Cost 0 is admitted always, by the line as well.
+    #[cold]
+    fn free(&self, now: u64) -> Result<(Admitted, Quota), Limited> {
+        let (quota, full_at, _) = self.read();
+        Ok((cell::admitted(full_at, now, &quota), quota))
+    }
+
+    #[cold]
+    fn behind_the_line(&self, n: u32, now: u64) -> Limited {
+        let (quota, full_at, _) = self.read();
+        let ahead = self.queued.load(Ordering::Relaxed);
+        let wait = turn(full_at, ahead, n, now, &quota);
+        Limited {
+            remaining: 0,
+            ..cell::limited(full_at, now, &quota, wait)
+        }
+    }
+
+    fn read(&self) -> (Quota, u64, bool) {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let quota = self.quota_of(word);
+            let seen = self.word.load(Ordering::Acquire);
+            if version(seen) == version(word) {
+                return (quota, word & TIME, word & QUEUED != 0);
+            }
+            word = seen;
+        }
+    }
+
+    fn quota_of(&self, word: u64) -> Quota {
+        self.quotas[version(word) as usize].get()
+    }
+
+    #[inline]
+    fn exchange(&self, word: u64, next: u64) -> Result<u64, u64> {
+        // ORDERING: as in `take`; a failure must see the quota of the version that it found.
+        self.word
+            .compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Acquire)
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn get(&self) -> Quota {
+        // ORDERING: Relaxed, see `take` and `set_quota`. A burst is 32 bits.
+        let burst = self.burst.load(Ordering::Relaxed) as u32;
+        Quota::from_parts(self.interval.load(Ordering::Relaxed), burst)
+    }
+
+    fn set(&self, quota: Quota) {
+        self.interval.store(quota.interval(), Ordering::Relaxed);
+        self.burst
+            .store(quota.burst_size().into(), Ordering::Relaxed);
+    }
+}
+
+/// Version and line together: below 16.
+#[inline]
+fn index(word: u64) -> usize {
+    (word >> TIME_BITS) as usize
+}
+
+fn version(word: u64) -> u64 {
+    (word & !QUEUED) >> TIME_BITS
+}
+
+fn turn(full_at: u64, ahead: u64, n: u32, now: u64, quota: &Quota) -> Option<u64> {
+    if n > quota.burst_size() {
+        return None;
+    }
+    let costs = ahead
+        .saturating_add(n.into())
+        .saturating_mul(quota.interval());
+    let next = full_at.max(now).saturating_add(costs);
+    Some(next.saturating_sub(now).saturating_sub(quota.fill()))
+}

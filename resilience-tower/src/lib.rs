@@ -47,8 +47,13 @@ pub mod breaker;
 pub mod client_key;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
+// What the two policies that refuse have in common.
+#[cfg(all(feature = "http", any(feature = "breaker", feature = "rate-limit")))]
+pub mod refusal;
 #[cfg(feature = "timeout")]
 pub mod timeout;
+#[cfg(all(feature = "tonic", any(feature = "breaker", feature = "rate-limit")))]
+mod tonic;
 
 /// Compiles the README's programs.
 #[cfg(all(

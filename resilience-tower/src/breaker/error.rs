@@ -11,3 +11,19 @@ pub enum Error<E> {
     #[error(transparent)]
     Rejected(#[from] Rejected),
 }
+
+#[cfg(feature = "http")]
+impl<E> crate::refusal::sealed::Sealed for Error<E> {}
+
+#[cfg(feature = "http")]
+impl<E> crate::refusal::Refused for Error<E> {
+    type Inner = E;
+    type Refusal = Rejected;
+
+    fn into_refusal(self) -> Result<Rejected, E> {
+        match self {
+            Self::Rejected(rejected) => Ok(rejected),
+            Self::Inner(error) => Err(error),
+        }
+    }
+}

@@ -2,9 +2,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project::pin_project;
-use resilience_core::breaker::{Classify, OwnedPermit, Rejected};
+use resilience_core::breaker::{OwnedPermit, Rejected};
 
-use super::Error;
+use super::{Error, JudgeCall};
 
 /// The response of a [`Breaker`](super::Breaker).
 ///
@@ -19,20 +19,21 @@ use super::Error;
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless you `.await` or poll them"]
-pub struct ResponseFuture<F, C> {
+pub struct ResponseFuture<F, J> {
     #[pin]
-    kind: Kind<F, C>,
+    kind: Kind<F, J>,
 }
 
 #[pin_project(project = KindProj)]
 #[derive(Debug)]
-enum Kind<F, C> {
+enum Kind<F, J> {
     Called {
         #[pin]
         inner: F,
-        // `None` while the inner future is polled, and once the outcome is recorded.
+        // `None` while the inner future is polled, once the outcome is recorded, and if no
+        // breaker guards the call.
         permit: Option<OwnedPermit>,
-        classifier: C,
+        judge: J,
     },
     // `Rejected` is `Copy`, so that polling again cannot panic.
     Rejected {
@@ -40,13 +41,14 @@ enum Kind<F, C> {
     },
 }
 
-impl<F, C> ResponseFuture<F, C> {
-    pub(super) fn called(inner: F, permit: OwnedPermit, classifier: C) -> Self {
+impl<F, J> ResponseFuture<F, J> {
+    #[inline]
+    pub(super) fn called(inner: F, permit: OwnedPermit, judge: J) -> Self {
         Self {
             kind: Kind::Called {
                 inner,
                 permit: Some(permit),
-                classifier,
+                judge,
             },
         }
     }
@@ -58,19 +60,20 @@ impl<F, C> ResponseFuture<F, C> {
     }
 }
 
-impl<F, C, T, E> Future for ResponseFuture<F, C>
+impl<F, J, T, E> Future for ResponseFuture<F, J>
 where
     F: Future<Output = Result<T, E>>,
-    C: Classify<T, E>,
+    J: JudgeCall<T, E>,
 {
-    type Output = Result<T, Error<E>>;
+    type Output = Result<J::Response, Error<E>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Called {
                 inner,
                 permit,
-                classifier,
+                judge,
             } => {
                 // Out of the future while the inner one runs: if it panics, this frame's
                 // unwinding drops the permit, which then sees `thread::panicking()`. In
@@ -81,12 +84,8 @@ where
                     *permit = held;
                     return Poll::Pending;
                 };
-                if let Some(held) = held {
-                    // A classifier that panics unwinds through `held` as well.
-                    let outcome = classifier.classify(result.as_ref());
-                    held.record(outcome);
-                }
-                Poll::Ready(result.map_err(Error::Inner))
+                // A classifier that panics unwinds through `held` as well.
+                Poll::Ready(judge.end(held, result).map_err(Error::Inner))
             }
             KindProj::Rejected { error } => Poll::Ready(Err(Error::Rejected(*error))),
         }

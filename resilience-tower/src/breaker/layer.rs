@@ -1,16 +1,16 @@
 use resilience_core::breaker::{CircuitBreaker, ResultClassifier};
 use tower_layer::Layer;
 
-use super::Breaker;
+use super::{Breaker, ByRequest, OnResult};
 
 /// Puts a [`Breaker`] around a service.
 ///
 /// All services made by one layer, and by its clones, share one circuit breaker.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct BreakerLayer<C = ResultClassifier> {
+pub struct BreakerLayer<J = OnResult<ResultClassifier>> {
     breaker: CircuitBreaker,
-    classifier: C,
+    judge: J,
 }
 
 impl BreakerLayer {
@@ -24,21 +24,54 @@ impl BreakerLayer {
     pub fn from_handle(breaker: CircuitBreaker) -> Self {
         Self {
             breaker,
-            classifier: ResultClassifier,
+            judge: OnResult(ResultClassifier),
         }
     }
 }
 
-impl<C> BreakerLayer<C> {
+impl<J> BreakerLayer<J> {
     /// Replaces the rule that turns a result into an outcome; by default `Ok` is a success
     /// and `Err` a failure.
     ///
     /// The classifier is cloned once per service and once per call; keep large ones behind
     /// an `Arc`.
-    pub fn classify<D>(self, classifier: D) -> BreakerLayer<D> {
+    pub fn classify<C>(self, classifier: C) -> BreakerLayer<OnResult<C>> {
+        self.judge(OnResult(classifier))
+    }
+
+    /// Lets a function of the request say how its call is judged; see [`ByRequest`].
+    ///
+    /// # Examples
+    ///
+    /// A 404 for a record that the caller has just created is a failure of this upstream:
+    ///
+    /// ```
+    /// use resilience_tower::breaker::{BreakerLayer, OnResult};
+    /// use resilience_core::breaker::{Outcome, classify_fn};
+    ///
+    /// struct Lookup { just_created: bool }
+    ///
+    /// let layer = BreakerLayer::new("records").classify_by(|request: &Lookup| {
+    ///     let must_exist = request.just_created;
+    ///     OnResult(classify_fn(move |result: Result<&Option<String>, &std::io::Error>| {
+    ///         match result {
+    ///             Ok(None) if must_exist => Outcome::Failure,
+    ///             Ok(_) => Outcome::Success,
+    ///             Err(_) => Outcome::Failure,
+    ///         }
+    ///     }))
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn classify_by<F>(self, judge_of: F) -> BreakerLayer<ByRequest<F>> {
+        self.judge(ByRequest(judge_of))
+    }
+
+    /// Replaces the [`Judge`](super::Judge), which is cloned once per service.
+    pub fn judge<K>(self, judge: K) -> BreakerLayer<K> {
         BreakerLayer {
             breaker: self.breaker,
-            classifier,
+            judge,
         }
     }
 
@@ -48,10 +81,10 @@ impl<C> BreakerLayer<C> {
     }
 }
 
-impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
-    type Service = Breaker<S, C>;
+impl<S, J: Clone> Layer<S> for BreakerLayer<J> {
+    type Service = Breaker<S, J>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Breaker::with_classifier(inner, self.breaker.clone(), self.classifier.clone())
+        Breaker::with_judge(inner, self.breaker.clone(), self.judge.clone())
     }
 }

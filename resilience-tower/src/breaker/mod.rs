@@ -57,11 +57,15 @@
 mod error;
 mod future;
 #[cfg(feature = "http")]
+pub mod grpc;
+#[cfg(feature = "http")]
 pub mod http;
+mod judge;
 mod layer;
 mod service;
 
 pub use self::error::Error;
 pub use self::future::ResponseFuture;
+pub use self::judge::{ByRequest, Judge, JudgeCall, OnResult};
 pub use self::layer::BreakerLayer;
 pub use self::service::Breaker;

@@ -1,9 +1,9 @@
 use std::task::{Context, Poll};
 
-use resilience_core::breaker::{CircuitBreaker, Classify, ResultClassifier};
+use resilience_core::breaker::{CircuitBreaker, ResultClassifier};
 use tower_service::Service;
 
-use super::{Error, ResponseFuture};
+use super::{Error, Judge, JudgeCall, OnResult, ResponseFuture};
 
 /// A service that is called only while its circuit breaker permits it.
 ///
@@ -11,26 +11,33 @@ use super::{Error, ResponseFuture};
 /// refuses is *ready*, and tells its refusal in [`Error::Rejected`] from the call, so that
 /// the caller gets the reason at once instead of waiting for the breaker to close.
 #[derive(Clone, Debug)]
-pub struct Breaker<S, C = ResultClassifier> {
+pub struct Breaker<S, J = OnResult<ResultClassifier>> {
     inner: S,
     breaker: CircuitBreaker,
-    classifier: C,
+    judge: J,
 }
 
 impl<S> Breaker<S> {
     /// Guards `inner` by `breaker`; `Ok` is a success, `Err` a failure.
     pub fn new(inner: S, breaker: CircuitBreaker) -> Self {
-        Self::with_classifier(inner, breaker, ResultClassifier)
+        Self::with_judge(inner, breaker, OnResult(ResultClassifier))
     }
 }
 
-impl<S, C> Breaker<S, C> {
+impl<S, C> Breaker<S, OnResult<C>> {
     /// Guards `inner` by `breaker`; `classifier` turns results into outcomes.
     pub fn with_classifier(inner: S, breaker: CircuitBreaker, classifier: C) -> Self {
+        Self::with_judge(inner, breaker, OnResult(classifier))
+    }
+}
+
+impl<S, J> Breaker<S, J> {
+    /// Guards `inner` by `breaker`; `judge` decides when and by what a call is judged.
+    pub fn with_judge(inner: S, breaker: CircuitBreaker, judge: J) -> Self {
         Self {
             inner,
             breaker,
-            classifier,
+            judge,
         }
     }
 
@@ -50,26 +57,30 @@ impl<S, C> Breaker<S, C> {
     }
 }
 
-impl<S, C, Req> Service<Req> for Breaker<S, C>
+impl<S, J, Req> Service<Req> for Breaker<S, J>
 where
     S: Service<Req>,
-    C: Classify<S::Response, S::Error> + Clone,
+    J: Judge<Req>,
+    J::Call: JudgeCall<S::Response, S::Error>,
 {
-    type Response = S::Response;
+    type Response = <J::Call as JudgeCall<S::Response, S::Error>>::Response;
     type Error = Error<S::Error>;
-    type Future = ResponseFuture<S::Future, C>;
+    type Future = ResponseFuture<S::Future, J::Call>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx).map_err(Error::Inner)
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         // The permit is taken here and not in `poll_ready`: a clone may be ready and never
         // called, and would then sit on the only half-open permit.
         match self.breaker.try_acquire_owned() {
-            // Should `inner.call` panic, the unwinding drops the permit: a failure.
+            // Should `begin` or `inner.call` panic, the unwinding drops the permit: a failure.
             Ok(permit) => {
-                ResponseFuture::called(self.inner.call(req), permit, self.classifier.clone())
+                let judge = self.judge.begin(&req);
+                ResponseFuture::called(self.inner.call(req), permit, judge)
             }
             Err(rejected) => ResponseFuture::rejected(rejected),
         }

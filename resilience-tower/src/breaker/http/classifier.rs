@@ -1,10 +1,11 @@
-//! What an HTTP response says about the upstream.
-
-use std::time::Duration;
+use std::time::SystemTime;
 
 use ::http::header::RETRY_AFTER;
 use ::http::{HeaderMap, Response, StatusCode};
+use http_body::Body;
 use resilience_core::breaker::{Classify, Outcome};
+
+use super::{ClassifyBody, retry_after};
 
 /// Judges HTTP responses by status code.
 ///
@@ -16,9 +17,12 @@ use resilience_core::breaker::{Classify, Outcome};
 /// | any other 5xx, 503 without `Retry-After` | failure |
 /// | everything else, 4xx included | success: the upstream answered, and the fault is the caller's |
 ///
-/// `Retry-After` (RFC 9110, section 10.2.3) is read as delta-seconds. Its other form, an
-/// HTTP-date, would need the wall clock, which this crate does not read: such a response is
-/// overloaded without a duration. A number too large for 64 bits counts as the largest.
+/// As a [`ClassifyBody`] (`BreakerLayer::classify_body`) a success at the head becomes final
+/// only when the body ends, and a body that breaks off is a failure; the other rows are
+/// decided at the head.
+///
+/// `Retry-After` is read by [`retry_after`] in both of its forms. Only a response with an
+/// HTTP-date and no `Date` field of its own makes the classifier read the system's clock.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HttpClassifier;
 
@@ -31,7 +35,7 @@ impl HttpClassifier {
         };
         if overloaded {
             Outcome::Overloaded {
-                retry_after: retry_after(headers),
+                retry_after: retry_after(headers, received_at),
             }
         } else if status.is_server_error() {
             Outcome::Failure
@@ -49,31 +53,34 @@ impl<B, E> Classify<Response<B>, E> for HttpClassifier {
     }
 }
 
-/// The delta-seconds of the only `Retry-After`.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let mut values = headers.get_all(RETRY_AFTER).iter();
-    let digits = values.next()?.as_bytes();
-    // Two of them contradict each other; believe neither.
-    if values.next().is_some() || digits.is_empty() {
-        return None;
+impl<B: Body> ClassifyBody<B> for HttpClassifier {
+    fn head(&self, response: &Response<B>) -> Option<Outcome> {
+        let outcome = Self::outcome(response.status(), response.headers());
+        (outcome != Outcome::Success).then_some(outcome)
     }
-    digits
-        .iter()
-        .try_fold(0_u64, |seconds, byte| {
-            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            Some(seconds.saturating_mul(10).saturating_add(digit))
-        })
-        .map(Duration::from_secs)
+
+    fn end(&self, _: Option<&HeaderMap>) -> Outcome {
+        Outcome::Success
+    }
+}
+
+/// The time of day, which a response without `Date` is taken to be from (RFC 9110,
+/// section 6.6.1).
+#[allow(clippy::disallowed_methods)] // the one place of this crate that reads it
+pub(in crate::breaker) fn received_at() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn classify(status: u16, retry_after: &[&str]) -> Outcome {
+    fn classify(status: u16, headers: &[(&str, &str)]) -> Outcome {
         let mut response = Response::builder().status(status);
-        for value in retry_after {
-            response = response.header(RETRY_AFTER, *value);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
         }
         let response = response.body(()).unwrap();
         HttpClassifier.classify(Ok::<_, &()>(&response))
@@ -104,32 +111,27 @@ mod tests {
     #[test]
     fn too_many_requests_and_a_503_with_retry_after_are_overload() {
         assert_eq!(classify(429, &[]), overloaded(None));
-        assert_eq!(classify(429, &["7"]), overloaded(Some(7)));
-        assert_eq!(classify(503, &["120"]), overloaded(Some(120)));
-        assert_eq!(classify(500, &["120"]), Outcome::Failure);
-    }
-
-    #[test]
-    fn a_retry_after_that_is_not_one_run_of_digits_has_no_duration() {
-        for value in [
-            "",
-            "-1",
-            "+1",
-            "1.5",
-            "1s",
-            "1, 2",
-            "Fri, 31 Dec 1999 23:59:59 GMT",
-        ] {
-            assert_eq!(classify(503, &[value]), overloaded(None), "{value:?}");
-        }
-        assert_eq!(classify(429, &["1", "2"]), overloaded(None));
-    }
-
-    #[test]
-    fn a_retry_after_beyond_64_bits_saturates() {
+        assert_eq!(classify(429, &[("retry-after", "7")]), overloaded(Some(7)));
         assert_eq!(
-            classify(429, &["99999999999999999999999"]),
-            overloaded(Some(u64::MAX))
+            classify(503, &[("retry-after", "120")]),
+            overloaded(Some(120))
         );
+        assert_eq!(
+            classify(503, &[("retry-after", "soon")]),
+            overloaded(None),
+            "it chose to refuse, whatever it meant to say"
+        );
+        assert_eq!(classify(500, &[("retry-after", "120")]), Outcome::Failure);
+    }
+
+    #[test]
+    fn a_retry_after_date_counts_from_the_date_of_the_response() {
+        let headers = [
+            ("date", "Fri, 31 Dec 1999 23:59:00 GMT"),
+            ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"),
+        ];
+        assert_eq!(classify(503, &headers), overloaded(Some(59)));
+        // Without one it counts from today, and is long over.
+        assert_eq!(classify(503, &headers[1..]), overloaded(Some(0)));
     }
 }

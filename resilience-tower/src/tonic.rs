@@ -1,0 +1,13 @@
+//! The name of a gRPC service passes through the layers, so that a tonic router knows where to
+//! send its calls.
+
+use tonic::server::NamedService;
+
+#[cfg(feature = "breaker")]
+impl<S: NamedService, J> NamedService for crate::breaker::Breaker<S, J> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S: NamedService, F> NamedService for crate::refusal::IntoResponse<S, F> {
+    const NAME: &'static str = S::NAME;
+}

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use self::{
     check::{AllAdmitted, Check, Cost, NotAll, check_all},
-    keyed::KeyedRateLimiter,
+    keyed::{KeyedRateLimiter, KeyedSnapshot},
     limiter::RateLimiter,
     quota::{Quota, QuotaError},
 };

@@ -1,0 +1,220 @@
+//! How a new key finds a place: under the lock of its shard, in a bounded number of looks.
+
+use super::{
+    slot::{Slot, tag},
+    table::{Home, Shard, Table, WAYS},
+};
+use crate::primitive::Ordering;
+
+/// Buckets that are swept when a new key meets the cap and no recovered key in its own places.
+const SWEPT: usize = 4;
+/// Buckets looked at to move keys aside: two, those that their keys may move to, and theirs.
+const PATHS: usize = 2 + 2 * WAYS + 2 * WAYS * WAYS;
+
+/// A bucket that a key may move to: which key, of the bucket of which earlier step.
+#[derive(Clone, Copy)]
+struct Step {
+    bucket: usize,
+    from: usize,
+    way: usize,
+}
+
+impl Table {
+    /// Stores a new key. Where there is no place at all (its shard is empty and the cap is
+    /// reached), it is forgotten at once.
+    pub(super) fn store(&self, shard: &mut Shard, home: &Home, id: u64, time: u64, now: u64) {
+        match self.room(shard, home, now) {
+            Some(slot) => slot.fill(id, time),
+            None => shard.evicted_early += 1,
+        }
+    }
+
+    /// Gives places of the cap back.
+    pub(super) fn leave(&self, keys: u64) {
+        // ORDERING: Relaxed here and in `enter`. A count that publishes nothing.
+        self.keys.fetch_sub(keys, Ordering::Relaxed);
+    }
+
+    /// Takes a place of the cap, unless all are taken.
+    fn enter(&self) -> bool {
+        let mut keys = self.keys.load(Ordering::Relaxed);
+        while keys < self.max_keys {
+            match self.keys.compare_exchange_weak(
+                keys,
+                keys + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(seen) => keys = seen,
+            }
+        }
+        false
+    }
+
+    /// An empty place for a key, counted in the cap already.
+    fn room(&self, shard: &mut Shard, home: &Home, now: u64) -> Option<&Slot> {
+        if !self.enter() {
+            if let Some(slot) = self.reuse(shard, home, now) {
+                return Some(slot);
+            }
+            match self.sweep(shard, home, now) {
+                0 => {
+                    if let Some(slot) = self.nearest(&self.both(home)) {
+                        evict(shard, slot);
+                        return Some(slot);
+                    }
+                    let slot = self.any(shard, home)?;
+                    evict(shard, slot);
+                }
+                freed => self.leave(freed - 1),
+            }
+        }
+        if let Some(slot) = self.vacant(home) {
+            return Some(slot);
+        }
+        if let Some(slot) = self.reuse(shard, home, now) {
+            self.leave(1);
+            return Some(slot);
+        }
+        if let Some(slot) = self.make_way(home) {
+            return Some(slot);
+        }
+        let slot = self.nearest(&self.both(home))?;
+        evict(shard, slot);
+        self.leave(1);
+        Some(slot)
+    }
+
+    /// An empty place in the two buckets of the key.
+    fn vacant(&self, home: &Home) -> Option<&Slot> {
+        self.slots(&self.both(home)).find(|slot| slot.is_empty())
+    }
+
+    /// The place of a recovered key in the two buckets of the key, emptied.
+    fn reuse(&self, shard: &mut Shard, home: &Home, now: u64) -> Option<&Slot> {
+        self.slots(&self.both(home))
+            .find(|slot| drop_recovered(shard, slot, now))
+    }
+
+    /// Empties the places of recovered keys in the next few buckets; how many.
+    fn sweep(&self, shard: &mut Shard, home: &Home, now: u64) -> u64 {
+        let mut freed = 0;
+        for _ in 0..SWEPT.min(self.per_shard) {
+            let bucket = self.next(shard, home);
+            for slot in self.slots(&[bucket]) {
+                freed += u64::from(drop_recovered(shard, slot, now));
+            }
+        }
+        freed
+    }
+
+    /// The key nearest to its whole burst, of the next bucket that has any.
+    fn any(&self, shard: &mut Shard, home: &Home) -> Option<&Slot> {
+        (0..self.per_shard).find_map(|_| {
+            let bucket = self.next(shard, home);
+            self.nearest(&[bucket])
+        })
+    }
+
+    /// Moves the hand on.
+    fn next(&self, shard: &mut Shard, home: &Home) -> usize {
+        let bucket = shard.hand % self.per_shard;
+        shard.hand = bucket + 1;
+        home.shard * self.per_shard + bucket
+    }
+
+    /// The key nearest to its whole burst.
+    fn nearest(&self, buckets: &[usize]) -> Option<&Slot> {
+        self.slots(buckets)
+            .filter(|slot| !slot.is_empty())
+            .min_by_key(|slot| slot.word().time())
+    }
+
+    fn slots<'a>(&'a self, buckets: &[usize]) -> impl Iterator<Item = &'a Slot> {
+        // PANIC-FREE: all callers keep to the buckets of a shard.
+        buckets
+            .iter()
+            .flat_map(|&bucket| &self.buckets[bucket].slots)
+    }
+
+    /// Empties a place in the two buckets of the key by moving others to their other bucket.
+    ///
+    /// The shortest way is looked for, breadth first.
+    fn make_way(&self, home: &Home) -> Option<&Slot> {
+        let mut steps = [Step {
+            bucket: 0,
+            from: 0,
+            way: 0,
+        }; PATHS];
+        let [first, second] = self.both(home);
+        steps[0].bucket = first;
+        steps[1].bucket = second;
+        let mut found = 2;
+        let mut at = 0;
+        while at < found {
+            let here = steps[at].bucket;
+            for way in 0..WAYS {
+                let slot = &self.buckets[here].slots[way];
+                let bucket = self.other(here, tag(slot.id()), home.shard);
+                let empty = self.slots(&[bucket]).find(|slot| slot.is_empty());
+                if let Some(empty) = empty {
+                    slot.move_to(empty);
+                    return self.shift(&steps, at, slot, home);
+                }
+                if found < PATHS {
+                    steps[found] = Step {
+                        bucket,
+                        from: at,
+                        way,
+                    };
+                    found += 1;
+                }
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// Moves along the steps that led to `at`, where `empty` is free now.
+    fn shift<'a>(
+        &'a self,
+        steps: &[Step; PATHS],
+        mut at: usize,
+        mut empty: &'a Slot,
+        home: &Home,
+    ) -> Option<&'a Slot> {
+        // The first two are the key's own buckets.
+        while at >= 2 {
+            let Step { bucket, from, way } = steps[at];
+            let here = steps[from].bucket;
+            let slot = &self.buckets[here].slots[way];
+            // A way that crosses itself has moved this one already; then there is no room.
+            if slot.is_empty() || self.other(here, tag(slot.id()), home.shard) != bucket {
+                return None;
+            }
+            slot.move_to(empty);
+            empty = slot;
+            at = from;
+        }
+        Some(empty)
+    }
+}
+
+/// Empties the place of a key that has its whole burst back, unless a call comes between.
+fn drop_recovered(shard: &mut Shard, slot: &Slot, now: u64) -> bool {
+    let word = slot.word();
+    if slot.is_empty() || word.time() > now || !slot.freeze_if(word) {
+        return false;
+    }
+    slot.clear();
+    shard.full_at = shard.full_at.max(word.time());
+    shard.evicted_recovered += 1;
+    true
+}
+
+fn evict(shard: &mut Shard, slot: &Slot) {
+    slot.freeze();
+    slot.clear();
+    shard.evicted_early += 1;
+}

@@ -8,17 +8,20 @@ use super::{Admitted, Limited, quota::Quota};
 /// is admitted.
 #[inline]
 pub(super) fn decide(full_at: u64, n: u32, now: u64, quota: &Quota) -> Result<u64, Limited> {
-    let base = full_at.max(now);
-    if n > quota.burst_size() {
+    if n == 0 {
+        return Ok(full_at);
+    }
+    // A burst is 1 at least, so a call of cost 1 does not ask.
+    if n > 1 && n > quota.burst_size() {
         return Err(limited(full_at, now, quota, None));
     }
     // No overflow: both clock and burst are capped (see `quota`), and n is within the burst. It
     // wraps only for a quota that was read half and half, whose answer is thrown away.
-    let next = base.wrapping_add(quota.interval().wrapping_mul(n.into()));
+    let cost = quota.interval().wrapping_mul(n.into());
+    let next = full_at.max(now).wrapping_add(cost);
     let missing = next.wrapping_sub(now);
-    // The second part matters only after the clock has stepped back past the whole burst.
-    if missing <= quota.fill() || n == 0 {
-        return Ok(if n == 0 { full_at } else { next });
+    if missing <= quota.fill() {
+        return Ok(next);
     }
     let wait = missing - quota.fill();
     Err(limited(full_at, now, quota, Some(wait)))
@@ -56,7 +59,9 @@ pub(super) fn share(nanos: u64, from: u64, to: u64) -> u64 {
 
 #[inline]
 fn remaining(full_at: u64, now: u64, quota: &Quota) -> u32 {
-    let free = quota.fill().saturating_sub(full_at.saturating_sub(now)) / quota.interval();
+    let free = quota.fill().saturating_sub(full_at.saturating_sub(now));
+    // Never divides by 0; but said so that a caller who does not look pays for no check.
+    let free = free.checked_div(quota.interval()).unwrap_or(0);
     u32::try_from(free).unwrap_or(u32::MAX)
 }
 

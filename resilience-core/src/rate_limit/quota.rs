@@ -16,8 +16,10 @@ const LATEST: u64 = (1 << TIME_BITS) - 1 - 2 * LONGEST_FILL;
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Unchecked"))]
 pub struct Quota {
-    interval: u64,
-    burst: u32,
+    pub(super) interval: u64,
+    /// Interval × burst, at most a year.
+    pub(super) fill: u64,
+    pub(super) burst: u32,
 }
 
 #[cfg(feature = "serde")]
@@ -86,11 +88,7 @@ impl Quota {
                 "one per nanosecond at most",
             ));
         }
-        Self {
-            interval: per.div_ceil(u64::from(permits)),
-            burst: permits,
-        }
-        .checked()
+        Self::checked(per.div_ceil(u64::from(permits)), permits)
     }
 
     /// The same rate with `burst` permits at once.
@@ -99,16 +97,20 @@ impl Quota {
     ///
     /// When `burst` is 0, or so large that the bucket takes over a year to fill.
     pub fn burst(self, burst: u32) -> Result<Self, QuotaError> {
-        Self { burst, ..self }.checked()
+        Self::checked(self.interval, burst)
     }
 
-    fn checked(self) -> Result<Self, QuotaError> {
-        let most = LONGEST_FILL / self.interval;
-        if self.burst == 0 || u64::from(self.burst) > most {
+    fn checked(interval: u64, burst: u32) -> Result<Self, QuotaError> {
+        let most = LONGEST_FILL / interval;
+        if burst == 0 || u64::from(burst) > most {
             let allowed = format!("1 to {}", most.min(u64::from(u32::MAX)));
-            return Err(QuotaError::new("burst", self.burst, allowed));
+            return Err(QuotaError::new("burst", burst, allowed));
         }
-        Ok(self)
+        Ok(Self {
+            interval,
+            fill: interval * u64::from(burst),
+            burst,
+        })
     }
 
     /// The most that is admitted at once.
@@ -136,22 +138,31 @@ impl Quota {
     /// In nanoseconds; at most a year.
     #[inline]
     pub(super) fn fill(&self) -> u64 {
-        // Wraps only for a quota that was read half and half, see `from_parts`.
-        self.interval.wrapping_mul(self.burst.into())
+        self.fill
     }
 
     /// Of values that were a quota's before; of two different ones if it changes at this moment,
     /// which the caller has to find out.
     #[inline]
     pub(super) fn from_parts(interval: u64, burst: u32) -> Self {
-        Self { interval, burst }
+        Self {
+            interval,
+            fill: interval.wrapping_mul(burst.into()),
+            burst,
+        }
     }
 }
 
 /// A time in nanoseconds, kept so low that no sum with a quota overflows.
 #[inline]
 pub(super) fn capped(nanos: u64) -> u64 {
-    nanos.min(LATEST)
+    if nanos > LATEST { latest() } else { nanos }
+}
+
+/// Apart, so that a call whose time is in range takes a branch rather than a longer computation.
+#[cold]
+fn latest() -> u64 {
+    LATEST
 }
 
 /// A quota that cannot be.

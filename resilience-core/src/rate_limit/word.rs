@@ -9,8 +9,11 @@
 //! then exchanges version and time at once, so nobody ever reads a new quota with an old balance.
 //! A call that began under an older quota fails its exchange and decides again.
 //!
-//! `queued` is set while somebody waits in line: then only the line takes from the bucket. The
-//! versions with that bit read as a burst of 0, so that a call pays nothing for asking.
+//! `current` is a copy of the newest, so that a call need not know the version to begin to read
+//! its quota. It is out of date for the moments of a change, which its version tells.
+//!
+//! `queued` is set while somebody waits in line: then only the line takes from the bucket. A word
+//! with that bit never equals the version of the copy, so a call pays nothing for asking.
 
 use crossbeam_utils::CachePadded;
 
@@ -24,68 +27,92 @@ const QUEUED: u64 = 1 << 63;
 const VERSIONS: u64 = 8;
 const TIME: u64 = (1 << TIME_BITS) - 1;
 
+/// No version.
+const CHANGING: u64 = u64::MAX;
+
 #[derive(Debug)]
 pub(super) struct Bucket {
     word: CachePadded<AtomicU64>,
     /// Costs that wait in line; read by refusals only.
     queued: CachePadded<AtomicU64>,
     /// Hardly ever written, and so apart from the word.
-    quotas: CachePadded<[Slot; 2 * VERSIONS as usize]>,
+    quotas: CachePadded<Quotas>,
 }
 
-/// A quota; interval and burst are of one quota whenever the word has this version.
+#[derive(Debug)]
+struct Quotas {
+    version: AtomicU64,
+    current: Slot,
+    versions: [Slot; VERSIONS as usize],
+}
+
+/// A quota; all is of one quota whenever the word has this version.
 #[derive(Debug)]
 struct Slot {
     interval: AtomicU64,
+    fill: AtomicU64,
     burst: AtomicU64,
 }
 
 impl Bucket {
     /// A full bucket.
     pub(super) fn new(quota: Quota) -> Self {
-        let slot = |_| Slot {
-            interval: AtomicU64::new(1),
-            burst: AtomicU64::new(0),
-        };
-        let bucket = Self {
+        Self {
             word: CachePadded::new(AtomicU64::new(0)),
             queued: CachePadded::new(AtomicU64::new(0)),
-            quotas: CachePadded::new(std::array::from_fn(slot)),
-        };
-        bucket.quotas[0].set(quota);
-        bucket
+            quotas: CachePadded::new(Quotas {
+                version: AtomicU64::new(0),
+                current: Slot::new(quota),
+                versions: std::array::from_fn(|_| Slot::new(quota)),
+            }),
+        }
     }
 
     /// Takes `n`, unless somebody waits in line.
     #[inline]
     pub(super) fn take(&self, n: u32, now: u64) -> Result<Admitted, Limited> {
+        // ORDERING: Acquire, with the Release of `set_quota`. Who sees the copy's version or its
+        // values sees at least the word that they belong to or, if they are newer than the version
+        // that was read here, the word that the exchange then fails on. The exchange is Relaxed,
+        // for it publishes nothing, and as a read-modify-write it passes on what an earlier one
+        // published. The word itself is the whole balance.
+        let word = self.word.load(Ordering::Acquire);
+        if word >> TIME_BITS == self.quotas.version.load(Ordering::Acquire) {
+            let quota = self.quotas.current.get();
+            match cell::decide(word & TIME, n, now, &quota) {
+                Ok(full_at) => {
+                    if self.exchange(word, word & !TIME | full_at).is_ok() {
+                        return Ok(cell::admitted(full_at, now, &quota));
+                    }
+                }
+                // A quota that changed meanwhile may have been read half and half.
+                Err(limited) if same_version(word, self.word.load(Ordering::Acquire)) => {
+                    return Err(limited);
+                }
+                Err(_) => {}
+            }
+        }
         self.take_under(n, now).map(|(admitted, _)| admitted)
     }
 
-    /// As [`take`](Self::take), with the quota it was decided under.
-    #[inline]
+    /// As [`take`](Self::take), whatever the moment, with the quota that decided.
+    #[inline(never)]
     pub(super) fn take_under(&self, n: u32, now: u64) -> Result<(Admitted, Quota), Limited> {
-        // ORDERING: Acquire, with the Release of `set_quota`: who sees a version sees its quota.
-        // The exchange is Relaxed, for it publishes nothing, and as a read-modify-write it passes
-        // on what an earlier one published. The word itself is the whole balance.
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            let quota = self.quotas[index(word)].get();
-            let full_at = word & TIME;
-            match cell::decide(full_at, n, now, &quota) {
-                Ok(_) if n == 0 => return self.free(now),
-                Ok(next) => {
-                    let next = word & !TIME | next & TIME;
-                    match self.exchange(word, next) {
-                        Ok(_) => return Ok((cell::admitted(next & TIME, now, &quota), quota)),
-                        Err(seen) => word = seen,
-                    }
-                }
-                Err(_) if word & QUEUED != 0 => return Err(self.behind_the_line(n, now)),
+            let quota = self.quota_of(word);
+            if word & QUEUED != 0 && n > 0 {
+                return Err(self.behind_the_line(n, now));
+            }
+            match cell::decide(word & TIME, n, now, &quota) {
+                Ok(full_at) => match self.exchange(word, word & !TIME | full_at) {
+                    Ok(_) => return Ok((cell::admitted(full_at, now, &quota), quota)),
+                    Err(seen) => word = seen,
+                },
                 Err(limited) => {
-                    // A quota that changed meanwhile may have been read half and half.
+                    // As in `take`.
                     let seen = self.word.load(Ordering::Acquire);
-                    if version(seen) == version(word) {
+                    if same_version(word, seen) {
                         return Err(limited);
                     }
                     word = seen;
@@ -151,22 +178,27 @@ impl Bucket {
         // Nobody else changes the version: the lock is ours.
         let old = self.quota_of(word);
         let next = (version(word) + 1) % VERSIONS;
-        // PANIC-FREE: a remainder by the number of versions, of which there are twice as many.
-        self.quotas[next as usize].set(quota);
+        let quotas = &self.quotas;
+        // ORDERING: Release throughout. Who sees a value of the new quota sees that the copy is
+        // out of date, and who sees one in the copy sees the new word.
+        quotas.version.store(CHANGING, Ordering::Release);
+        // PANIC-FREE: a remainder by the number of versions.
+        quotas.versions[next as usize].set(quota);
         loop {
             let full_at = cell::rescaled(word & TIME, now(), old.fill(), quota.fill());
             let changed = word & QUEUED | next << TIME_BITS | full_at;
-            // ORDERING: Release publishes the quota above to whoever loads this version.
             match self.word.compare_exchange_weak(
                 word,
                 changed,
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return,
+                Ok(_) => break,
                 Err(seen) => word = seen,
             }
         }
+        quotas.current.set(quota);
+        quotas.version.store(next, Ordering::Release);
     }
 
     /// The quota in force.
@@ -207,13 +239,6 @@ impl Bucket {
         turn(full_at, ahead, n, now, &quota)
     }
 
-    /// Cost 0 is admitted always, by the line as well.
-    #[cold]
-    fn free(&self, now: u64) -> Result<(Admitted, Quota), Limited> {
-        let (quota, full_at, _) = self.read();
-        Ok((cell::admitted(full_at, now, &quota), quota))
-    }
-
     #[cold]
     fn behind_the_line(&self, n: u32, now: u64) -> Limited {
         let (quota, full_at, _) = self.read();
@@ -230,7 +255,7 @@ impl Bucket {
         loop {
             let quota = self.quota_of(word);
             let seen = self.word.load(Ordering::Acquire);
-            if version(seen) == version(word) {
+            if same_version(word, seen) {
                 return (quota, word & TIME, word & QUEUED != 0);
             }
             word = seen;
@@ -238,7 +263,7 @@ impl Bucket {
     }
 
     fn quota_of(&self, word: u64) -> Quota {
-        self.quotas[version(word) as usize].get()
+        self.quotas.versions[version(word) as usize].get()
     }
 
     #[inline]
@@ -250,28 +275,40 @@ impl Bucket {
 }
 
 impl Slot {
+    fn new(quota: Quota) -> Self {
+        Self {
+            interval: AtomicU64::new(quota.interval),
+            fill: AtomicU64::new(quota.fill),
+            burst: AtomicU64::new(quota.burst.into()),
+        }
+    }
+
     #[inline]
     fn get(&self) -> Quota {
-        // ORDERING: Relaxed, see `take` and `set_quota`. A burst is 32 bits.
-        let burst = self.burst.load(Ordering::Relaxed) as u32;
-        Quota::from_parts(self.interval.load(Ordering::Relaxed), burst)
+        // ORDERING: see `take` and `set_quota`.
+        Quota {
+            interval: self.interval.load(Ordering::Acquire),
+            fill: self.fill.load(Ordering::Acquire),
+            // It was 32 bits before.
+            burst: self.burst.load(Ordering::Acquire) as u32,
+        }
     }
 
     fn set(&self, quota: Quota) {
-        self.interval.store(quota.interval(), Ordering::Relaxed);
-        self.burst
-            .store(quota.burst_size().into(), Ordering::Relaxed);
+        self.interval.store(quota.interval, Ordering::Release);
+        self.fill.store(quota.fill, Ordering::Release);
+        self.burst.store(quota.burst.into(), Ordering::Release);
     }
 }
 
-/// Version and line together: below 16.
 #[inline]
-fn index(word: u64) -> usize {
-    (word >> TIME_BITS) as usize
-}
-
 fn version(word: u64) -> u64 {
     (word & !QUEUED) >> TIME_BITS
+}
+
+#[inline]
+fn same_version(a: u64, b: u64) -> bool {
+    version(a) == version(b)
 }
 
 fn turn(full_at: u64, ahead: u64, n: u32, now: u64, quota: &Quota) -> Option<u64> {

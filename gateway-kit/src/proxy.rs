@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use resilience_tower::breaker::{self, BreakerLayer};
-use resilience_tower::rate_limit::{self, keyed::KeyedRateLimitLayer};
+use resilience_tower::rate_limit::{self, RateLimitLayer};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -90,7 +90,7 @@ impl Inner {
             return edge(request).await;
         };
         let limit =
-            KeyedRateLimitLayer::new(limiter.clone(), |_: &Request<Body>| ClientKey::new(client));
+            RateLimitLayer::keyed(limiter.clone(), |_: &Request<Body>| ClientKey::new(client));
         // `call` without `poll_ready`: neither the layer nor a function is ever not ready.
         let mut slot = Some(edge);
         let once = FnService(|request| {

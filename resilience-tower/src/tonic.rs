@@ -11,3 +11,8 @@ impl<S: NamedService, J> NamedService for crate::breaker::Breaker<S, J> {
 impl<S: NamedService, F> NamedService for crate::refusal::IntoResponse<S, F> {
     const NAME: &'static str = S::NAME;
 }
+
+#[cfg(feature = "rate-limit")]
+impl<S: NamedService, L, A> NamedService for crate::rate_limit::RateLimit<S, L, A> {
+    const NAME: &'static str = S::NAME;
+}

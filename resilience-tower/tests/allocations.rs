@@ -11,7 +11,7 @@ use resilience_core::breaker::{CircuitBreaker, Config, State};
 use resilience_core::rate_limit::{KeyedRateLimiter, Quota, RateLimiter};
 use resilience_tower::breaker::Breaker;
 use resilience_tower::rate_limit::RateLimit;
-use resilience_tower::rate_limit::keyed::KeyedRateLimit;
+use resilience_tower::rate_limit::keyed::Keyed;
 use resilience_tower::timeout::Timeout;
 use tower::Service;
 
@@ -86,7 +86,7 @@ fn admissions_and_refusals_of_a_rate_limit_allocate_nothing() {
 fn calls_for_a_known_key_allocate_nothing() {
     let plenty = Quota::per_second(1_000_000).unwrap();
     let limiter = KeyedRateLimiter::new(plenty, 100);
-    let mut service = KeyedRateLimit::new(Noop, limiter, |request: &u64| request % 4);
+    let mut service = RateLimit::new(Noop, Keyed::new(limiter, |request: &u64| request % 4));
     // The first calls make the keys.
     thousand_calls(&mut service);
     assert_eq!(thousand_calls(&mut service), (0, 1_000));

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use resilience_core::clock::ManualClock;
 use resilience_core::rate_limit::{KeyedRateLimiter, Quota, RateLimiter};
-use resilience_tower::rate_limit::keyed::{KeyedRateLimit, KeyedRateLimitLayer};
 use resilience_tower::rate_limit::{Error, RateLimit, RateLimitLayer};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::limit::ConcurrencyLimit;
@@ -165,8 +164,8 @@ struct Request {
 fn each_key_has_its_own_quota_and_clones_share_them() {
     let clock = ManualClock::new();
     let limiter = KeyedRateLimiter::with_clock(quota(), 100, clock.clone());
-    let layer = KeyedRateLimitLayer::new(limiter, |request: &Request| request.tenant);
-    let service: KeyedRateLimit<_, _, _> = tower::ServiceBuilder::new()
+    let layer = RateLimitLayer::keyed(limiter, |request: &Request| request.tenant);
+    let service = tower::ServiceBuilder::new()
         .layer(layer.clone())
         .service(service_fn(|request: Request| {
             ready(Ok::<_, Infallible>(request.tenant))
@@ -180,7 +179,7 @@ fn each_key_has_its_own_quota_and_clones_share_them() {
     }
     assert!(matches!(call("acme"), Err(Error::Limited(_))));
     assert_eq!(call("umbrella").unwrap(), "umbrella");
-    assert_eq!(layer.handle().len(), 2);
+    assert_eq!(layer.limit().handle().len(), 2);
     clock.advance(Duration::from_secs(1));
     assert!(call("acme").is_ok());
     assert!(matches!(call("acme"), Err(Error::Limited(_))));
@@ -189,7 +188,7 @@ fn each_key_has_its_own_quota_and_clones_share_them() {
 #[test]
 fn a_keyed_service_is_ready_whenever_the_inner_one_is() {
     let limiter = KeyedRateLimiter::with_clock(quota(), 100, ManualClock::new());
-    let layer = KeyedRateLimitLayer::new(limiter, |request: &&'static str| *request);
+    let layer = RateLimitLayer::keyed(limiter, |request: &&'static str| *request);
     let (mut service, mut upstream) = mock::spawn_layer::<&'static str, &'static str, _>(layer);
     upstream.allow(0);
     assert_pending!(service.poll_ready());
@@ -200,5 +199,8 @@ fn a_keyed_service_is_ready_whenever_the_inner_one_is() {
     respond.send_response("got");
     assert_ready_ok!(call.poll());
     let shown = format!("{:?}", service.get_ref());
-    assert!(shown.starts_with("KeyedRateLimit"), "{shown}");
+    assert!(
+        shown.starts_with("RateLimit") && shown.contains("Keyed"),
+        "{shown}"
+    );
 }

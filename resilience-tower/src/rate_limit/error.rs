@@ -1,7 +1,6 @@
-use resilience_core::rate_limit::Limited;
+use resilience_core::rate_limit::{Limited, Quota};
 
-/// Why a call through [`RateLimit`](super::RateLimit) or
-/// [`KeyedRateLimit`](super::keyed::KeyedRateLimit) failed.
+/// Why a call through a [`RateLimit`](super::RateLimit) failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {
@@ -11,4 +10,78 @@ pub enum Error<E> {
     /// The quota is used up; the inner service never saw the request.
     #[error(transparent)]
     Limited(#[from] Limited),
+    /// The limit is one per key, and the request has none; the inner service never saw it.
+    #[error(transparent)]
+    NoKey(#[from] NoKey),
+}
+
+/// A request in which no key was found: it says nothing of whom it would count for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, thiserror::Error)]
+#[error("the request has no key to be counted by")]
+#[non_exhaustive]
+pub struct NoKey;
+
+/// A refused call: by which limit, and why.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The place of the limit among several, from 0; 0 of one alone.
+    pub place: usize,
+    /// Why it refused.
+    pub reason: Reason,
+}
+
+/// Why a limit refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The quota is used up.
+    Limited {
+        /// The limiter's answer, with the exact wait.
+        limited: Limited,
+        /// The quota it was decided by.
+        quota: Quota,
+    },
+    /// The request has no key.
+    NoKey,
+}
+
+impl Refusal {
+    /// A refusal by a used up quota.
+    pub fn limited(place: usize, limited: Limited, quota: Quota) -> Self {
+        let reason = Reason::Limited { limited, quota };
+        Self { place, reason }
+    }
+
+    /// A refusal of a request without a key.
+    pub fn no_key(place: usize) -> Self {
+        let reason = Reason::NoKey;
+        Self { place, reason }
+    }
+}
+
+impl<E> From<Refusal> for Error<E> {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.reason {
+            Reason::Limited { limited, .. } => Self::Limited(limited),
+            Reason::NoKey => Self::NoKey(NoKey),
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl<E> crate::refusal::sealed::Sealed for Error<E> {}
+
+#[cfg(feature = "http")]
+impl<E> crate::refusal::Refused for Error<E> {
+    type Inner = E;
+    type Refusal = Error<std::convert::Infallible>;
+
+    fn into_refusal(self) -> Result<Self::Refusal, E> {
+        match self {
+            Self::Inner(error) => Err(error),
+            Self::Limited(limited) => Ok(Error::Limited(limited)),
+            Self::NoKey(no_key) => Ok(Error::NoKey(no_key)),
+        }
+    }
 }

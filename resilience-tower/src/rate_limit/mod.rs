@@ -1,8 +1,9 @@
 //! Rate limits around a service: calls above the quota are refused at once.
 //!
-//! [`RateLimitLayer`] counts all calls together; [`keyed::KeyedRateLimitLayer`] counts
-//! them per key (a client address, a tenant, an API key). The counting, a token bucket,
-//! is that of [`resilience_core::rate_limit`].
+//! [`RateLimitLayer::new`] counts all calls together, [`RateLimitLayer::keyed`] per key (a client
+//! address, a tenant, an API key: see [`keyed`]), [`All`] against several limits at once;
+//! [`cost`](RateLimitLayer::cost) lets calls weigh more than one unit. The counting, a token
+//! bucket, is that of [`resilience_core::rate_limit`].
 //!
 //! # Where it stands
 //!
@@ -17,8 +18,8 @@
 //!
 //! # What a call costs
 //!
-//! One unit, taken in `call` and never given back: a call that fails, or is dropped
-//! before it completes, has still reached the upstream.
+//! One unit, or what its [`cost`](RateLimitLayer::cost) says, taken in `call` and never given
+//! back: a call that fails, or is dropped before it completes, has still reached the upstream.
 //!
 //! # Examples
 //!
@@ -40,13 +41,23 @@
 //! # }
 //! ```
 
+mod all;
+mod answer;
+mod cost;
 mod error;
 mod future;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod keyed;
 mod layer;
+mod limit;
 mod service;
 
-pub use self::error::Error;
+pub use self::all::All;
+pub use self::answer::{Answer, AsError};
+pub use self::cost::WithCost;
+pub use self::error::{Error, NoKey, Reason, Refusal};
 pub use self::future::ResponseFuture;
 pub use self::layer::RateLimitLayer;
+pub use self::limit::{Admission, Limit, Part, Quotas};
 pub use self::service::RateLimit;

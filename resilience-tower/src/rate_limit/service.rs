@@ -3,27 +3,40 @@ use std::task::{Context, Poll};
 use resilience_core::rate_limit::RateLimiter;
 use tower_service::Service;
 
-use super::{Error, ResponseFuture};
+use super::{Answer, AsError, Limit, ResponseFuture};
 
-/// A service whose calls draw on one quota.
+/// A service whose calls draw on a limit, and are refused at once when it is used up.
 ///
-/// Clones share the quota. `poll_ready` asks the inner service alone and takes nothing
-/// from the quota; a call above it ends in [`Error::Limited`], which says how long to wait.
+/// Clones share the limit. `poll_ready` asks the inner service alone and takes nothing: who
+/// calls, and at what cost, is known only when the request is there. A refused call ends, by
+/// default, in [`Error::Limited`](super::Error::Limited), which says how long to wait.
 #[derive(Clone, Debug)]
-pub struct RateLimit<S> {
+pub struct RateLimit<S, L = RateLimiter, A = AsError> {
     inner: S,
-    limiter: RateLimiter,
+    limit: L,
+    answer: A,
 }
 
-impl<S> RateLimit<S> {
-    /// Limits the calls to `inner` by `limiter`.
-    pub fn new(inner: S, limiter: RateLimiter) -> Self {
-        Self { inner, limiter }
+impl<S, L> RateLimit<S, L> {
+    /// Limits the calls to `inner` by `limit`; refusals are errors.
+    pub fn new(inner: S, limit: L) -> Self {
+        Self::with_answer(inner, limit, AsError)
+    }
+}
+
+impl<S, L, A> RateLimit<S, L, A> {
+    /// Limits the calls to `inner` by `limit`; `answer` says what becomes of them.
+    pub fn with_answer(inner: S, limit: L, answer: A) -> Self {
+        Self {
+            inner,
+            limit,
+            answer,
+        }
     }
 
-    /// The limiter.
-    pub fn handle(&self) -> &RateLimiter {
-        &self.limiter
+    /// The limit, for its figures or to change its quota.
+    pub fn limit(&self) -> &L {
+        &self.limit
     }
 
     /// The limited service.
@@ -37,24 +50,33 @@ impl<S> RateLimit<S> {
     }
 }
 
-impl<S, Req> Service<Req> for RateLimit<S>
+impl<S, L, A, Req> Service<Req> for RateLimit<S, L, A>
 where
     S: Service<Req>,
+    L: Limit<Req>,
+    A: Answer<S::Response, S::Error> + Clone,
 {
-    type Response = S::Response;
-    type Error = Error<S::Error>;
-    type Future = ResponseFuture<S::Future>;
+    type Response = A::Response;
+    type Error = A::Error;
+    type Future = ResponseFuture<S::Future, A, A::Note>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx).map_err(Error::Inner)
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.answer.not_ready(error))
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         // Here and not in `poll_ready`: a clone that is ready and never called would
         // otherwise cost a unit.
-        match self.limiter.try_acquire() {
-            Ok(_) => ResponseFuture::admitted(self.inner.call(req)),
-            Err(limited) => ResponseFuture::limited(limited),
+        match self.limit.admit(&req, 1) {
+            Ok(admission) => {
+                let note = self.answer.note(&admission);
+                ResponseFuture::admitted(self.inner.call(req), note, self.answer.clone())
+            }
+            Err(refusal) => ResponseFuture::refused(refusal, self.answer.clone()),
         }
     }
 }

@@ -26,6 +26,8 @@ mod json;
 mod layer;
 mod service;
 
+#[cfg(feature = "rate-limit")]
+pub(crate) use self::answer::whole_seconds;
 #[cfg(feature = "breaker")]
 pub(crate) use self::answer::{GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS};
 pub(crate) use self::answer::{grpc, problem};

@@ -1,21 +1,31 @@
 //! A quota per key.
 //!
-//! The key comes from the request, by a function given to the layer. What cannot be
-//! trusted in a request cannot be trusted as a key: a client address must come from the
-//! connection or from a proxy known to be ours, else a client picks a new key per call.
+//! The key comes from the request:
+//!
+//! | key | of |
+//! |---|---|
+//! | a closure `Fn(&Request) -> K` | every request has one |
+//! | [`required`]`(`closure `Fn(&Request) -> Option<K>)` | a request without one is refused |
+//! | [`ByClient`](crate::client_key::ByClient) | the client's address (feature `client-key`) |
+//! | [`header`], [`extension`], [`hashed`] | a text or a value of any size, kept as 8 bytes |
+//!
+//! A closure that answers an `Option` without [`required`] has a key for every request: all that
+//! have none share one.
+//!
+//! What cannot be trusted in a request cannot be trusted as a key: a header that nobody has
+//! checked lets a client pick a new key per call. Count an API key after it was found valid, a
+//! client by the address of the connection or by what a trusted proxy says of it.
 //!
 //! # What an operator must know
 //!
 //! The limiter holds at most `max_keys` keys ([`KeyedRateLimiter::new`]). Size it well above
 //! the number of keys seen in the time a quota takes to recover.
 //!
-//! [`KeyedRateLimiter::new`]: resilience_core::rate_limit::KeyedRateLimiter::new
-//!
 //! # Examples
 //!
 //! ```
 //! use resilience_core::rate_limit::{KeyedRateLimiter, Quota};
-//! use resilience_tower::rate_limit::keyed::KeyedRateLimitLayer;
+//! use resilience_tower::rate_limit::RateLimitLayer;
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //!
 //! struct Request {
@@ -26,7 +36,7 @@
 //! # async fn main() {
 //! let limiter = KeyedRateLimiter::new(Quota::per_minute(1).unwrap(), 10_000);
 //! let mut service = ServiceBuilder::new()
-//!     .layer(KeyedRateLimitLayer::new(limiter, |request: &Request| request.tenant))
+//!     .layer(RateLimitLayer::keyed(limiter, |request: &Request| request.tenant))
 //!     .service(service_fn(async |_: Request| Ok::<_, std::io::Error>("done")));
 //!
 //! assert!(service.ready().await.unwrap().call(Request { tenant: 1 }).await.is_ok());
@@ -35,8 +45,121 @@
 //! # }
 //! ```
 
-mod layer;
-mod service;
+mod hashed;
+mod key;
 
-pub use self::layer::KeyedRateLimitLayer;
-pub use self::service::KeyedRateLimit;
+use std::fmt;
+use std::hash::Hash;
+
+use resilience_core::rate_limit::{KeyedRateLimiter, Quota};
+
+#[cfg(feature = "http")]
+pub use self::hashed::{Extension, Header, extension, header};
+pub use self::hashed::{Hashed, KeyHash, hashed};
+pub use self::key::{KeyOf, Required, required};
+use super::{Admission, Limit, Quotas, Refusal};
+
+/// A limit that counts each call for the key of its request.
+pub struct Keyed<K: ?Sized, F, Q = OneQuota> {
+    limiter: KeyedRateLimiter<K>,
+    key: F,
+    quota: Q,
+}
+
+/// Every key has the limiter's quota.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneQuota;
+
+impl<K: ?Sized, F> Keyed<K, F> {
+    /// Counts on `limiter` for the key that `key` finds in the request; see [`KeyOf`].
+    ///
+    /// `key` runs in every call; a key that must be built on the heap (a `String`) is the one
+    /// allocation of this layer, and [`hashed`] avoids it.
+    pub fn new(limiter: KeyedRateLimiter<K>, key: F) -> Self {
+        Self {
+            limiter,
+            key,
+            quota: OneQuota,
+        }
+    }
+
+    /// Each key's quota is what `quota`, a `Fn(&Request) -> Quota`, finds in the request (the
+    /// plan of the consumer, say). It runs in every call.
+    ///
+    /// A key that comes with another quota than before keeps its balance in proportion.
+    pub fn quota<Q>(self, quota: Q) -> Keyed<K, F, Q> {
+        Keyed {
+            limiter: self.limiter,
+            key: self.key,
+            quota,
+        }
+    }
+}
+
+impl<K: ?Sized, F, Q> Keyed<K, F, Q> {
+    /// The limiter.
+    pub fn handle(&self) -> &KeyedRateLimiter<K> {
+        &self.limiter
+    }
+}
+
+impl<Req, K, F> Limit<Req> for Keyed<K, F>
+where
+    K: Hash,
+    F: KeyOf<Req, Key = K>,
+{
+    #[inline]
+    fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal> {
+        let key = self.key.key_of(request).ok_or_else(|| Refusal::no_key(0))?;
+        match self.limiter.try_acquire_n(&key, n) {
+            Ok(admitted) => Ok(Admission::new(0, admitted, self.limiter.quota())),
+            Err(limited) => Err(Refusal::limited(0, limited, self.limiter.quota())),
+        }
+    }
+}
+
+impl<Req, K, F, Q> Limit<Req> for Keyed<K, F, Q>
+where
+    K: Hash,
+    F: KeyOf<Req, Key = K>,
+    Q: Fn(&Req) -> Quota,
+{
+    fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal> {
+        let key = self.key.key_of(request).ok_or_else(|| Refusal::no_key(0))?;
+        let quota = (self.quota)(request);
+        match self.limiter.try_acquire_with(&key, n, quota) {
+            Ok(admitted) => Ok(Admission::new(0, admitted, quota)),
+            Err(limited) => Err(Refusal::limited(0, limited, quota)),
+        }
+    }
+}
+
+impl<K: ?Sized, F, Q> Quotas for Keyed<K, F, Q> {
+    /// The limiter's own; what single requests are counted by may differ.
+    fn quotas(&self) -> Vec<Quota> {
+        vec![self.limiter.quota()]
+    }
+}
+
+// By hand: `K` itself is not cloned.
+impl<K: ?Sized, F: Clone, Q: Clone> Clone for Keyed<K, F, Q> {
+    fn clone(&self) -> Self {
+        Self {
+            limiter: self.limiter.clone(),
+            key: self.key.clone(),
+            quota: self.quota.clone(),
+        }
+    }
+}
+
+// By hand: closures have no `Debug`.
+impl<K: ?Sized, F, Q> fmt::Debug for Keyed<K, F, Q>
+where
+    KeyedRateLimiter<K>: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyed")
+            .field("limiter", &self.limiter)
+            .finish_non_exhaustive()
+    }
+}

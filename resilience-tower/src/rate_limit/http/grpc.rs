@@ -1,0 +1,68 @@
+use http::{HeaderName, HeaderValue, Response};
+
+use crate::rate_limit::{Admission, Answer, RateLimitLayer, Reason, Refusal};
+use crate::refusal::{self, RefusalBody};
+
+const RESOURCE_EXHAUSTED: u8 = 8;
+const PERMISSION_DENIED: u8 = 7;
+
+/// Tells refusals as gRPC responses without messages ("trailers only"): HTTP 200, and
+///
+/// | refused | `grpc-status` | `grpc-retry-pushback-ms` ([gRFC A6]) |
+/// |---|---|---|
+/// | for now | 8 (resource exhausted) | the wait, rounded up and never 0 |
+/// | for ever (its cost is above the burst) | 8 | -1: do not retry |
+/// | without a key | 7 (permission denied) | none |
+///
+/// The typed [`Refusal`] is in the extensions of the response. Admitted calls pass untouched.
+///
+/// [gRFC A6]: https://github.com/grpc/proposal/blob/master/A6-client-retries.md
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GrpcAnswer;
+
+impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
+    type Note = ();
+    type Response = Response<RefusalBody<B>>;
+    type Error = E;
+
+    fn note(&self, _: &Admission) {}
+
+    fn admitted(&self, (): (), result: Result<Response<B>, E>) -> Result<Self::Response, E> {
+        result.map(|response| response.map(RefusalBody::inner))
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Result<Self::Response, E> {
+        let mut response = match &refusal.reason {
+            Reason::Limited { limited, .. } => {
+                let wait = limited.retry_after;
+                let mut response = refusal::grpc(RESOURCE_EXHAUSTED, "rate limit reached", wait);
+                if wait.is_none() {
+                    let never = HeaderValue::from_static("-1");
+                    response.headers_mut().insert(PUSHBACK, never);
+                }
+                response
+            }
+            Reason::NoKey => refusal::grpc(
+                PERMISSION_DENIED,
+                "the request names nobody it could be counted for",
+                None,
+            ),
+        };
+        response.extensions_mut().insert(*refusal);
+        Ok(response.map(RefusalBody::refusal))
+    }
+
+    fn not_ready(&self, error: E) -> E {
+        error
+    }
+}
+
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+impl<L> RateLimitLayer<L> {
+    /// Answers refusals as a gRPC server does, by [`GrpcAnswer`]; the service's error is the inner
+    /// service's alone.
+    pub fn into_grpc_response(self) -> RateLimitLayer<L, GrpcAnswer> {
+        self.answer(GrpcAnswer)
+    }
+}

@@ -9,23 +9,26 @@
 //! # Concurrency
 //!
 //! [`RateLimiter`] is lock-free: a compare-exchange fails only because another call was admitted.
-//! [`KeyedRateLimiter`] takes the short lock of one shard.
+//! A call of a key that [`KeyedRateLimiter`] holds takes no lock; a new key takes the short lock of
+//! its shard.
 
 mod cell;
 mod check;
 mod keyed;
 mod limiter;
+mod line;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
 mod quota;
 mod ticks;
+pub mod wait;
 mod word;
 
 use std::time::Duration;
 
 pub use self::{
     check::{AllAdmitted, Check, Cost, NotAll, check_all},
-    keyed::{KeyedRateLimiter, KeyedSnapshot},
+    keyed::{KeyedCost, KeyedRateLimiter, KeyedSnapshot},
     limiter::RateLimiter,
     quota::{Quota, QuotaError},
 };

@@ -27,11 +27,13 @@
 //! repeated only because another call of this key was admitted. It waits for the short lock only
 //! when its place is being moved, evicted or brought to another quota in that moment.
 
+mod check;
+mod fills;
+mod live;
 mod lock;
 mod place;
 mod slot;
 mod table;
-mod terms;
 
 use std::{
     fmt,
@@ -40,10 +42,8 @@ use std::{
     sync::Arc,
 };
 
-use self::{
-    table::Table,
-    terms::{LiveQuota, Terms},
-};
+pub use self::check::KeyedCost;
+use self::{fills::Terms, live::LiveQuota, table::Table};
 use super::{Admitted, Limited, cell, quota::Quota, ticks::Ticks};
 use crate::clock::SharedClock;
 
@@ -72,7 +72,7 @@ use crate::clock::SharedClock;
 /// # Memory
 ///
 /// Reserved at construction, and never more: 21.4 bytes per key (`max_keys` from 192 on; up to 43 for
-/// fewer, and 1 KiB or less below 24), whatever the type of the keys. `max_keys` is at least 1 and at
+/// fewer, and 1 KiB or less below 24) and 6 KiB, whatever the type of the keys. `max_keys` is at least 1 and at
 /// most 2^28 (5.7 GB); other values are taken as the nearest of these.
 ///
 /// # Quotas
@@ -102,9 +102,15 @@ pub struct KeyedRateLimiter<K: ?Sized, S = RandomState> {
 
 #[derive(Debug)]
 struct Inner<S> {
+    hasher: S,
+    core: Core,
+}
+
+/// All but the hasher: it knows keys by their hashes.
+#[derive(Debug)]
+struct Core {
     quota: LiveQuota,
     ticks: Ticks,
-    hasher: S,
     table: Table,
 }
 
@@ -143,12 +149,15 @@ impl<K: ?Sized, S> KeyedRateLimiter<K, S> {
         clock: impl Into<SharedClock>,
         hasher: S,
     ) -> Self {
+        let table = Table::new(max_keys);
         Self {
             inner: Arc::new(Inner {
-                quota: LiveQuota::new(quota),
-                ticks: Ticks::new(clock.into()),
                 hasher,
-                table: Table::new(max_keys),
+                core: Core {
+                    quota: LiveQuota::new(&table.fills.terms(quota)),
+                    ticks: Ticks::new(clock.into()),
+                    table,
+                },
             }),
             keys: PhantomData,
         }
@@ -156,19 +165,20 @@ impl<K: ?Sized, S> KeyedRateLimiter<K, S> {
 
     /// The quota of keys for which the caller names no other.
     pub fn quota(&self) -> Quota {
-        self.inner.quota.load().quota
+        self.inner.core.quota.load().quota
     }
 
     /// Changes the quota of all keys, at once and at no cost: each is brought to it, in proportion,
     /// when it is met next. A call that has begun may still be decided under the quota before.
     pub fn set_quota(&self, quota: Quota) {
-        self.inner.quota.store(quota);
+        let core = &self.inner.core;
+        core.quota.store(&core.table.fills.terms(quota));
     }
 
     /// Keys held now, recovered ones that nobody has evicted yet included; never above `max_keys`.
     /// Cheap: it is counted.
     pub fn len(&self) -> usize {
-        self.inner.table.len()
+        self.inner.core.table.len()
     }
 
     /// Whether no key is held.
@@ -178,7 +188,7 @@ impl<K: ?Sized, S> KeyedRateLimiter<K, S> {
 
     /// The figures of now. Takes the short lock of each shard, one after the other.
     pub fn snapshot(&self) -> KeyedSnapshot {
-        let table = &self.inner.table;
+        let table = &self.inner.core.table;
         let (evicted_recovered, evicted_early) = table.evicted();
         KeyedSnapshot {
             keys: table.len(),
@@ -209,7 +219,7 @@ impl<K: Hash + ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {
     /// [`Limited`], with the exact wait.
     #[inline]
     pub fn try_acquire_n(&self, key: &K, n: u32) -> Result<Admitted, Limited> {
-        self.decide(key, n, &self.inner.quota.load())
+        self.decide(key, n, &self.inner.core.quota.load())
     }
 
     /// As [`try_acquire_n`](Self::try_acquire_n), by this quota instead of the common one.
@@ -219,18 +229,28 @@ impl<K: Hash + ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {
     /// [`Limited`], with the exact wait.
     #[inline]
     pub fn try_acquire_with(&self, key: &K, n: u32, quota: Quota) -> Result<Admitted, Limited> {
-        self.decide(key, n, &Terms::new(quota))
+        self.decide(key, n, &self.inner.core.table.fills.terms(quota))
     }
 
-    /// The balance of `key` now; takes nothing and holds no place. A key that is not held has its
-    /// whole burst.
-    pub fn peek(&self, key: &K) -> Admitted {
-        self.look(key, &self.inner.quota.load())
+    /// What [`try_acquire_n`](Self::try_acquire_n) would answer now; takes nothing and holds no
+    /// place. With `n` = 0 it tells the figures of the key, whatever they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Limited`], with the exact wait.
+    pub fn peek(&self, key: &K, n: u32) -> Result<Admitted, Limited> {
+        let core = &self.inner.core;
+        core.peek(self.inner.hash(key), n, &core.quota.load())
     }
 
     /// As [`peek`](Self::peek), by this quota instead of the common one.
-    pub fn peek_with(&self, key: &K, quota: Quota) -> Admitted {
-        self.look(key, &Terms::new(quota))
+    ///
+    /// # Errors
+    ///
+    /// [`Limited`], with the exact wait.
+    pub fn peek_with(&self, key: &K, n: u32, quota: Quota) -> Result<Admitted, Limited> {
+        let core = &self.inner.core;
+        core.peek(self.inner.hash(key), n, &core.table.fills.terms(quota))
     }
 
     /// Gives `n` permits of `key` back, for a call that was admitted and then did not take place.
@@ -238,39 +258,28 @@ impl<K: Hash + ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {
     /// At most up to the whole burst. A key that is not held has it already, so nothing happens.
     /// A refund un-admits: in any interval, what is admitted less what is refunded keeps the bound.
     pub fn refund(&self, key: &K, n: u32) {
-        self.give_back(key, n, &self.inner.quota.load());
+        self.give_back(key, n, &self.inner.core.quota.load());
     }
 
     /// As [`refund`](Self::refund), by the quota that the call was admitted by.
     pub fn refund_with(&self, key: &K, n: u32, quota: Quota) {
-        self.give_back(key, n, &Terms::new(quota));
+        self.give_back(key, n, &self.inner.core.table.fills.terms(quota));
     }
 
     /// Forgets `key`, which has its whole burst then; whether it was held.
     pub fn reset(&self, key: &K) -> bool {
-        let inner = &*self.inner;
-        inner.table.remove(inner.hash(key))
+        self.inner.core.table.remove(self.inner.hash(key))
     }
 
     #[inline]
     fn decide(&self, key: &K, n: u32, terms: &Terms) -> Result<Admitted, Limited> {
-        let inner = &*self.inner;
-        let now = inner.ticks.now();
-        inner.table.take(inner.hash(key), n, now, terms)
-    }
-
-    fn look(&self, key: &K, terms: &Terms) -> Admitted {
-        let inner = &*self.inner;
-        let now = inner.ticks.now();
-        let time = inner.table.look(inner.hash(key), now, terms);
-        cell::admitted(time, now, &terms.quota)
+        self.inner.core.take(self.inner.hash(key), n, terms)
     }
 
     fn give_back(&self, key: &K, n: u32, terms: &Terms) {
-        let inner = &*self.inner;
         let nanos = terms.quota.interval().saturating_mul(n.into());
-        let now = inner.ticks.now();
-        inner.table.give_back(inner.hash(key), nanos, now, terms);
+        let hash = self.inner.hash(key);
+        self.inner.core.give_back(hash, nanos, terms);
     }
 }
 
@@ -278,6 +287,24 @@ impl<S: BuildHasher> Inner<S> {
     #[inline]
     fn hash<K: Hash + ?Sized>(&self, key: &K) -> u64 {
         self.hasher.hash_one(key)
+    }
+}
+
+impl Core {
+    #[inline]
+    fn take(&self, hash: u64, n: u32, terms: &Terms) -> Result<Admitted, Limited> {
+        self.table.take(hash, n, self.ticks.now(), terms)
+    }
+
+    fn peek(&self, hash: u64, n: u32, terms: &Terms) -> Result<Admitted, Limited> {
+        let now = self.ticks.now();
+        let time = self.table.look(hash, now, terms);
+        let time = cell::decide(time, n, now, &terms.quota)?;
+        Ok(cell::admitted(time, now, &terms.quota))
+    }
+
+    fn give_back(&self, hash: u64, nanos: u64, terms: &Terms) {
+        self.table.give_back(hash, nanos, self.ticks.now(), terms);
     }
 }
 
@@ -295,7 +322,7 @@ impl<K: ?Sized, S> fmt::Debug for KeyedRateLimiter<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedRateLimiter")
             .field("quota", &self.quota())
-            .field("table", &self.inner.table)
+            .field("table", &self.inner.core.table)
             .finish_non_exhaustive()
     }
 }

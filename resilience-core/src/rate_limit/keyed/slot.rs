@@ -14,7 +14,7 @@
 
 use super::{
     super::{Admitted, Limited, cell, quota::Quota},
-    terms::{CODE_BITS, Terms, fills},
+    fills::{CODE_BITS, Fills, Terms},
 };
 use crate::primitive::{AtomicU64, Ordering};
 
@@ -164,7 +164,7 @@ impl Slot {
 
     /// When the bucket of the key with this tag is full again, in the terms given; `None` when the
     /// place is changing or has changed hands.
-    pub(super) fn look(&self, wanted: u64, now: u64, terms: &Terms) -> Option<u64> {
+    pub(super) fn look(&self, wanted: u64, now: u64, terms: &Terms, fills: &Fills) -> Option<u64> {
         let id = self.id();
         if tag(id) != wanted {
             return None;
@@ -173,7 +173,7 @@ impl Slot {
         Some(if id & CODE == terms.code {
             time
         } else {
-            converted(time, now, id & CODE, &terms.quota)
+            converted(time, now, fills.of(id & CODE), &terms.quota)
         })
     }
 }
@@ -222,22 +222,21 @@ impl Slot {
     }
 
     /// Brings the balance into the terms given, in proportion.
-    pub(super) fn convert(&self, now: u64, terms: &Terms) {
+    pub(super) fn convert(&self, now: u64, terms: &Terms, fills: &Fills) {
         let id = self.id();
         if id & CODE == terms.code {
             return;
         }
         let time = self.freeze().time();
-        let time = converted(time, now, id & CODE, &terms.quota);
+        let time = converted(time, now, fills.of(id & CODE), &terms.quota);
         self.fill(tag(id) | terms.code, time);
     }
 }
 
 /// A time of full under another quota: the same share of the burst is missing, rounded up.
-fn converted(time: u64, now: u64, code: u64, quota: &Quota) -> u64 {
-    // Of the fills with this code the shortest, so that the share is not below what it was. What
+fn converted(time: u64, now: u64, (least, most): (u64, u64), quota: &Quota) -> u64 {
+    // Of the fills it may have been the shortest, so that the share is not below what it was. What
     // is missing beyond the longest is a step back of the clock, and stays as time.
-    let (least, most) = fills(code);
     let missing = time.saturating_sub(now);
     let beyond = missing.saturating_sub(most);
     let spare = missing.min(most).saturating_sub(least) + beyond;
@@ -251,28 +250,28 @@ mod tests {
 
     use super::*;
 
-    fn terms(permits: u32, burst: u32) -> Terms {
-        Terms::new(Quota::per_second(permits).unwrap().burst(burst).unwrap())
+    fn quota(permits: u32, burst: u32) -> Quota {
+        Quota::per_second(permits).unwrap().burst(burst).unwrap()
     }
 
     #[test]
     fn a_word_of_an_earlier_owner_cannot_be_exchanged() {
-        let (slot, terms) = (Slot::new(), terms(1, 5));
-        let (old, new) = (1 << 20 | terms.code, 2 << 20 | terms.code);
+        let (slot, quota, code) = (Slot::new(), quota(1, 5), 7);
+        let (old, new) = (1 << 20 | code, 2 << 20 | code);
         slot.freeze();
         slot.fill(old, 10);
         let late = slot.word_of(old).unwrap();
         slot.freeze();
         slot.fill(new, 10);
         assert_eq!(slot.exchange(late, 20), Err(None));
-        assert_eq!(slot.take(old, 1, 0, &terms.quota), None);
+        assert_eq!(slot.take(old, 1, 0, &quota), None);
         assert_eq!(slot.word_of(new).map(Word::time), Some(10));
     }
 
     #[test]
     fn a_refund_fills_at_most_to_the_burst() {
-        let (slot, terms) = (Slot::new(), terms(1, 5));
-        let id = 1 << 20 | terms.code;
+        let slot = Slot::new();
+        let id = 1 << 20 | 7;
         slot.fill(id, 5_000_000_000);
         slot.give_back(id, 1_000_000_000, 0).unwrap();
         assert_eq!(slot.word().time(), 4_000_000_000);
@@ -287,26 +286,26 @@ mod tests {
         #[test]
         fn a_changed_quota_keeps_the_share_that_is_missing(
             old in (1..1000_u32, 1..1000_u32), new in (1..1000_u32, 1..1000_u32),
-            now in 0..1_000_000_000_000_u64, part in 0.0..1.0_f64,
+            now in 1..1_000_000_000_000_u64, taken in 0..1000_u32, doubt in 0..1000_u64,
         ) {
-            let (old, new) = (terms(old.0, old.1), terms(new.0, new.1));
-            let full = old.quota.fill();
-            let missing = (full as f64 * part) as u64;
-            let after = converted(now + missing, now, old.code, &new.quota) - now;
-            let exact = missing as f64 / full as f64 * new.quota.fill() as f64;
-            // Never less is missing than before, and at most 1 in 16 384 more.
-            prop_assert!(after as f64 >= exact.floor() - 1.0);
-            prop_assert!(after as f64 <= exact * (1.0 + 1.0 / 16_383.0) + 2.0);
-            prop_assert_eq!(converted(now + full, now, old.code, &new.quota), now + new.quota.fill());
-            prop_assert!(converted(now + 1, now + 1, old.code, &new.quota) <= now + 1);
+            let (old, new) = (quota(old.0, old.1), quota(new.0, new.1));
+            let full = old.fill();
+            let missing = old.interval() * u64::from(taken % (old.burst_size() + 1));
+            let exact = u128::from(missing) * u128::from(new.fill());
+            let after = converted(now + missing, now, (full, full), &new) - now;
+            prop_assert_eq!(u128::from(after), exact.div_ceil(full.into()));
+            // Where the old fill time is known only roughly, never less is missing.
+            let rough = (full - doubt.min(full / 20_000), full + doubt);
+            let roughly = converted(now + missing, now, rough, &new) - now;
+            prop_assert!(after <= roughly && roughly <= after + after / 19_000 + 2);
+            prop_assert!(roughly <= new.fill());
         }
 
         #[test]
         fn what_the_clock_stepped_back_stays_missing(beyond in 0..u64::from(u32::MAX)) {
-            let (old, new) = (terms(1, 1), terms(1, 7));
-            let (_, most) = fills(old.code);
-            let after = converted(most + beyond, 0, old.code, &new.quota);
-            prop_assert_eq!(after, new.quota.fill() + beyond);
+            let (old, new) = (quota(1, 1), quota(1, 7));
+            let after = converted(old.fill() + beyond, 0, (old.fill(), old.fill()), &new);
+            prop_assert_eq!(after, new.fill() + beyond);
         }
     }
 }

@@ -6,9 +6,9 @@ use crossbeam_utils::CachePadded;
 
 use super::{
     super::{Admitted, Limited, cell},
+    fills::{Fills, Terms},
     lock::{Guard, Lock},
     slot::{Slot, tag},
-    terms::Terms,
 };
 use crate::primitive::{AtomicU64, Ordering};
 
@@ -25,6 +25,17 @@ const MOST_KEYS: usize = 1 << 28;
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) slots: [Slot; WAYS],
+}
+
+impl Bucket {
+    /// All places are looked at, without a branch for each: which one it is cannot be predicted.
+    #[inline]
+    fn find(&self, is_it: impl Fn(&Slot) -> bool) -> Option<&Slot> {
+        let found = (0..WAYS).fold(0_usize, |found, way| {
+            found | usize::from(is_it(&self.slots[way])) << way
+        });
+        self.slots.get(found.trailing_zeros() as usize)
+    }
 }
 
 /// What the lock of a shard guards, beside the ids of its places.
@@ -44,6 +55,7 @@ pub(super) struct Table {
     shards: Box<[CachePadded<Lock<Shard>>]>,
     /// Buckets of a shard; even.
     pub(super) per_shard: usize,
+    pub(super) fills: Fills,
     /// Places taken or about to be.
     pub(super) keys: CachePadded<AtomicU64>,
     pub(super) max_keys: u64,
@@ -76,6 +88,7 @@ impl Table {
             buckets: (0..shards * per_shard).map(bucket).collect(),
             shards: (0..shards).map(shard).collect(),
             per_shard,
+            fills: Fills::new(),
             keys: CachePadded::new(AtomicU64::new(0)),
             max_keys: max_keys as u64,
         }
@@ -114,7 +127,7 @@ impl Table {
         let mut shard = self.lock(home);
         let id = home.tag | terms.code;
         if let Some(slot) = self.held(home) {
-            slot.convert(now, terms);
+            slot.convert(now, terms, &self.fills);
             // Under the lock nothing is frozen, so there is an answer.
             if let Some(answer) = slot.take(id, n, now, &terms.quota) {
                 return answer;
@@ -138,7 +151,7 @@ impl Table {
         }
         let _shard = self.lock(&home);
         if let Some(slot) = self.held(&home) {
-            slot.convert(now, terms);
+            slot.convert(now, terms, &self.fills);
             slot.give_back(id, nanos, now);
         }
     }
@@ -146,7 +159,7 @@ impl Table {
     /// When the bucket of a key is full again.
     pub(super) fn look(&self, hash: u64, now: u64, terms: &Terms) -> u64 {
         let home = self.home(hash);
-        let look = |slot: &Slot| slot.look(home.tag, now, terms);
+        let look = |slot: &Slot| slot.look(home.tag, now, terms, &self.fills);
         let found = self.find(&home, |slot| slot.has_tag(home.tag));
         if let Some(time) = found.and_then(look) {
             return time;
@@ -197,15 +210,13 @@ impl Table {
         self.find(home, |slot| slot.has_tag(home.tag))
     }
 
+    /// The first place, of the key's two buckets, of which `is_it` holds.
     #[inline]
     fn find(&self, home: &Home, is_it: impl Fn(&Slot) -> bool) -> Option<&Slot> {
         // PANIC-FREE: `home` and `other` keep to the buckets of the shard.
-        let first = &self.buckets[home.first];
-        if let Some(slot) = first.slots.iter().find(|slot| is_it(slot)) {
-            return Some(slot);
-        }
-        let second = &self.buckets[self.other(home.first, home.tag, home.shard)];
-        second.slots.iter().find(|slot| is_it(slot))
+        self.buckets[home.first]
+            .find(&is_it)
+            .or_else(|| self.buckets[self.other(home.first, home.tag, home.shard)].find(&is_it))
     }
 
     /// Tag, shard and first bucket; bits that the tag does not hold choose the latter two, so that

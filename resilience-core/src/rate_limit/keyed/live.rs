@@ -1,46 +1,7 @@
-//! The quota that a call is judged by, and its code in a slot.
+//! The quota in force, which every call reads.
 
-use super::{super::quota::Quota, lock::Lock};
+use super::{super::quota::Quota, fills::Terms, lock::Lock};
 use crate::primitive::{AtomicU64, Ordering};
-
-/// Width of the code of a fill time in a slot.
-pub(super) const CODE_BITS: u32 = 20;
-/// Leading bits of a fill time that its code keeps.
-const KEPT_BITS: u32 = 15;
-
-/// A quota and the code of its fill time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    pub(super) quota: Quota,
-    pub(super) code: u64,
-}
-
-impl Terms {
-    #[inline]
-    pub(super) fn new(quota: Quota) -> Self {
-        Self {
-            quota,
-            code: code(quota.fill()),
-        }
-    }
-}
-
-/// The code of a fill time: a floating-point number of 15 significant bits, never 0.
-///
-/// Below 2^15 ns it is exact. The longest fill, a year, is below 2^55 ns, so that the code stays
-/// below 2^20.
-#[inline]
-pub(super) fn code(fill: u64) -> u64 {
-    let shift = (u64::BITS - fill.leading_zeros()).saturating_sub(KEPT_BITS);
-    (u64::from(shift) << (KEPT_BITS - 1)) + (fill >> shift)
-}
-
-/// The shortest and the longest fill time with this code.
-pub(super) fn fills(code: u64) -> (u64, u64) {
-    let shift = (code >> (KEPT_BITS - 1)).saturating_sub(1);
-    let kept = code - (shift << (KEPT_BITS - 1));
-    (kept << shift, ((kept + 1) << shift) - 1)
-}
 
 /// Quotas that fit in the ring.
 const RING: u64 = 4;
@@ -78,11 +39,10 @@ fn sizes(terms: &Terms) -> u64 {
 }
 
 impl LiveQuota {
-    pub(super) fn new(quota: Quota) -> Self {
-        let terms = Terms::new(quota);
+    pub(super) fn new(terms: &Terms) -> Self {
         Self {
             version: AtomicU64::new(0),
-            ring: std::array::from_fn(|_| Parts::new(&terms)),
+            ring: std::array::from_fn(|_| Parts::new(terms)),
             writing: Lock::new(()),
         }
     }
@@ -107,52 +67,33 @@ impl LiveQuota {
         }
     }
 
-    pub(super) fn store(&self, quota: Quota) {
+    pub(super) fn store(&self, terms: &Terms) {
         let _writing = self.writing.lock();
-        let terms = Terms::new(quota);
         let version = self.version.load(Ordering::Relaxed).wrapping_add(1);
         let parts = &self.ring[(version % RING) as usize];
         // ORDERING: Release, see `load`.
-        parts.interval.store(quota.interval(), Ordering::Release);
-        parts.sizes.store(sizes(&terms), Ordering::Release);
+        parts
+            .interval
+            .store(terms.quota.interval(), Ordering::Release);
+        parts.sizes.store(sizes(terms), Ordering::Release);
         self.version.store(version, Ordering::Release);
     }
 }
 
 #[cfg(all(test, not(resilience_loom)))]
 mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const YEAR: u64 = 365 * 86_400 * 1_000_000_000;
-
-    proptest! {
-        #[test]
-        fn a_code_fits_its_bits_and_stands_for_fills_within_one_in_16384(
-            fill in prop_oneof![1..YEAR + 1, 1..100_000_u64],
-        ) {
-            let code = code(fill);
-            prop_assert!(code > 0 && code < 1 << CODE_BITS);
-            let (least, most) = fills(code);
-            prop_assert!(least <= fill && fill <= most);
-            prop_assert!(most - least <= least / (1 << (KEPT_BITS - 1)));
-        }
-
-        #[test]
-        fn a_longer_fill_never_has_a_smaller_code(a in 1..YEAR, b in 1..YEAR) {
-            prop_assert!(code(a.min(b)) <= code(a.max(b)));
-        }
-    }
+    use super::{super::fills::Fills, *};
 
     #[test]
     fn a_stored_quota_is_the_one_that_is_loaded() {
+        let fills = Fills::new();
         let quotas = (1..20).map(|n| Quota::per_minute(n).unwrap().burst(n + 3).unwrap());
-        let live = LiveQuota::new(Quota::per_second(7).unwrap());
+        let live = LiveQuota::new(&fills.terms(Quota::per_second(7).unwrap()));
         for quota in quotas {
-            live.store(quota);
+            let terms = fills.terms(quota);
+            live.store(&terms);
             assert_eq!(live.load().quota, quota);
-            assert_eq!(live.load().code, Terms::new(quota).code);
+            assert_eq!(live.load().code, terms.code);
         }
     }
 }

@@ -18,7 +18,6 @@ pub enum Error<E> {
 /// A request in which no key was found: it says nothing of whom it would count for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, thiserror::Error)]
 #[error("the request has no key to be counted by")]
-#[non_exhaustive]
 pub struct NoKey;
 
 /// A refused call: by which limit, and why.

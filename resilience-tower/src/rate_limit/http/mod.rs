@@ -40,7 +40,9 @@
 //! All times are whole seconds from now, rounded up and never 0: a client that comes back after
 //! `Retry-After` is not refused for the same reason. A token bucket has no window that ends:
 //! `t` is such that `r` over `t`, and `q` over `w`, are never more than the quota's rate, as the draft
-//! demands (section 6), and that `Retry-After` is never before the end of `t`.
+//! demands (section 6), and that `Retry-After` is never before the end of `t`. (A quota keeps the
+//! time between two permits in whole nanoseconds, rounded up; `q` is told as if it were up to one
+//! shorter, so that 3 per second are told as 3 per second.)
 //!
 //! Fields that the inner service has set already (a limit further in, an upstream's) stay;
 //! `RateLimit` and `RateLimit-Policy` are lists and get one line more, so use different names;

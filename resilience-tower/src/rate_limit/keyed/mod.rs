@@ -24,7 +24,7 @@
 //! # Examples
 //!
 //! ```
-//! use resilience_core::rate_limit::{KeyedRateLimiter, Quota};
+//! use resilience_core::rate_limit::{Check, KeyedRateLimiter, Quota};
 //! use resilience_tower::rate_limit::RateLimitLayer;
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //!
@@ -51,13 +51,13 @@ mod key;
 use std::fmt;
 use std::hash::Hash;
 
-use resilience_core::rate_limit::{KeyedRateLimiter, Quota};
+use resilience_core::rate_limit::{Check, KeyedRateLimiter, Quota};
 
 #[cfg(feature = "http")]
 pub use self::hashed::{Extension, Header, extension, header};
 pub use self::hashed::{Hashed, KeyHash, hashed};
 pub use self::key::{KeyOf, Required, required};
-use super::{Admission, Limit, Quotas, Refusal};
+use super::{Admission, Limit, NoKey, Part, Quotas, Refusal};
 
 /// A limit that counts each call for the key of its request.
 pub struct Keyed<K: ?Sized, F, Q = OneQuota> {
@@ -103,34 +103,68 @@ impl<K: ?Sized, F, Q> Keyed<K, F, Q> {
     }
 }
 
-impl<Req, K, F> Limit<Req> for Keyed<K, F>
-where
-    K: Hash,
-    F: KeyOf<Req, Key = K>,
-{
-    #[inline]
-    fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal> {
-        let key = self.key.key_of(request).ok_or_else(|| Refusal::no_key(0))?;
-        match self.limiter.try_acquire_n(&key, n) {
-            Ok(admitted) => Ok(Admission::new(0, admitted, self.limiter.quota())),
-            Err(limited) => Err(Refusal::limited(0, limited, self.limiter.quota())),
-        }
-    }
-}
-
 impl<Req, K, F, Q> Limit<Req> for Keyed<K, F, Q>
 where
     K: Hash,
     F: KeyOf<Req, Key = K>,
-    Q: Fn(&Req) -> Quota,
+    Q: QuotaOf<Req>,
 {
+    #[inline]
     fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal> {
         let key = self.key.key_of(request).ok_or_else(|| Refusal::no_key(0))?;
-        let quota = (self.quota)(request);
-        match self.limiter.try_acquire_with(&key, n, quota) {
+        let (answer, quota) = match self.quota.quota_of(request) {
+            None => (self.limiter.try_acquire_n(&key, n), self.limiter.quota()),
+            Some(quota) => (self.limiter.try_acquire_with(&key, n, quota), quota),
+        };
+        match answer {
             Ok(admitted) => Ok(Admission::new(0, admitted, quota)),
             Err(limited) => Err(Refusal::limited(0, limited, quota)),
         }
+    }
+}
+
+impl<Req, K, F, Q> Part<Req> for Keyed<K, F, Q>
+where
+    K: Hash,
+    F: KeyOf<Req, Key = K>,
+    Q: QuotaOf<Req>,
+{
+    fn with_check<T>(
+        &self,
+        request: &Req,
+        n: u32,
+        f: impl FnOnce(&dyn Check) -> T,
+    ) -> Result<T, NoKey> {
+        let key = self.key.key_of(request).ok_or(NoKey)?;
+        Ok(match self.quota.quota_of(request) {
+            None => f(&self.limiter.cost(&key, n)),
+            Some(quota) => f(&self.limiter.cost_with(&key, n, quota)),
+        })
+    }
+
+    fn quota_for(&self, request: &Req) -> Quota {
+        let own = self.quota.quota_of(request);
+        own.unwrap_or_else(|| self.limiter.quota())
+    }
+}
+
+/// Finds the quota of a request's key; [`OneQuota`], or any `Fn(&Request) -> Quota`.
+pub trait QuotaOf<Req> {
+    /// The quota; `None` for the limiter's own.
+    fn quota_of(&self, request: &Req) -> Option<Quota>;
+}
+
+impl<Req> QuotaOf<Req> for OneQuota {
+    #[inline]
+    fn quota_of(&self, _: &Req) -> Option<Quota> {
+        None
+    }
+}
+
+impl<Req, F: Fn(&Req) -> Quota> QuotaOf<Req> for F {
+    #[inline]
+    fn quota_of(&self, request: &Req) -> Option<Quota> {
+        Some(self(request))
     }
 }
 

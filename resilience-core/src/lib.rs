@@ -4,3 +4,4 @@ pub mod breaker;
 pub mod clock;
 mod primitive;
 pub mod rate_limit;
+mod stripe;

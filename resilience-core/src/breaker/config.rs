@@ -1,8 +1,8 @@
-//! Settings: one unchecked builder, one checking conversion.
+//! Checked settings.
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
-use super::state::MAX_PERMITS;
+use super::builder::ConfigBuilder;
 
 /// The longest time any setting or `Retry-After` may ask for: one day.
 pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
@@ -23,6 +23,9 @@ pub enum OnCancel {
     /// It counts as a failure when the call ran at least this long since it was admitted, so that
     /// a timeout around the breaker is still seen. Costs one clock read per call.
     FailureAfter(#[cfg_attr(feature = "serde", serde(with = "humantime_serde"))] Duration),
+    /// It counts as a failure when the call was slow by then: it ran for longer than
+    /// [`Config::slow_call`], which must be set.
+    FailureWhenSlow,
 }
 
 /// Checked settings of a breaker.
@@ -30,7 +33,7 @@ pub enum OnCancel {
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "ConfigBuilder"))]
 pub struct Config {
-    settings: ConfigBuilder,
+    pub(super) settings: ConfigBuilder,
 }
 
 impl Config {
@@ -39,19 +42,45 @@ impl Config {
         ConfigBuilder::default()
     }
 
-    /// Share of failed calls in the window that opens, or `None` when off.
+    /// The settings again, to change some of them.
+    pub fn to_builder(&self) -> ConfigBuilder {
+        self.settings.clone()
+    }
+
+    /// Share of failed calls in a window that opens, or `None` when off.
     pub fn failure_rate(&self) -> Option<f64> {
         self.settings.failure_rate
     }
 
-    /// Fewest calls in the window for which a rate is judged.
+    /// Failures in a window that open, or `None` when off.
+    pub fn failure_count(&self) -> Option<u32> {
+        self.settings.failure_count
+    }
+
+    /// Fewest calls in a window for which a rate is judged.
     pub fn minimum_calls(&self) -> u32 {
         self.settings.minimum_calls
     }
 
-    /// How many calls the window holds.
-    pub fn count_window(&self) -> u32 {
+    /// How many calls the count window holds, or `None` when off.
+    pub fn count_window(&self) -> Option<u32> {
         self.settings.count_window
+    }
+
+    /// How long a call stays in the time window, or `None` when off.
+    pub fn time_window(&self) -> Option<Duration> {
+        self.settings.time_window
+    }
+
+    /// A call that takes longer than this is slow; `None` when off.
+    pub fn slow_call(&self) -> Option<Duration> {
+        self.settings.slow_call
+    }
+
+    /// Share of slow calls in a window that opens; `None` when off or without
+    /// [`slow_call`](Self::slow_call).
+    pub fn slow_call_rate(&self) -> Option<f64> {
+        self.settings.slow_call.and(self.settings.slow_call_rate)
     }
 
     /// Failures in a row that open, or `None` when off.
@@ -64,9 +93,10 @@ impl Config {
         self.settings.half_open_permits
     }
 
-    /// Successful probes that close.
+    /// Successful probes that close, also when set by
+    /// [`half_open_failure_rate`](ConfigBuilder::half_open_failure_rate).
     pub fn success_threshold(&self) -> u32 {
-        self.settings.success_threshold
+        self.settings.needed()
     }
 
     /// Probes that may fail in one half-open period without reopening.
@@ -102,231 +132,12 @@ impl Config {
     pub fn on_cancel(&self) -> OnCancel {
         self.settings.on_cancel
     }
-}
 
-/// Unchecked settings; [`build`](Self::build) checks them.
-///
-/// Defaults: failure rate 0.5 over the last 100 calls, judged from 20 calls on; consecutive
-/// failures off; 10 half-open permits, 1 success closes, as many failures reopen as make that
-/// success impossible; reset timeout 30 s, doubling up to 5 min; jitter 0; lease = the reset
-/// timeout; a cancelled call counts as nothing.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[must_use]
-pub struct ConfigBuilder {
-    #[cfg_attr(
-        feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or")
-    )]
-    failure_rate: Option<f64>,
-    minimum_calls: u32,
-    count_window: u32,
-    #[cfg_attr(
-        feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or")
-    )]
-    consecutive_failures: Option<u32>,
-    half_open_permits: u32,
-    success_threshold: u32,
-    probe_failures: Option<u32>,
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    reset_timeout: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    max_reset_timeout: Option<Duration>,
-    jitter: f64,
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    lease: Option<Duration>,
-    on_cancel: OnCancel,
-}
-
-impl Default for ConfigBuilder {
-    fn default() -> Self {
-        Self {
-            failure_rate: Some(0.5),
-            minimum_calls: 20,
-            count_window: 100,
-            consecutive_failures: None,
-            half_open_permits: 10,
-            success_threshold: 1,
-            probe_failures: None,
-            reset_timeout: Duration::from_secs(30),
-            max_reset_timeout: None,
-            jitter: 0.0,
-            lease: None,
-            on_cancel: OnCancel::Ignore,
-        }
+    /// Places that the ring of calls must remember.
+    pub(super) fn places(&self) -> u32 {
+        let window = self.count_window().unwrap_or(1);
+        window.max(self.consecutive_failures().unwrap_or(1))
     }
-}
-
-impl ConfigBuilder {
-    /// Share of failed calls in the window at which the breaker opens; over 0, up to 1. `None`
-    /// turns it off (in a file: `"off"`).
-    pub fn failure_rate(mut self, rate: impl Into<Option<f64>>) -> Self {
-        self.failure_rate = rate.into();
-        self
-    }
-
-    /// Fewest calls in the window for which a rate is judged; 1 up to the count window.
-    pub fn minimum_calls(mut self, calls: u32) -> Self {
-        self.minimum_calls = calls;
-        self
-    }
-
-    /// How many of the last calls are judged; 1 to 10 000 000. Takes up to 2.3 bytes per call.
-    pub fn count_window(mut self, calls: u32) -> Self {
-        self.count_window = calls;
-        self
-    }
-
-    /// Failures in a row that open; 1 to 10 000. `None` turns it off (in a file: `"off"`).
-    pub fn consecutive_failures(mut self, failures: impl Into<Option<u32>>) -> Self {
-        self.consecutive_failures = failures.into();
-        self
-    }
-
-    /// Probes admitted per half-open period in total; 1 to 1023.
-    pub fn half_open_permits(mut self, permits: u32) -> Self {
-        self.half_open_permits = permits;
-        self
-    }
-
-    /// Successful probes that close; 1 up to the half-open permits.
-    pub fn success_threshold(mut self, successes: u32) -> Self {
-        self.success_threshold = successes;
-        self
-    }
-
-    /// Probes that may fail in one half-open period without reopening: 0 reopens at the first
-    /// failure. At most half-open permits − success threshold, which is the default: the breaker
-    /// then reopens as soon as the success threshold is out of reach.
-    pub fn probe_failures(mut self, failures: impl Into<Option<u32>>) -> Self {
-        self.probe_failures = failures.into();
-        self
-    }
-
-    /// How long the breaker stays open before it admits a probe; 1 ms to 1 day. Doubles with
-    /// each opening in a row, up to [`max_reset_timeout`](Self::max_reset_timeout).
-    pub fn reset_timeout(mut self, timeout: Duration) -> Self {
-        self.reset_timeout = timeout;
-        self
-    }
-
-    /// The longest the breaker stays open; the reset timeout to 1 day. Equal to the reset timeout
-    /// it turns the doubling off. Default: 5 min, or the reset timeout when that is longer.
-    pub fn max_reset_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.max_reset_timeout = timeout.into();
-        self
-    }
-
-    /// Share by which the reset timeout varies to both sides, so that many processes do not
-    /// probe at once; 0 up to (not including) 1. Derived from name and generation, not random.
-    pub fn jitter(mut self, share: f64) -> Self {
-        self.jitter = share;
-        self
-    }
-
-    /// How long a probe may take before it is written off as lost; 1 ms to 1 day. Default: the
-    /// reset timeout.
-    pub fn lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
-        self.lease = lease.into();
-        self
-    }
-
-    /// What a call counts as that is dropped before it has an outcome.
-    pub fn on_cancel(mut self, policy: OnCancel) -> Self {
-        self.on_cancel = policy;
-        self
-    }
-
-    /// Checks the settings.
-    ///
-    /// # Errors
-    ///
-    /// The first setting out of its range, with its value and what is allowed.
-    pub fn build(self) -> Result<Config, ConfigError> {
-        Config::try_from(self)
-    }
-
-    fn k_of_n(&self) -> u32 {
-        self.half_open_permits
-            .saturating_sub(self.success_threshold)
-    }
-
-    fn default_cap(&self) -> Duration {
-        self.reset_timeout.max(Duration::from_secs(300))
-    }
-}
-
-impl TryFrom<ConfigBuilder> for Config {
-    type Error = ConfigError;
-
-    fn try_from(s: ConfigBuilder) -> Result<Self, ConfigError> {
-        if let Some(rate) = s.failure_rate {
-            check("failure_rate", rate, rate > 0.0 && rate <= 1.0, || {
-                "over 0, up to 1".into()
-            })?;
-        }
-        whole("count_window", s.count_window, 1, 10_000_000)?;
-        whole("minimum_calls", s.minimum_calls, 1, s.count_window)?;
-        if let Some(failures) = s.consecutive_failures {
-            whole("consecutive_failures", failures, 1, 10_000)?;
-        }
-        whole("half_open_permits", s.half_open_permits, 1, MAX_PERMITS)?;
-        whole(
-            "success_threshold",
-            s.success_threshold,
-            1,
-            s.half_open_permits,
-        )?;
-        if let Some(failures) = s.probe_failures {
-            whole("probe_failures", failures, 0, s.k_of_n())?;
-        }
-        let shortest = Duration::from_millis(1);
-        span("reset_timeout", s.reset_timeout, shortest)?;
-        if let Some(cap) = s.max_reset_timeout {
-            span("max_reset_timeout", cap, s.reset_timeout)?;
-        }
-        check("jitter", s.jitter, (0.0..1.0).contains(&s.jitter), || {
-            "0 up to, not including, 1".into()
-        })?;
-        if let Some(lease) = s.lease {
-            span("lease", lease, shortest)?;
-        }
-        if let OnCancel::FailureAfter(after) = s.on_cancel {
-            span("on_cancel", after, Duration::ZERO)?;
-        }
-        Ok(Self { settings: s })
-    }
-}
-
-fn whole(field: &'static str, value: u32, low: u32, high: u32) -> Result<(), ConfigError> {
-    check(field, value, (low..=high).contains(&value), || {
-        format!("{low} to {high}")
-    })
-}
-
-fn span(field: &'static str, value: Duration, low: Duration) -> Result<(), ConfigError> {
-    let inside = (low..=LONGEST).contains(&value);
-    check(field, format_args!("{value:?}"), inside, || {
-        format!("{low:?} to 1 day")
-    })
-}
-
-fn check(
-    field: &'static str,
-    value: impl Display,
-    ok: bool,
-    allowed: impl FnOnce() -> String,
-) -> Result<(), ConfigError> {
-    if ok {
-        return Ok(());
-    }
-    Err(ConfigError {
-        field,
-        value: value.to_string(),
-        allowed: allowed(),
-    })
 }
 
 /// A setting out of its range.

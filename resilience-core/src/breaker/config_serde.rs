@@ -1,5 +1,7 @@
 //! How a setting that can be off is read: a number, or the word `"off"`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, de::Error};
 
 #[derive(Deserialize)]
@@ -23,5 +25,21 @@ where
             "invalid value {word:?}, allowed: a number or \"off\""
         ))),
         Err(_) => Err(Error::custom("allowed: a number or \"off\"")),
+    }
+}
+
+/// The same for a span of time: `"30s"`, or the word `"off"`.
+pub(super) fn off_or_span<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    const ALLOWED: &str = "allowed: a time like \"30s\", or \"off\"";
+    match Option::<String>::deserialize(deserializer) {
+        Ok(None) => Ok(None),
+        Ok(Some(word)) if word == "off" => Ok(None),
+        Ok(Some(word)) => humantime_serde::re::humantime::parse_duration(&word)
+            .map(Some)
+            .map_err(|_| Error::custom(format!("invalid value {word:?}, {ALLOWED}"))),
+        Err(_) => Err(Error::custom(ALLOWED)),
     }
 }

@@ -45,14 +45,17 @@ pub enum Reason {
     Open,
     /// The breaker is half-open and its permits are spent.
     ProbesSpent,
+    /// The breaker was forced open by hand.
+    ForcedOpen,
 }
 
 impl Reason {
-    /// `open` or `probes_spent`, as used in metric labels.
+    /// `open`, `probes_spent` or `forced_open`, as used in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::ProbesSpent => "probes_spent",
+            Self::ForcedOpen => "forced_open",
         }
     }
 }
@@ -64,7 +67,8 @@ pub struct Rejected {
     pub(super) name: ShortName,
     pub(super) state: State,
     pub(super) reason: Reason,
-    pub(super) retry_after: Duration,
+    /// Nanoseconds.
+    pub(super) retry_after: u64,
 }
 
 impl Rejected {
@@ -84,9 +88,10 @@ impl Rejected {
     }
 
     /// When to come back: the rest of the reset timeout, or while half-open the rest of the lease,
-    /// after which the answer is sure to be another. Zero when that has passed.
+    /// after which the answer is sure to be another. Zero when that has passed. Nobody knows when a
+    /// breaker that was forced open is let go; it answers the reset timeout.
     pub fn retry_after(&self) -> Duration {
-        self.retry_after
+        Duration::from_nanos(self.retry_after)
     }
 }
 
@@ -96,20 +101,21 @@ impl fmt::Debug for Rejected {
             .field("name", &self.name())
             .field("state", &self.state)
             .field("reason", &self.reason)
-            .field("retry_after", &self.retry_after)
+            .field("retry_after", &self.retry_after())
             .finish()
     }
 }
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, wait) = (self.name(), self.retry_after);
+        let (name, wait) = (self.name(), self.retry_after());
         match self.reason {
             Reason::Open => write!(f, "circuit breaker {name} is open, retry in {wait:?}"),
             Reason::ProbesSpent => write!(
                 f,
                 "circuit breaker {name} is half-open and its probes are out, retry in {wait:?}"
             ),
+            Reason::ForcedOpen => write!(f, "circuit breaker {name} is forced open"),
         }
     }
 }

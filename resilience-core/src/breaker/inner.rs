@@ -1,511 +1,411 @@
-//! The shared part of a breaker: atomics around the pure transitions.
+//! The shared part of a breaker: its words, and what all of its parts need.
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
 
 use super::{
-    classify::Outcome,
     config::{Config, OnCancel},
-    error::{Reason, Rejected, ShortName},
+    counters::Counters,
+    error::ShortName,
     events::{Cause, Events, Transition},
-    permit::Admitted,
-    snapshot::Snapshot,
-    state::{Admission, State, Word, open_for},
-    stripes::{Counter, Striped},
-    window::{Mark, Window},
+    places::Places,
+    shadow::Shadow,
+    state::{Gear, State, Word, nanos, open_for},
+    tagged::{VALUE_BITS, VALUE_MASK, micros, tag, tagged, value},
+    time::{Counts, Face, SEGMENTS, TimeWindow},
+    window::Marks,
 };
 use crate::{
-    clock::{Clock, SharedClock},
+    clock::SharedClock,
     primitive::{AtomicU64, Ordering, fence},
 };
 
-/// Bits of the value in a generation-tagged word; the tag is the rest.
-const VALUE_BITS: u32 = 52;
-const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
-const TAG_MASK: u64 = u64::MAX >> VALUE_BITS;
+/// What a call must do, as bits of [`Words::features`].
+pub(super) mod feature {
+    /// Take a place: count window or failures in a row.
+    pub(in super::super) const PLACES: u64 = 1;
+    /// Count in the time window.
+    pub(in super::super) const TIME: u64 = 2;
+    /// Compare the duration with the slow threshold.
+    pub(in super::super) const SLOW: u64 = 4;
+    /// Remember when it was admitted.
+    pub(in super::super) const STAMP: u64 = 8;
+    /// Ask the shadow as well.
+    pub(in super::super) const SHADOW: u64 = 16;
+}
 
-/// Words that change only with the state, and the settings that every call needs: one line,
-/// read by every call and seldom written.
+/// Words that every call reads and that seldom change: one line, and a second for what only some
+/// calls read.
 #[derive(Debug)]
-struct Words {
-    state: AtomicU64,
+pub(super) struct Words {
+    pub(super) state: AtomicU64,
+    pub(super) features: AtomicU64,
+    /// `[generation: 12 | place: 52]`: the place whose owner judges even if it is a success, because
+    /// it makes the calls of the window minimum calls.
+    pub(super) evaluate_at: AtomicU64,
+    /// A call that takes more nanoseconds is slow.
+    pub(super) slow: AtomicU64,
+    pub(super) face: Face,
+    /// Generation + 1 while successes judge the time window: an adverse outcome found it below
+    /// minimum calls.
+    pub(super) watch: AtomicU64,
+    /// `[generation: 12 | place: 52]`: where the window of a closed generation begins.
+    pub(super) start: AtomicU64,
     /// `[generation: 12 | microseconds: 52]`: reset deadline of an open generation, lease of a
     /// half-open one. 52 bits of microseconds last 142 years.
-    deadline: AtomicU64,
-    /// `[generation: 12 | place: 52]`: where the window of a closed generation begins.
-    start: AtomicU64,
-    minimum_calls: u64,
-    /// Whether a permit remembers when it was given, see [`OnCancel::FailureAfter`].
-    timed: bool,
+    pub(super) deadline: AtomicU64,
+    /// `[generation: 12 | microseconds: 52]`: how long the wait for the deadline was when it was
+    /// set.
+    pub(super) wait: AtomicU64,
 }
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    words: CachePadded<Words>,
-    window: CachePadded<Window>,
-    counters: Striped,
-    events: Arc<Events>,
-    config: Config,
-    clock: SharedClock,
-    name: Arc<str>,
-    short_name: ShortName,
+    pub(super) words: CachePadded<Words>,
+    pub(super) places: CachePadded<Places>,
+    pub(super) time: TimeWindow,
+    pub(super) counters: Counters,
+    pub(super) events: Arc<Events>,
+    pub(super) config: ArcSwap<Config>,
+    pub(super) shadow: ArcSwapOption<Shadow>,
+    /// Held while a person changes something; never by a call.
+    pub(super) control: Mutex<()>,
+    pub(super) clock: SharedClock,
+    pub(super) name: Arc<str>,
+    pub(super) short_name: ShortName,
     seed: u64,
+    /// This is a shadow, and says so in its events.
+    is_shadow: bool,
 }
 
-/// What made the breaker open.
+/// What made the breaker change its state.
 #[derive(Clone, Copy)]
-struct Judged {
-    cause: Cause,
-    calls: u64,
-    failures: u64,
-    rate: Option<f64>,
+pub(super) struct Judged {
+    pub(super) cause: Cause,
+    pub(super) counts: Counts,
+    pub(super) failure_rate: Option<f64>,
+    pub(super) slow_call_rate: Option<f64>,
 }
 
 impl Inner {
     pub(super) fn new(name: &str, config: Config, clock: SharedClock) -> Self {
-        let kept = config
-            .count_window()
-            .max(config.consecutive_failures().unwrap_or(0));
+        let word = Word {
+            gear: Gear::of(super::Mode::Automatic, is_plain(features(&config))),
+            ..Word::NEW
+        };
+        Self::with_word(name.into(), config, clock, Arc::default(), word)
+    }
+
+    /// A breaker that observes beside another, from `generation` on.
+    pub(super) fn shadow_of(live: &Self, config: Config, generation: u32) -> Self {
+        let word = Word {
+            gear: Gear::Observe,
+            generation,
+            ..Word::NEW
+        };
+        let (clock, events) = (live.clock.clone(), Arc::clone(&live.events));
         Self {
-            words: CachePadded::new(Words {
-                state: AtomicU64::new(Word::NEW.pack()),
-                deadline: AtomicU64::new(0),
-                start: AtomicU64::new(0),
-                minimum_calls: config.minimum_calls().into(),
-                timed: matches!(config.on_cancel(), OnCancel::FailureAfter(_)),
-            }),
-            window: CachePadded::new(Window::new(kept)),
-            counters: Striped::default(),
-            events: Arc::default(),
-            config,
-            clock,
-            name: name.into(),
-            short_name: ShortName::new(name),
-            seed: fnv(name),
+            is_shadow: true,
+            ..Self::with_word(Arc::clone(&live.name), config, clock, events, word)
         }
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    fn with_word(
+        name: Arc<str>,
+        config: Config,
+        clock: SharedClock,
+        events: Arc<Events>,
+        word: Word,
+    ) -> Self {
+        let own = tag(word.generation);
+        let zero = || AtomicU64::new(tagged(word.generation, 0));
+        let features = features(&config);
+        let inner = Self {
+            words: CachePadded::new(Words {
+                state: AtomicU64::new(word.pack()),
+                features: AtomicU64::new(features),
+                evaluate_at: zero(),
+                slow: AtomicU64::new(slow(&config)),
+                face: Face::new(own, segment(&config)),
+                watch: AtomicU64::new(0),
+                start: zero(),
+                deadline: zero(),
+                wait: zero(),
+            }),
+            places: CachePadded::new(Places::new(marks(&config), own)),
+            time: TimeWindow::default(),
+            counters: Counters::default(),
+            events,
+            config: ArcSwap::from_pointee(config),
+            shadow: ArcSwapOption::empty(),
+            control: Mutex::new(()),
+            clock,
+            short_name: ShortName::new(&name),
+            seed: fnv(&name),
+            name,
+            is_shadow: false,
+        };
+        inner.aim();
+        inner
     }
 
-    pub(super) fn config(&self) -> &Config {
-        &self.config
-    }
-
-    pub(super) fn events(&self) -> &Arc<Events> {
-        &self.events
+    /// For the macro of the permits.
+    #[inline]
+    pub(super) fn me<'a>(this: &'a &Self) -> &'a Self {
+        this
     }
 
     pub(super) fn state(&self) -> State {
         self.word().state
     }
 
-    fn word(&self) -> Word {
+    pub(super) fn word(&self) -> Word {
         Word::unpack(self.packed())
     }
 
     #[inline]
-    fn packed(&self) -> u64 {
-        // ORDERING: Acquire, pairs with the Release of `change`: who sees a generation sees the
-        // start of its window.
+    pub(super) fn packed(&self) -> u64 {
+        // ORDERING: Acquire, pairs with the Release of `change`: who sees a generation sees all
+        // words that were tagged for it.
         self.words.state.load(Ordering::Acquire)
     }
 
-    fn change(&self, from: Word, to: Word) -> bool {
+    #[inline]
+    pub(super) fn features(&self) -> u64 {
+        // ORDERING: Relaxed. A call that races a change of settings goes by the old or the new.
+        self.words.features.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn change(&self, from: Word, to: Word) -> bool {
         self.words
             .state
             .compare_exchange(from.pack(), to.pack(), Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
-    // ---- admission
-
-    #[inline]
-    pub(super) fn admit(&self) -> Result<Admitted, Rejected> {
-        match Word::closed_generation(self.packed()) {
-            // Nothing here reads the clock, so that it is small enough to be inlined.
-            Some(generation) if !self.words.timed => Ok(Admitted {
-                generation,
-                probe: false,
-                at: None,
-            }),
-            _ => self.admit_slowly(),
-        }
+    fn stands(&self, generation: u32) -> bool {
+        Word::generation_of(self.packed()) == generation
     }
 
-    #[cold]
-    #[inline(never)]
-    fn admit_slowly(&self) -> Result<Admitted, Rejected> {
-        let now = self.clock.now();
+    // ---- words of a generation
+
+    /// Gives the words of the window the tag of `generation`, so that what they count begins here.
+    /// Only while the state is still of generation `valid`; who comes first for a tag decides.
+    ///
+    /// The state is looked at after the word and before its exchange: if it still stands, all
+    /// words of later generations are written after this look, and make the exchange fail.
+    pub(super) fn begin_window(&self, valid: u32, generation: u32) {
+        let still = || self.stands(valid);
+        let place = self.places.retag(tag(generation), still);
+        let start = tagged(generation, place);
         loop {
-            let word = self.word();
-            let deadline = self.deadline_or_help(word, now);
-            let (next, admission) = word.acquire(now, deadline, &self.config);
-            match admission {
-                Admission::Call => return Ok(self.admitted(word.generation, false, now)),
-                Admission::Refused => {
-                    self.counters.add(Counter::Rejected);
-                    return Err(self.rejected(word, deadline, now));
-                }
-                Admission::Probe => {
-                    let lease = now.saturating_add(self.config.lease());
-                    // Before the exchange: once this probe is counted as out, its lease stands,
-                    // and an older one cannot write it off.
-                    if next.generation == word.generation {
-                        self.raise(&self.words.deadline, word.generation, micros(lease));
-                    }
-                    if !self.change(word, next) {
-                        continue;
-                    }
-                    self.raise(&self.words.deadline, next.generation, micros(lease));
-                    if word.state == State::Open {
-                        self.emit(word, next, Judged::new(Cause::ResetTimeout, 0, 0), None);
-                    }
-                    return Ok(self.admitted(next.generation, true, now));
-                }
+            let seen = self.words.start.load(Ordering::Acquire);
+            if seen >> VALUE_BITS == start >> VALUE_BITS || !still() {
+                break;
+            }
+            if exchange(&self.words.start, seen, start) {
+                break;
             }
         }
+        self.words.face.begin(tag(generation), still);
+        self.aim();
     }
 
-    fn admitted(&self, generation: u32, probe: bool, now: Duration) -> Admitted {
-        Admitted {
-            generation,
-            probe,
-            at: self.words.timed.then_some(now),
-        }
-    }
-
-    fn rejected(&self, word: Word, deadline: Duration, now: Duration) -> Rejected {
-        Rejected {
-            name: self.short_name,
-            state: word.state,
-            reason: match word.state {
-                State::HalfOpen => Reason::ProbesSpent,
-                _ => Reason::Open,
-            },
-            retry_after: deadline.saturating_sub(now),
-        }
-    }
-
-    // ---- outcomes
-
-    #[inline]
-    pub(super) fn settle(&self, admitted: Admitted, outcome: Outcome) {
-        match (outcome, admitted.probe) {
-            (Outcome::Ignored, false) => {}
-            (Outcome::Success, false) => self.call_succeeded(admitted.generation),
-            (Outcome::Failure, false) => self.call_failed(admitted.generation, None),
-            (Outcome::Overloaded { retry_after }, false) => {
-                self.call_failed(admitted.generation, retry_after);
-            }
-            (outcome, true) => self.probe_ended(admitted, outcome),
-        }
-    }
-
-    #[cold]
-    pub(super) fn abandon(&self, admitted: Admitted) {
-        let failed = std::thread::panicking()
-            || match self.config.on_cancel() {
-                OnCancel::Ignore => false,
-                OnCancel::Failure => true,
-                OnCancel::FailureAfter(long) => admitted
-                    .at
-                    .is_some_and(|at| self.clock.now().saturating_sub(at) >= long),
-            };
-        let outcome = if failed {
-            Outcome::Failure
-        } else {
-            Outcome::Ignored
-        };
-        self.settle(admitted, outcome);
-    }
-
-    #[inline]
-    fn call_succeeded(&self, generation: u32) {
-        if let Some(place) = self.place(generation)
-            && place + 1 - self.start().min(place) == self.words.minimum_calls
-        {
-            self.evaluate(generation, None, None);
-        }
-    }
-
-    fn call_failed(&self, generation: u32, asked: Option<Duration>) {
-        if let Some(place) = self.place(generation) {
-            self.window.mark(place, Mark::Failure);
-            self.evaluate(generation, Some(place), asked);
-        }
-    }
-
-    /// Takes a place in the window of `generation`, or counts the outcome as stale.
-    #[inline]
-    fn place(&self, generation: u32) -> Option<u64> {
-        if Word::generation_of(self.packed()) != generation {
-            self.counters.add(Counter::Stale);
-            return None;
-        }
-        let place = self.window.take();
-        // The generation may have ended since the first look, and the place belong to the window
-        // of a later one. `take` is a barrier against `begin_window`: if the generation still
-        // stands here, no later window had begun when the place was taken.
-        if Word::generation_of(self.packed()) != generation {
-            self.leave_hole(place);
-            return None;
-        }
-        Some(place)
-    }
-
-    #[cold]
-    fn leave_hole(&self, place: u64) {
-        self.window.mark(place, Mark::Hole);
-        self.counters.add(Counter::Stale);
-    }
-
-    /// Opens if a threshold is crossed in `generation`.
-    #[cold]
-    fn evaluate(&self, generation: u32, failed: Option<u64>, asked: Option<Duration>) {
-        // ORDERING: SeqCst fence. Each outcome is written before its evaluation reads the others,
-        // so of two outcomes that cross the threshold together at least one sees both.
-        fence();
-        let word = self.word();
-        if word.generation != generation {
-            return;
-        }
-        let end = self.window.peek();
-        if let Some(judged) = self.judge(failed, end) {
-            let next = word.open();
-            if self.change(word, next) {
-                self.opened(word, next, judged, asked);
-            }
-        }
-    }
-
-    fn judge(&self, failed: Option<u64>, end: u64) -> Option<Judged> {
-        let (calls, failures) = self.counted(end);
-        let rate = self.rate(calls, failures);
-        let judged = |cause| Judged {
-            cause,
-            calls,
-            failures,
-            rate,
-        };
-        if let (Some(enough), Some(place)) = (self.config.consecutive_failures(), failed)
-            && self.window.run(place, self.start(), end, enough) >= enough
-        {
-            return Some(judged(Cause::ConsecutiveFailures));
-        }
-        let threshold = self.config.failure_rate()?;
-        (rate? >= threshold).then(|| judged(Cause::FailureRate))
-    }
-
-    /// Calls and failures in the window that ends before `end`.
-    fn counted(&self, end: u64) -> (u64, u64) {
-        let first = self
-            .window
-            .first(self.start(), end, self.config.count_window());
-        let count = self.window.count(first, end);
-        let calls = end.saturating_sub(first).saturating_sub(count.holes);
-        (calls, count.failures)
-    }
-
-    fn rate(&self, calls: u64, failures: u64) -> Option<f64> {
-        (calls >= u64::from(self.config.minimum_calls())).then(|| failures as f64 / calls as f64)
-    }
-
-    fn probe_ended(&self, admitted: Admitted, outcome: Outcome) {
-        loop {
-            let word = self.word();
-            if word.generation != admitted.generation {
-                return self.counters.add(Counter::Stale);
-            }
-            let (next, asked) = match outcome {
-                Outcome::Success => (word.probe_succeeded(&self.config), None),
-                Outcome::Ignored => (word.probe_abandoned(), None),
-                Outcome::Failure => (word.probe_failed(&self.config), None),
-                Outcome::Overloaded { retry_after } => {
-                    (word.probe_failed(&self.config), retry_after)
-                }
-            };
-            if next.state == State::Closed {
-                self.begin_window(next.generation);
-            }
-            if !self.change(word, next) {
-                continue;
-            }
-            let failures = u64::from(word.failures());
-            let calls = failures + u64::from(word.successes) + 1;
-            return match next.state {
-                State::HalfOpen => {}
-                State::Open => {
-                    let judged = Judged::new(Cause::ProbeFailed, calls, failures + 1);
-                    self.opened(word, next, judged, asked);
-                }
-                State::Closed => {
-                    let judged = Judged::new(Cause::ProbesSucceeded, calls, failures);
-                    self.emit(word, next, judged, None);
-                }
-            };
-        }
-    }
-
-    /// Sets where the window of closed generation `generation` begins, before anyone is admitted
-    /// in it; the first to come for a generation decides.
-    fn begin_window(&self, generation: u32) {
-        let tag = u64::from(generation) & TAG_MASK;
-        // ORDERING: Acquire and Release; `end` is the barrier, see `call_ended`.
-        let seen = self.words.start.load(Ordering::Acquire);
-        if newer(tag, seen >> VALUE_BITS) {
-            let start = tag << VALUE_BITS | self.window.end() & VALUE_MASK;
-            let _ =
-                self.words
-                    .start
-                    .compare_exchange(seen, start, Ordering::AcqRel, Ordering::Acquire);
-        }
-    }
-
-    #[inline]
-    fn start(&self) -> u64 {
+    /// Where the window begins.
+    pub(super) fn start(&self) -> u64 {
         self.words.start.load(Ordering::Acquire) & VALUE_MASK
     }
 
-    // ---- deadlines
+    /// Sets `evaluate_at` from the start of the window and minimum calls.
+    pub(super) fn aim(&self) {
+        loop {
+            // ORDERING: SeqCst fence, pairs with the one of `set_config`: of a new start and new
+            // settings, who comes second sees the other.
+            fence();
+            let seen = self.words.evaluate_at.load(Ordering::Acquire);
+            let start = self.words.start.load(Ordering::Acquire);
+            let config = self.config.load();
+            let place = match config.count_window() {
+                Some(_) => (start & VALUE_MASK) + u64::from(config.minimum_calls()) - 1,
+                None => VALUE_MASK,
+            };
+            let next = start & !VALUE_MASK | place.min(VALUE_MASK);
+            if seen == next {
+                return;
+            }
+            // Once more, in case start or settings are new again.
+            let _ = exchange(&self.words.evaluate_at, seen, next);
+        }
+    }
 
-    fn deadline(&self, generation: u32) -> Option<Duration> {
+    /// Raises a tagged word to `to`, while the state is of `generation`.
+    fn raise(&self, at: &AtomicU64, generation: u32, to: u64) {
+        let next = tagged(generation, to);
+        loop {
+            let seen = at.load(Ordering::Acquire);
+            let raised = value(seen, generation).is_some_and(|value| value >= next & VALUE_MASK);
+            if raised || !self.stands(generation) || exchange(at, seen, next) {
+                return;
+            }
+        }
+    }
+
+    // ---- deadlines, in nanoseconds
+
+    /// Lets the wait of `generation` end `wait` after `now`, or later if it is to end later.
+    pub(super) fn set_deadline(&self, generation: u32, now: u64, wait: u64) {
+        self.raise(&self.words.wait, generation, micros(wait));
+        let deadline = micros(now.saturating_add(wait));
+        self.raise(&self.words.deadline, generation, deadline);
+    }
+
+    #[inline]
+    pub(super) fn deadline(&self, generation: u32) -> Option<u64> {
         // ORDERING: Relaxed. The tag says whether the value is of this generation; it publishes
         // nothing else.
         let word = self.words.deadline.load(Ordering::Relaxed);
-        (word >> VALUE_BITS == u64::from(generation) & TAG_MASK)
-            .then(|| Duration::from_micros(word & VALUE_MASK))
+        // 52 bits times a thousand fit.
+        value(word, generation).map(|micros| micros * 1000)
+    }
+
+    /// How long a caller at `now` must wait for `deadline`. Longer than the whole wait means that
+    /// the clock stepped back: then the wait begins anew, and no step keeps a breaker open for
+    /// longer than that.
+    #[inline]
+    pub(super) fn remaining(&self, generation: u32, deadline: u64, now: u64) -> u64 {
+        let remaining = deadline.saturating_sub(now);
+        let whole = self.words.wait.load(Ordering::Relaxed);
+        match value(whole, generation) {
+            Some(whole) if remaining > whole * 1000 + 1000 => {
+                self.begin_wait_anew(generation, deadline, now, whole * 1000)
+            }
+            _ => remaining,
+        }
+    }
+
+    #[cold]
+    fn begin_wait_anew(&self, generation: u32, deadline: u64, now: u64, whole: u64) -> u64 {
+        let seen = tagged(generation, deadline / 1000);
+        let next = tagged(generation, micros(now.saturating_add(whole)));
+        let _ = exchange(&self.words.deadline, seen, next);
+        whole
     }
 
     /// The deadline of `word`, set here if its writer has not come to it: one that stalls, or
     /// whose clock panics, must not leave the breaker open (or a probe out) for ever.
-    fn deadline_or_help(&self, word: Word, now: Duration) -> Duration {
+    pub(super) fn deadline_or_help(&self, word: Word, now: u64) -> u64 {
         if let Some(deadline) = self.deadline(word.generation) {
             return deadline;
         }
         let wait = match word.state {
-            State::Closed => return Duration::MAX,
-            State::HalfOpen => self.config.lease(),
+            State::Closed => return u64::MAX,
+            State::HalfOpen => nanos(self.config.load().lease()),
             // The wait that the writer will come to, except for what an upstream asked of it. If
             // it does come, its own `raise` can only lengthen this one.
             State::Open => self.open_for(word, None),
         };
-        let deadline = now.saturating_add(wait);
-        self.raise(&self.words.deadline, word.generation, micros(deadline));
-        self.deadline(word.generation).unwrap_or(deadline)
+        self.set_deadline(word.generation, now, wait);
+        self.deadline(word.generation)
+            .unwrap_or_else(|| now.saturating_add(wait))
     }
 
-    fn open_for(&self, word: Word, asked: Option<Duration>) -> Duration {
+    pub(super) fn open_for(&self, word: Word, asked: Option<Duration>) -> u64 {
         let seed = self.seed ^ u64::from(word.generation);
-        open_for(&self.config, word.openings, seed, asked)
-    }
-
-    /// Raises a tagged word to `value`, unless it is of a newer generation.
-    fn raise(&self, at: &AtomicU64, generation: u32, value: u64) {
-        let tag = u64::from(generation) & TAG_MASK;
-        let next = tag << VALUE_BITS | value;
-        let mut seen = at.load(Ordering::Relaxed);
-        while newer(tag, seen >> VALUE_BITS)
-            || (tag == seen >> VALUE_BITS && value > seen & VALUE_MASK)
-        {
-            match at.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => seen = now,
-            }
-        }
+        open_for(&self.config.load(), word.openings, seed, asked)
     }
 
     // ---- events
 
-    fn opened(&self, from: Word, to: Word, judged: Judged, asked: Option<Duration>) {
+    /// To be called by the winner of the change to `to`, after it.
+    pub(super) fn opened(&self, from: Word, to: Word, judged: Judged, asked: Option<Duration>) {
+        self.counters.opened(judged.cause);
         let wait = self.open_for(to, asked);
-        let deadline = self.clock.now().saturating_add(wait);
-        self.raise(&self.words.deadline, to.generation, micros(deadline));
-        self.emit(from, to, judged, Some(wait));
+        self.set_deadline(to.generation, self.clock.nanos(), wait);
+        self.emit(from, to, judged, Some(Duration::from_nanos(wait)));
     }
 
-    fn emit(&self, from: Word, to: Word, judged: Judged, open_for: Option<Duration>) {
+    pub(super) fn emit(&self, from: Word, to: Word, judged: Judged, open_for: Option<Duration>) {
         self.events.emit(&Transition {
             breaker: Arc::clone(&self.name),
             from: from.state,
             to: to.state,
+            mode: to.gear.mode(),
             generation: to.generation,
             cause: judged.cause,
-            calls: judged.calls,
-            failures: judged.failures,
-            failure_rate: judged.rate,
+            calls: judged.counts.calls,
+            failures: judged.counts.failures,
+            slow_calls: judged.counts.slow,
+            failure_rate: judged.failure_rate,
+            slow_call_rate: judged.slow_call_rate,
             open_for,
+            observed: to.gear == Gear::Observe,
+            shadow: self.is_shadow,
         });
-    }
-
-    pub(super) fn snapshot(&self) -> Snapshot {
-        let word = self.word();
-        let end = self.window.peek();
-        let (calls, failures, run) = match word.state {
-            State::Closed => {
-                let (calls, failures) = self.counted(end);
-                let last = end.saturating_sub(1);
-                let run = self.window.run(last, self.start(), end, u32::MAX);
-                (calls, failures, run)
-            }
-            State::HalfOpen => {
-                let failures = word.failures();
-                (u64::from(failures + word.successes), u64::from(failures), 0)
-            }
-            State::Open => (0, 0, 0),
-        };
-        let rate = match word.state {
-            State::Closed => self.rate(calls, failures),
-            _ => None,
-        };
-        let waits = match word.state {
-            State::Closed => false,
-            State::HalfOpen => word.spent >= self.config.half_open_permits(),
-            State::Open => true,
-        };
-        let retry_after = waits
-            .then(|| self.deadline(word.generation))
-            .flatten()
-            .map(|deadline| deadline.saturating_sub(self.clock.now()));
-        Snapshot {
-            state: word.state,
-            generation: word.generation,
-            calls,
-            failures,
-            consecutive_failures: run,
-            failure_rate: rate,
-            permits_out: word.outstanding,
-            openings: word.openings,
-            rejected: self.counters.sum(Counter::Rejected),
-            stale: self.counters.sum(Counter::Stale),
-            retry_after,
-        }
     }
 }
 
 impl Judged {
-    fn new(cause: Cause, calls: u64, failures: u64) -> Self {
+    /// Not judged by a rate.
+    pub(super) fn new(cause: Cause, calls: u64, failures: u64) -> Self {
         Self {
             cause,
-            calls,
-            failures,
-            rate: None,
+            counts: Counts {
+                calls,
+                failures,
+                slow: 0,
+            },
+            failure_rate: None,
+            slow_call_rate: None,
         }
     }
 }
 
-/// Whether tag `a` comes after tag `b`; tags wrap.
-fn newer(a: u64, b: u64) -> bool {
-    let ahead = a.wrapping_sub(b) & TAG_MASK;
-    ahead != 0 && ahead <= TAG_MASK >> 1
+fn exchange(at: &AtomicU64, seen: u64, next: u64) -> bool {
+    // ORDERING: AcqRel. Who sees the word sees what its writer had seen, the state among it.
+    at.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire)
+        .is_ok()
 }
 
-/// Whole microseconds, rounded up so that a deadline never comes early.
-fn micros(time: Duration) -> u64 {
-    let micros = time.as_nanos().div_ceil(1000);
-    u64::try_from(micros).unwrap_or(u64::MAX).min(VALUE_MASK)
+// ---- settings as words
+
+pub(super) fn features(config: &Config) -> u64 {
+    let timed_cancel = matches!(
+        config.on_cancel(),
+        OnCancel::FailureAfter(_) | OnCancel::FailureWhenSlow
+    );
+    let slow = config.slow_call().is_some();
+    // Without any window places are taken as well: the plain path takes them always, and a window
+    // that is switched on later must not find some marked and others not.
+    let places = config.count_window().is_some()
+        || config.consecutive_failures().is_some()
+        || config.time_window().is_none();
+    let bit = |on: bool, bit: u64| if on { bit } else { 0 };
+    bit(places, feature::PLACES)
+        | bit(config.time_window().is_some(), feature::TIME)
+        | bit(slow, feature::SLOW)
+        | bit(slow || timed_cancel, feature::STAMP)
+}
+
+/// Whether calls may take the short path.
+pub(super) fn is_plain(features: u64) -> bool {
+    features == feature::PLACES
+}
+
+pub(super) fn slow(config: &Config) -> u64 {
+    config.slow_call().map_or(u64::MAX, nanos)
+}
+
+/// Nanoseconds of a segment, rounded up; a second if there is no time window.
+pub(super) fn segment(config: &Config) -> u64 {
+    let window = config.time_window().unwrap_or(Duration::from_secs(10));
+    nanos(window).div_ceil(SEGMENTS)
+}
+
+fn marks(config: &Config) -> Marks {
+    Marks::new(config.places(), config.slow_call().is_some())
 }
 
 /// FNV-1a; the seed of the jitter.

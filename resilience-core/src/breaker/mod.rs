@@ -24,33 +24,50 @@
 //! subscriber list is taken only to subscribe and at a change of state. A closed call makes one
 //! shared `fetch_add`; a refusal counts itself in a stripe that it shares with few threads.
 
+mod admission;
+mod builder;
 mod classify;
 mod config;
 #[cfg(feature = "serde")]
 mod config_serde;
+mod control;
+mod counters;
 mod error;
 mod events;
+mod handle;
 mod inner;
+mod judge;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
+mod mode;
+mod outcomes;
 mod permit;
+mod places;
+mod shadow;
 mod snapshot;
 mod state;
-mod stripes;
+mod tagged;
+mod time;
 mod window;
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, Weak, mpsc::Receiver},
+};
 
-use self::inner::Inner;
 pub use self::{
+    builder::ConfigBuilder,
     classify::{Classify, ClassifyFn, Outcome, ResultClassifier, classify_fn},
-    config::{Config, ConfigBuilder, ConfigError, OnCancel},
+    config::{Config, ConfigError, OnCancel},
     error::{Error, Reason, Rejected},
     events::{Cause, Subscription, Transition},
+    mode::Mode,
     permit::{OwnedPermit, Permit},
-    snapshot::Snapshot,
+    shadow::ShadowSnapshot,
+    snapshot::{OpenedBy, Snapshot, WindowCounts},
     state::State,
 };
+use self::{handle::Shared, inner::Inner};
 use crate::clock::SharedClock;
 
 /// A circuit breaker; clones are handles on the same one.
@@ -68,60 +85,61 @@ use crate::clock::SharedClock;
 /// ```
 #[derive(Clone, Debug)]
 pub struct CircuitBreaker {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
 
 impl CircuitBreaker {
-    /// A closed breaker with default settings on the operating system's clock.
+    /// A closed breaker with default settings on the [default clock](SharedClock::default).
     ///
     /// Any name is accepted; a [`Rejected`] shows at most its first 63 bytes.
     pub fn new(name: &str) -> Self {
         Self::with_config(name, Config::default())
     }
 
-    /// A closed breaker on the operating system's clock.
+    /// A closed breaker on the [default clock](SharedClock::default).
     pub fn with_config(name: &str, config: Config) -> Self {
-        Self::with_clock(name, config, SharedClock::std())
+        Self::with_clock(name, config, SharedClock::default())
     }
 
     /// A closed breaker on a clock of one's own.
     pub fn with_clock(name: &str, config: Config, clock: impl Into<SharedClock>) -> Self {
         Self {
-            inner: Arc::new(Inner::new(name, config, clock.into())),
+            shared: Arc::new(Shared::new(Inner::new(name, config, clock.into()))),
         }
     }
 
     /// The name it was made with.
     pub fn name(&self) -> &str {
-        self.inner.name()
+        &self.shared.inner.name
     }
 
-    /// The settings it was made with.
-    pub fn config(&self) -> &Config {
-        self.inner.config()
+    /// The settings of this moment.
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.inner.config.load_full()
     }
 
-    /// Admits a call or refuses it, at once. The clock is read only when the breaker is not closed.
+    /// Admits a call or refuses it, at once. The clock is read only when the settings or the state need it.
     ///
     /// # Errors
     ///
     /// [`Rejected`] while open, and while half-open with all permits spent.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Rejected> {
-        let admitted = self.inner.admit()?;
-        Ok(Permit::new(&self.inner, admitted))
+        let inner = &*self.shared.inner;
+        let admitted = inner.admit()?;
+        Ok(Permit::new(inner, admitted))
     }
 
-    /// Like [`try_acquire`](Self::try_acquire), for futures that outlive the borrow; costs a
-    /// clone of the handle.
+    /// Like [`try_acquire`](Self::try_acquire), for futures that outlive the borrow; costs
+    /// counting a reference that only this thread counts.
     ///
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire).
     #[inline]
     pub fn try_acquire_owned(&self) -> Result<OwnedPermit, Rejected> {
-        let admitted = self.inner.admit()?;
-        Ok(OwnedPermit::new(Arc::clone(&self.inner), admitted))
+        let admitted = self.shared.inner.admit()?;
+        Ok(OwnedPermit::new(self.shared.stub(), admitted))
     }
 
     /// Runs `future` if the breaker admits it; `Ok` is a success, `Err` a failure.
@@ -158,12 +176,12 @@ impl CircuitBreaker {
 
     /// The current phase. Open stays open until a caller comes after the deadline.
     pub fn state(&self) -> State {
-        self.inner.state()
+        self.shared.inner.state()
     }
 
     /// State and counters, for metrics and tests. Read one after the other, not at one instant.
     pub fn snapshot(&self) -> Snapshot {
-        self.inner.snapshot()
+        self.shared.inner.snapshot()
     }
 
     /// Calls `callback` after each change of state, until the subscription is dropped.
@@ -175,6 +193,104 @@ impl CircuitBreaker {
         &self,
         callback: impl Fn(&Transition) + Send + Sync + 'static,
     ) -> Subscription {
-        self.inner.events().subscribe(Box::new(callback))
+        self.shared.inner.events.subscribe(Box::new(callback))
+    }
+
+    /// Like [`subscribe`](Self::subscribe), into a channel: what does not fit it is dropped and
+    /// counted in [`Snapshot::lost_events`]; nothing ever waits for the receiver. A capacity of 0
+    /// counts as 1.
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Transition>) {
+        self.shared.inner.events.channel(capacity)
+    }
+
+    /// Who decides: the breaker, or a person.
+    pub fn mode(&self) -> Mode {
+        self.shared.inner.word().gear.mode()
+    }
+
+    /// Sets who decides. Nothing happens if the mode is set already; else a generation begins, and
+    /// the outcomes of calls that are under way are stale.
+    ///
+    /// | to | state after it |
+    /// |---|---|
+    /// | `ForcedOpen` | open |
+    /// | `Automatic`, from `ForcedOpen` | half-open: probes decide, traffic is not let loose |
+    /// | any other | closed, with an empty window and no openings |
+    pub fn set_mode(&self, mode: Mode) {
+        self.shared.inner.set_mode(mode);
+    }
+
+    /// Closes at once: automatic, an empty window, no openings. A generation begins even if it was
+    /// closed before; the outcomes of calls that are under way are stale.
+    pub fn reset(&self) {
+        self.shared.inner.reset();
+    }
+
+    /// Changes the settings in place. State, openings and permits stay as they are, and nothing
+    /// opens or closes by the change itself: the next outcome or caller meets the new settings.
+    ///
+    /// | setting | what happens to what is under way |
+    /// |---|---|
+    /// | thresholds, rates, minimum calls | hold from the next judgement on, for what the windows hold already |
+    /// | `count_window` | the calls that both sizes can hold stay |
+    /// | `time_window` | begins empty; unchanged, it stays |
+    /// | `slow_call` | holds from the next outcome on; calls counted stay fast or slow as they were; calls admitted while it was off are never slow |
+    /// | `half_open_permits` | hold from the next caller on; probes that are out stay out. If a period is left without a way to end, it begins anew when the lease is over |
+    /// | `success_threshold`, `probe_failures` | hold from the next outcome of a probe on |
+    /// | `reset_timeout`, its cap, `jitter` | a running wait keeps its deadline; the next opening waits by the new ones |
+    /// | `lease` | holds from the next probe on |
+    /// | `on_cancel` | holds for the next call that is dropped; one without a start time (no setting needed it when it was admitted) ran for no time |
+    ///
+    /// # Concurrency
+    ///
+    /// Changes wait for each other, calls never wait for one. Each judgement reads the settings
+    /// once, all old or all new.
+    pub fn set_config(&self, config: Config) {
+        self.shared.inner.set_config(config);
+    }
+
+    /// Runs `config` beside the live settings on the same outcomes, in place of an earlier shadow.
+    ///
+    /// The shadow begins closed and observes: it refuses nothing, and its changes of state go to
+    /// the same subscribers, as [`Transition::shadow`]. While there is one, calls take a longer path.
+    pub fn set_shadow(&self, config: Config) {
+        self.shared.inner.set_shadow(config);
+    }
+
+    /// Ends the shadow.
+    pub fn clear_shadow(&self) {
+        self.shared.inner.clear_shadow();
+    }
+
+    /// What the shadow would have done, if there is one.
+    pub fn shadow(&self) -> Option<ShadowSnapshot> {
+        self.shared.inner.shadow_snapshot()
+    }
+
+    /// The shadow's settings become the live ones, as by [`set_config`](Self::set_config), and the
+    /// shadow ends; false if there is none. Of two who promote at once one does.
+    pub fn promote_shadow(&self) -> bool {
+        self.shared.inner.promote_shadow()
+    }
+
+    /// A handle that does not keep the breaker alive.
+    pub(crate) fn downgrade(&self) -> WeakBreaker {
+        WeakBreaker(Arc::downgrade(&self.shared))
+    }
+
+    /// Whether this is the only handle, and no owned permit is out. Both may change at once if
+    /// another thread can reach this handle.
+    pub(crate) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1 && !self.shared.permits_out()
+    }
+}
+
+/// A handle that does not keep the breaker alive.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakBreaker(Weak<Shared>);
+
+impl WeakBreaker {
+    pub(crate) fn upgrade(&self) -> Option<CircuitBreaker> {
+        self.0.upgrade().map(|shared| CircuitBreaker { shared })
     }
 }

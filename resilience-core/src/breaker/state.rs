@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::config::Config;
+use super::{config::Config, mode::Mode};
 
 /// A breaker's phase.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -48,10 +48,10 @@ const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Word {
     pub(super) state: State,
-    /// Place for control by hand (forced open, forced closed, disabled, observe-only); 0 is automatic.
-    pub(super) mode: u8,
-    /// Goes up on every change of state and on every expired lease (wraps at 2^23), so that an
-    /// outcome can be matched to the period that admitted its call.
+    /// Who decides.
+    pub(super) gear: Gear,
+    /// Goes up on every change of state or mode, on every reset and on every expired lease (wraps
+    /// at 2^23), so that an outcome can be matched to the period that admitted its call.
     pub(super) generation: u32,
     /// Openings in a row without a close between them.
     pub(super) openings: u32,
@@ -61,6 +61,55 @@ pub(super) struct Word {
     pub(super) outstanding: u32,
     /// Half-open: probes that succeeded.
     pub(super) successes: u32,
+}
+
+/// The [`Mode`], and for the automatic one whether calls may take the short path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Gear {
+    /// Automatic; a call needs no clock, no time window and no shadow. A closed word is then its
+    /// generation and nothing else.
+    Plain,
+    /// Automatic; a call looks at the settings.
+    Full,
+    ForcedOpen,
+    ForcedClosed,
+    Disabled,
+    Observe,
+}
+
+impl Gear {
+    /// `plain` matters in automatic mode only.
+    pub(super) fn of(mode: Mode, plain: bool) -> Self {
+        match mode {
+            Mode::Automatic if plain => Self::Plain,
+            Mode::Automatic => Self::Full,
+            Mode::ForcedOpen => Self::ForcedOpen,
+            Mode::ForcedClosed => Self::ForcedClosed,
+            Mode::Disabled => Self::Disabled,
+            Mode::ObserveOnly => Self::Observe,
+        }
+    }
+
+    pub(super) fn mode(self) -> Mode {
+        match self {
+            Self::Plain | Self::Full => Mode::Automatic,
+            Self::ForcedOpen => Mode::ForcedOpen,
+            Self::ForcedClosed => Mode::ForcedClosed,
+            Self::Disabled => Mode::Disabled,
+            Self::Observe => Mode::ObserveOnly,
+        }
+    }
+
+    fn unpack(bits: u32) -> Self {
+        match bits {
+            0 => Self::Plain,
+            1 => Self::Full,
+            2 => Self::ForcedOpen,
+            3 => Self::ForcedClosed,
+            4 => Self::Disabled,
+            _ => Self::Observe,
+        }
+    }
 }
 
 /// What a caller is told, beside the next word.
@@ -77,7 +126,7 @@ pub(super) enum Admission {
 impl Word {
     pub(super) const NEW: Self = Self {
         state: State::Closed,
-        mode: 0,
+        gear: Gear::Plain,
         generation: 0,
         openings: 0,
         spent: 0,
@@ -85,12 +134,12 @@ impl Word {
         successes: 0,
     };
 
-    /// `[state: 2 | mode: 3 | openings: 6 | spent: 10 | outstanding: 10 | successes: 10 |
+    /// `[state: 2 | gear: 3 | openings: 6 | spent: 10 | outstanding: 10 | successes: 10 |
     /// generation: 23]`, most significant first.
     pub(super) fn pack(self) -> u64 {
         let mut word = self.state as u64;
         for (bits, value) in [
-            (3, u32::from(self.mode)),
+            (3, self.gear as u32),
             (OPENINGS_BITS, self.openings),
             (PERMIT_BITS, self.spent),
             (PERMIT_BITS, self.outstanding),
@@ -114,7 +163,7 @@ impl Word {
         let outstanding = take(PERMIT_BITS);
         let spent = take(PERMIT_BITS);
         let openings = take(OPENINGS_BITS);
-        let mode = take(3) as u8;
+        let gear = Gear::unpack(take(3));
         let state = match take(2) {
             0 => State::Closed,
             1 => State::HalfOpen,
@@ -122,7 +171,7 @@ impl Word {
         };
         Self {
             state,
-            mode,
+            gear,
             generation,
             openings,
             spent,
@@ -131,11 +180,16 @@ impl Word {
         }
     }
 
-    /// The generation of a packed closed word: all that a call needs to start.
+    /// Whether a packed word is closed and in plain gear; it is then its generation.
     #[inline]
-    pub(super) fn closed_generation(word: u64) -> Option<u32> {
-        const STATE_SHIFT: u32 = u64::BITS - 2;
-        (word >> STATE_SHIFT == State::Closed as u64).then(|| Self::generation_of(word))
+    pub(super) fn is_plain_closed(word: u64) -> bool {
+        word <= GENERATION_MASK as u64
+    }
+
+    /// Whether a packed word is closed and automatic, in full gear.
+    #[inline]
+    pub(super) fn is_full_closed(word: u64) -> bool {
+        word >> (u64::BITS - 5) == Gear::Full as u64
     }
 
     /// The generation of a packed word.
@@ -152,13 +206,8 @@ impl Word {
     }
 
     /// Decides whether a call may start at `now`; `deadline` is the reset deadline of an open
-    /// word or the lease of a half-open one.
-    pub(super) fn acquire(
-        self,
-        now: Duration,
-        deadline: Duration,
-        config: &Config,
-    ) -> (Self, Admission) {
+    /// word or the lease of a half-open one. Nanoseconds. Knows the automatic mode only.
+    pub(super) fn acquire(self, now: u64, deadline: u64, config: &Config) -> (Self, Admission) {
         let due = now >= deadline;
         match self.state {
             State::Closed => (self, Admission::Call),
@@ -185,6 +234,17 @@ impl Word {
                 Self {
                     spent: self.spent.saturating_sub(self.outstanding) + 1,
                     outstanding: 1,
+                    ..self.next(State::HalfOpen)
+                },
+                Admission::Probe,
+            ),
+            // None is out and none is left, and yet nothing is decided: the settings changed
+            // under the period. It begins anew.
+            State::HalfOpen if due => (
+                Self {
+                    spent: 1,
+                    outstanding: 1,
+                    successes: 0,
                     ..self.next(State::HalfOpen)
                 },
                 Admission::Probe,
@@ -240,6 +300,33 @@ impl Word {
         .cleared()
     }
 
+    /// A mode is set by hand. Who lets go of a forced-open breaker lets probes decide; every
+    /// other mode begins closed, forced open apart.
+    pub(super) fn set_gear(self, gear: Gear) -> Self {
+        let let_go = self.gear == Gear::ForcedOpen && gear.mode() == Mode::Automatic;
+        let next = if gear == Gear::ForcedOpen {
+            self.next(State::Open)
+        } else if let_go {
+            self.next(State::HalfOpen)
+        } else {
+            Self {
+                openings: 0,
+                ..self.next(State::Closed)
+            }
+        };
+        Self { gear, ..next }.cleared()
+    }
+
+    /// Closed and automatic, as if nothing had happened.
+    pub(super) fn reset(self, gear: Gear) -> Self {
+        Self {
+            gear,
+            openings: 0,
+            ..self.next(State::Closed)
+        }
+        .cleared()
+    }
+
     fn cleared(self) -> Self {
         Self {
             spent: 0,
@@ -259,13 +346,8 @@ impl Word {
 }
 
 /// The time from opening to the first probe: base × 2^(openings in a row − 1) up to the cap,
-/// ± jitter, never shorter than what an overloaded upstream asked for.
-pub(super) fn open_for(
-    config: &Config,
-    openings: u32,
-    seed: u64,
-    asked: Option<Duration>,
-) -> Duration {
+/// ± jitter, never shorter than what an overloaded upstream asked for. Nanoseconds.
+pub(super) fn open_for(config: &Config, openings: u32, seed: u64, asked: Option<Duration>) -> u64 {
     let doublings = openings.saturating_sub(1).min(31);
     let mut wait = config
         .reset_timeout()
@@ -277,7 +359,12 @@ pub(super) fn open_for(
         let factor = 1.0 + config.jitter() * (2.0 * unit - 1.0);
         wait = Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait);
     }
-    wait.max(asked.unwrap_or_default().min(super::config::LONGEST))
+    nanos(wait.max(asked.unwrap_or_default().min(super::config::LONGEST)))
+}
+
+/// Whole nanoseconds; the most that fit are 584 years.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// SplitMix64's finaliser: spreads a seed over all bits.

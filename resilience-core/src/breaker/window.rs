@@ -1,7 +1,7 @@
-//! The count window: an exact sliding ring of the last n outcomes, lock-free.
+//! The marks of the count window: an exact sliding ring of the last n outcomes, lock-free.
 //!
-//! Every outcome takes the next *place* with one `fetch_add`; a success writes nothing else. A
-//! failure sets a bit at its place, and adds one to the counters of the blocks around it:
+//! A success leaves no mark. A failure sets a bit at its place, and adds one to the counters of
+//! the blocks around it, if the bit was not set before; so marking twice is marking once:
 //!
 //! ```text
 //! level 0   [block number: 48 | holes: 8 bits | failures: 8 bits]              8 places per word
@@ -13,87 +13,142 @@
 //! write that comes after a newer lap began has left the window and is dropped. Counting adds up
 //! the blocks inside the window, whole blocks by their counters and the ends by their bits.
 //!
-//! A *hole* is a place taken by an outcome that turned out, after it took the place, to be of an
-//! older generation. It is not a call.
+//! A *hole* is a place taken by an outcome that turned out, by taking it, to be of an older
+//! generation. It is not a call. Slow calls have levels of their own.
 
 use crate::primitive::{AtomicU64, Ordering};
 
 const LEVELS: usize = 5;
 
-/// Failures and holes in a range of places.
+/// Marks in a range of places.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Count {
     pub(super) failures: u64,
     pub(super) holes: u64,
+    pub(super) slow: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Mark {
     Failure,
     Hole,
+    Slow,
 }
 
+/// The marks of the last so many places.
 #[derive(Debug)]
-pub(super) struct Window {
-    next: AtomicU64,
-    levels: Vec<Level>,
-    size: u64,
+pub(super) struct Marks {
+    ended: Levels,
+    /// Only if slow calls are counted; their `failures` are the slow calls.
+    slow: Option<Levels>,
+    size: u32,
 }
 
-impl Window {
-    /// A window that remembers at least the last `size` places.
-    pub(super) fn new(size: u32) -> Self {
-        let size = u64::from(size.max(1));
-        let levels = (0..LEVELS)
-            .take_while(|&level| level == 0 || size >> Level::shift(level) > 0)
-            .map(|level| Level::new(level, size))
-            .collect();
+impl Marks {
+    /// Remembers at least the last `size` places.
+    pub(super) fn new(size: u32, slow: bool) -> Self {
+        let size = size.max(1);
         Self {
-            next: AtomicU64::new(0),
-            levels,
+            ended: Levels::new(size.into()),
+            slow: slow.then(|| Levels::new(size.into())),
             size,
         }
     }
 
-    /// Takes the next place.
-    #[inline]
-    pub(super) fn take(&self) -> u64 {
-        // ORDERING: AcqRel. Pairs with `end`, see there.
-        self.next.fetch_add(1, Ordering::AcqRel)
-    }
-
-    /// The place after the last one taken, as a barrier: whoever takes a place at or after the
-    /// answer sees all that the caller has seen.
-    pub(super) fn end(&self) -> u64 {
-        // ORDERING: AcqRel, and a write although nothing changes: a later `take` reads from this
-        // write's release sequence, so its owner sees the state word that the caller saw.
-        self.next.fetch_add(0, Ordering::AcqRel)
-    }
-
-    /// The place after the last one taken.
-    pub(super) fn peek(&self) -> u64 {
-        self.next.load(Ordering::Acquire)
+    /// Whether these marks serve such settings.
+    pub(super) fn fit(&self, size: u32, slow: bool) -> bool {
+        self.size == size.max(1) && self.slow.is_some() == slow
     }
 
     /// The first place of a window of `size` places that ends before `end`.
     pub(super) fn first(&self, start: u64, end: u64, size: u32) -> u64 {
-        start.max(end.saturating_sub(u64::from(size).min(self.size)))
+        start.max(end.saturating_sub(size.min(self.size).into()))
     }
 
     pub(super) fn mark(&self, place: u64, mark: Mark) {
-        for level in &self.levels {
-            level.add(place, mark);
+        match mark {
+            Mark::Failure | Mark::Hole => self.ended.mark(place, mark),
+            Mark::Slow => {
+                if let Some(slow) = &self.slow {
+                    slow.mark(place, Mark::Failure);
+                }
+            }
         }
     }
 
     /// What was marked in `from..to`.
     pub(super) fn count(&self, from: u64, to: u64) -> Count {
+        let slow = self.slow.as_ref().map(|slow| slow.count(from, to).failures);
+        Count {
+            slow: slow.unwrap_or_default(),
+            ..self.ended.count(from, to)
+        }
+    }
+
+    /// Failures in a row around `place`, not counting holes; stops counting at `enough`.
+    pub(super) fn run(&self, place: u64, start: u64, end: u64, enough: u32) -> u32 {
+        let low = start.max(end.saturating_sub(self.size.into()));
+        self.ended.run(place, low, end, enough)
+    }
+
+    /// Marks here what `old` has marked in the places before `end` that these marks can hold.
+    pub(super) fn copy(&self, old: &Self, end: u64) {
+        let from = end.saturating_sub(self.size.min(old.size).into());
+        self.ended.copy(&old.ended, from, end);
+        if let (Some(mine), Some(old)) = (&self.slow, &old.slow) {
+            mine.copy(old, from, end);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Levels(Vec<Level>);
+
+impl Levels {
+    fn new(size: u64) -> Self {
+        let levels = (0..LEVELS)
+            .take_while(|&level| level == 0 || size >> Level::shift(level) > 0)
+            .map(|level| Level::new(level, size));
+        Self(levels.collect())
+    }
+
+    fn bits(&self) -> &Level {
+        // PANIC-FREE: level 0 always exists.
+        &self.0[0]
+    }
+
+    fn mark(&self, place: u64, mark: Mark) {
+        if self.bits().add(place, mark) {
+            for level in &self.0[1..] {
+                level.add(place, mark);
+            }
+        }
+    }
+
+    fn copy(&self, old: &Self, from: u64, to: u64) {
+        let mut at = from;
+        while at < to {
+            let until = (at / 8 * 8 + 8).min(to);
+            let block = old.bits().bits(at, until);
+            if block != Count::default() {
+                for place in at..until {
+                    if let Some(mark) = old.at(place) {
+                        self.mark(place, mark);
+                    }
+                }
+            }
+            at = until;
+        }
+    }
+
+    /// What was marked in `from..to`.
+    fn count(&self, from: u64, to: u64) -> Count {
         let mut count = Count::default();
         let mut at = from;
         while at < to {
             // The largest block that starts here and ends inside the range.
             let level = self
-                .levels
+                .0
                 .iter()
                 .rev()
                 .find(|level| at.is_multiple_of(level.span()) && level.span() <= to - at);
@@ -103,10 +158,8 @@ impl Window {
                     at += level.span();
                 }
                 None => {
-                    // PANIC-FREE: level 0 always exists.
-                    let bits = &self.levels[0];
                     let until = (at / 8 * 8 + 8).min(to);
-                    count.add(bits.bits(at, until));
+                    count.add(self.bits().bits(at, until));
                     at = until;
                 }
             }
@@ -114,14 +167,12 @@ impl Window {
         count
     }
 
-    /// Failures in a row around `place`, not counting holes; stops counting at `enough`.
-    pub(super) fn run(&self, place: u64, start: u64, end: u64, enough: u32) -> u32 {
+    fn run(&self, place: u64, low: u64, end: u64, enough: u32) -> u32 {
         let mut run = 0;
-        let low = start.max(end.saturating_sub(self.size));
         for at in (low..=place.min(end.saturating_sub(1))).rev() {
             match self.at(at) {
                 Some(Mark::Failure) => run += 1,
-                Some(Mark::Hole) => {}
+                Some(_) => {}
                 None => break,
             }
             if run >= enough {
@@ -131,7 +182,7 @@ impl Window {
         for at in place + 1..end {
             match self.at(at) {
                 Some(Mark::Failure) => run += 1,
-                Some(Mark::Hole) => {}
+                Some(_) => {}
                 None => break,
             }
             if run >= enough {
@@ -142,7 +193,7 @@ impl Window {
     }
 
     fn at(&self, place: u64) -> Option<Mark> {
-        let count = self.levels[0].bits(place, place + 1);
+        let count = self.bits().bits(place, place + 1);
         match (count.failures, count.holes) {
             (1.., _) => Some(Mark::Failure),
             (_, 1..) => Some(Mark::Hole),
@@ -197,13 +248,14 @@ impl Level {
         &self.words[(block & (self.words.len() as u64 - 1)) as usize]
     }
 
-    fn add(&self, place: u64, mark: Mark) {
+    /// Whether the mark is new. Above level 0 it always is.
+    fn add(&self, place: u64, mark: Mark) -> bool {
         let block = place >> self.shift;
         let tag = block & self.tag_mask();
         let one = if self.shift == 3 { 1 << (place & 7) } else { 1 };
         let one = match mark {
-            Mark::Failure => one,
             Mark::Hole => one << self.width,
+            Mark::Failure | Mark::Slow => one,
         };
         let word = self.word(block);
         // ORDERING: Relaxed. Words publish no other memory; the fence of the evaluation orders
@@ -211,15 +263,20 @@ impl Level {
         let mut seen = word.load(Ordering::Relaxed);
         loop {
             let lap = tag.wrapping_sub(seen >> (2 * self.width)) & self.tag_mask();
-            let next = if lap == 0 {
+            let next = if lap == 0 && self.shift == 3 {
+                if seen & one != 0 {
+                    return false;
+                }
+                seen | one
+            } else if lap == 0 {
                 seen + one
             } else if lap <= self.tag_mask() >> 1 {
                 tag << (2 * self.width) | one
             } else {
-                return;
+                return false;
             };
             match word.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(now) => seen = now,
             }
         }
@@ -238,7 +295,11 @@ impl Level {
             return self.bits(place, place + 8);
         }
         let (failures, holes) = self.read(place).unwrap_or_default();
-        Count { failures, holes }
+        Count {
+            failures,
+            holes,
+            slow: 0,
+        }
     }
 
     /// Counts the bits of `from..to`, which must lie in one word of level 0.
@@ -248,6 +309,7 @@ impl Level {
         Count {
             failures: u64::from((failures & mask).count_ones()),
             holes: u64::from((holes & mask).count_ones()),
+            slow: 0,
         }
     }
 }

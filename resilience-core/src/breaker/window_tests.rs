@@ -65,7 +65,8 @@ impl<'a, I: Iterator<Item = &'a Option<Mark>>> FlattenHoles for I {
 }
 
 fn check(size: u32, steps: &[Step]) -> Result<(), TestCaseError> {
-    let window = Window::new(size);
+    let window = Marks::new(size, true);
+    let mut end = 0;
     let mut model = Model {
         size: size as usize,
         places: VecDeque::new(),
@@ -74,20 +75,23 @@ fn check(size: u32, steps: &[Step]) -> Result<(), TestCaseError> {
     for step in steps {
         match *step {
             Step::Begin => {
-                start = window.end();
+                start = end;
                 model.places.clear();
             }
             Step::Ended(mark, many) => {
                 for _ in 0..many {
-                    let place = window.take();
+                    let place = end;
+                    end += 1;
                     if let Some(mark) = mark {
                         window.mark(place, mark);
+                        // Marking twice is marking once, and slow calls disturb nothing.
+                        window.mark(place, mark);
+                        window.mark(place, Mark::Slow);
                     }
                     model.push(mark);
                 }
             }
         }
-        let end = window.peek();
         // A narrower window over the same ring, as when failures in a row need more places.
         for narrow in [size, size.div_ceil(3)] {
             let first = window.first(start, end, narrow);
@@ -96,6 +100,7 @@ fn check(size: u32, steps: &[Step]) -> Result<(), TestCaseError> {
             let count = window.count(first, end);
             prop_assert_eq!(count.failures, model.count(places, Mark::Failure));
             prop_assert_eq!(count.holes, model.count(places, Mark::Hole));
+            prop_assert_eq!(count.slow, count.failures + count.holes);
         }
         if end > start {
             let run = model.run();
@@ -107,6 +112,28 @@ fn check(size: u32, steps: &[Step]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    #[test]
+    fn a_copy_holds_what_both_sizes_can_hold(
+        old in 1..=2000_u32,
+        new in 1..=2000_u32,
+        marks in prop::collection::vec(prop::option::weighted(0.4, any::<bool>()), 1..3000),
+    ) {
+        let (from, to) = (Marks::new(old, true), Marks::new(new, true));
+        for (place, mark) in marks.iter().enumerate() {
+            if let Some(slow) = mark {
+                from.mark(place as u64, if *slow { Mark::Slow } else { Mark::Failure });
+            }
+        }
+        let end = marks.len() as u64;
+        to.copy(&from, end);
+        // A second copy changes nothing.
+        to.copy(&from, end);
+        let first = end.saturating_sub(old.min(new).into());
+        prop_assert_eq!(to.count(first, end), from.count(first, end));
+        let all = end.saturating_sub(new.into());
+        prop_assert_eq!(to.count(all, end), from.count(first, end));
+    }
+
     #[test]
     fn the_window_equals_a_queue_at_any_small_size(
         size in 1..=300_u32, steps in prop::collection::vec(step(700), 1..150),

@@ -4,7 +4,7 @@
 //! hold a [`SharedClock`], which is an enum and not a trait object, so that reading the standard
 //! clock is not a virtual call. Tests move time by hand with `ManualClock` (feature `test-util`).
 //!
-//! A clock that steps back makes nothing panic or overflow: waits only get longer.
+//! A clock that steps back makes nothing panic or overflow. Each policy says how it goes on.
 
 use std::{
     fmt::Debug,
@@ -144,8 +144,13 @@ impl SharedClock {
 }
 
 impl Default for SharedClock {
+    /// The time stamp counter with feature `fast-clock` (a default feature), else the operating
+    /// system's clock; counted from now. Under Miri always the latter.
     fn default() -> Self {
-        Self::std()
+        #[cfg(all(feature = "fast-clock", not(miri)))]
+        return Self::fast();
+        #[cfg(not(all(feature = "fast-clock", not(miri))))]
+        return Self::std();
     }
 }
 

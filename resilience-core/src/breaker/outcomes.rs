@@ -1,0 +1,206 @@
+//! How calls end.
+
+use std::time::Duration;
+
+use super::{
+    classify::Outcome,
+    config::OnCancel,
+    counters::Counter,
+    events::Cause,
+    inner::{Inner, Judged, feature},
+    judge::Trigger,
+    permit::{Admitted, flag},
+    state::{State, Word},
+    tagged::{VALUE_BITS, VALUE_MASK, tag},
+    window::Mark,
+};
+use crate::primitive::Ordering;
+
+impl Inner {
+    #[inline]
+    pub(super) fn settle(&self, admitted: Admitted, outcome: Outcome) {
+        if admitted.flags == 0 && outcome == Outcome::Success {
+            self.plain_success(admitted.generation);
+        } else {
+            self.settle_full(admitted, outcome);
+        }
+    }
+
+    /// A closed word in plain gear is its generation: one comparison says that nothing has changed
+    /// since the call was admitted.
+    #[inline]
+    fn plain_success(&self, generation: u32) {
+        if self.packed() != u64::from(generation) {
+            return self.settle_full(Admitted::plain(generation), Outcome::Success);
+        }
+        let taken = self.places.take();
+        // The generation may have ended since the look at the word. If the place is still of its
+        // window, the outcome counts as if it had come at the look.
+        if taken >> VALUE_BITS != tag(generation) {
+            self.leave_hole(taken & VALUE_MASK);
+        } else if taken == self.words.evaluate_at.load(Ordering::Relaxed) {
+            self.evaluate(generation, Trigger::Minimum, None);
+        }
+    }
+
+    #[cold]
+    fn leave_hole(&self, place: u64) {
+        self.places.mark(place, [Mark::Hole]);
+        self.counters.add(Counter::Stale);
+    }
+
+    #[inline(never)]
+    fn settle_full(&self, admitted: Admitted, outcome: Outcome) {
+        let flags = admitted.flags;
+        if flags & flag::SHADOW != 0 {
+            self.shadow_ends(admitted, Some(outcome));
+        }
+        if outcome == Outcome::Ignored && flags & flag::PROBE == 0 {
+            return;
+        }
+        if flags & (flag::UNCOUNTED | flag::UNJUDGED) != 0 {
+            return;
+        }
+        let features = self.features();
+        let slow_now = features & feature::SLOW != 0 && flags & flag::STAMPED != 0;
+        // The clock before the state: a time that was read later than the end of a generation
+        // never gets into its window.
+        let now = if slow_now || features & feature::TIME != 0 {
+            self.clock.nanos()
+        } else {
+            0
+        };
+        let slow =
+            slow_now && now.saturating_sub(admitted.at) > self.words.slow.load(Ordering::Relaxed);
+        if flags & flag::PROBE != 0 {
+            return self.probe_ended(admitted.generation, outcome, slow);
+        }
+        match outcome {
+            Outcome::Success => self.book(admitted.generation, false, slow, now, None),
+            Outcome::Failure => self.book(admitted.generation, true, slow, now, None),
+            Outcome::Overloaded { retry_after } => {
+                self.book(admitted.generation, true, slow, now, retry_after);
+            }
+            Outcome::Ignored => {}
+        }
+    }
+
+    /// Counts the outcome of a closed call in the windows, and judges them if it must.
+    #[inline]
+    fn book(&self, generation: u32, failed: bool, slow: bool, now: u64, asked: Option<Duration>) {
+        if Word::generation_of(self.packed()) != generation {
+            return self.counters.add(Counter::Stale);
+        }
+        let features = self.features();
+        let mut taken = None;
+        if features & feature::PLACES != 0 {
+            let place = self.places.take();
+            if place >> VALUE_BITS != tag(generation) {
+                return self.leave_hole(place & VALUE_MASK);
+            }
+            taken = Some(place);
+        }
+        let mut watched = false;
+        if features & feature::TIME != 0 {
+            let number = self.words.face.number(tag(generation), now, &self.clock);
+            if let Some(number) = number {
+                self.time.add(number, failed, slow);
+                watched = self.words.watch.load(Ordering::Relaxed) == u64::from(generation) + 1;
+            }
+        }
+        if failed || slow {
+            self.book_adverse(generation, taken, failed, slow, asked);
+        } else if taken.is_some_and(|t| t == self.words.evaluate_at.load(Ordering::Relaxed)) {
+            self.evaluate(generation, Trigger::Minimum, None);
+        } else if watched {
+            self.evaluate(generation, Trigger::Watch, None);
+        }
+    }
+
+    #[cold]
+    fn book_adverse(
+        &self,
+        generation: u32,
+        taken: Option<u64>,
+        failed: bool,
+        slow: bool,
+        asked: Option<Duration>,
+    ) {
+        let place = taken.map(|taken| taken & VALUE_MASK);
+        if let Some(place) = place {
+            let failure = failed.then_some(Mark::Failure);
+            let slow = slow.then_some(Mark::Slow);
+            self.places.mark(place, failure.into_iter().chain(slow));
+        }
+        let failed = place.filter(|_| failed);
+        self.evaluate(generation, Trigger::Adverse { failed }, asked);
+    }
+
+    fn probe_ended(&self, generation: u32, outcome: Outcome, slow: bool) {
+        let config = self.config.load();
+        loop {
+            let word = self.word();
+            if word.generation != generation {
+                return self.counters.add(Counter::Stale);
+            }
+            let (next, asked) = match outcome {
+                Outcome::Ignored => (word.probe_abandoned(), None),
+                Outcome::Success if !slow => (word.probe_succeeded(&config), None),
+                Outcome::Success | Outcome::Failure => (word.probe_failed(&config), None),
+                Outcome::Overloaded { retry_after } => (word.probe_failed(&config), retry_after),
+            };
+            if next.state == State::Closed {
+                self.begin_window(word.generation, next.generation);
+            }
+            if !self.change(word, next) {
+                continue;
+            }
+            let failures = u64::from(word.failures());
+            let calls = failures + u64::from(word.successes) + 1;
+            return match next.state {
+                State::HalfOpen => {}
+                State::Open => {
+                    let mut judged = Judged::new(Cause::ProbeFailed, calls, failures + 1);
+                    judged.counts.slow = slow.into();
+                    self.opened(word, next, judged, asked);
+                }
+                State::Closed => {
+                    let judged = Judged::new(Cause::ProbesSucceeded, calls, failures);
+                    self.emit(word, next, judged, None);
+                }
+            };
+        }
+    }
+
+    /// A permit was dropped without an outcome.
+    #[cold]
+    pub(super) fn abandon(&self, mut admitted: Admitted) {
+        if admitted.flags & flag::SHADOW != 0 {
+            self.shadow_ends(admitted, None);
+            admitted.flags &= !flag::SHADOW;
+        }
+        let ran = || {
+            let stamped = admitted.flags & flag::STAMPED != 0;
+            stamped.then(|| self.clock.nanos().saturating_sub(admitted.at))
+        };
+        let failed = std::thread::panicking() || {
+            let config = self.config.load();
+            match config.on_cancel() {
+                OnCancel::Ignore => false,
+                OnCancel::Failure => true,
+                OnCancel::FailureAfter(long) => {
+                    ran().is_some_and(|ran| Duration::from_nanos(ran) >= long)
+                }
+                OnCancel::FailureWhenSlow => ran()
+                    .zip(config.slow_call())
+                    .is_some_and(|(ran, slow)| Duration::from_nanos(ran) > slow),
+            }
+        };
+        let outcome = if failed {
+            Outcome::Failure
+        } else {
+            Outcome::Ignored
+        };
+        self.settle_full(admitted, outcome);
+    }
+}

@@ -1,0 +1,100 @@
+//! Where outcomes take their places, and the marks that they leave there.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::{
+    tagged::{VALUE_BITS, VALUE_MASK},
+    window::{Mark, Marks},
+};
+use crate::primitive::{AtomicU64, Ordering, fence};
+
+/// The count window: one `fetch_add` per outcome.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// `[generation: 12 | place: 52]`: the next place, and the generation that places are of. 52
+    /// bits are 142 years of a million calls per second.
+    next: AtomicU64,
+    marks: ArcSwap<Marks>,
+    /// Goes up after each exchange of the marks.
+    exchanged: AtomicU64,
+}
+
+impl Places {
+    pub(super) fn new(marks: Marks, tag: u64) -> Self {
+        Self {
+            next: AtomicU64::new(tag << VALUE_BITS),
+            marks: ArcSwap::from_pointee(marks),
+            exchanged: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes the next place; the answer has the tag of its generation on top.
+    #[inline]
+    pub(super) fn take(&self) -> u64 {
+        // ORDERING: AcqRel. A place of a generation was given after its tag was set, so its owner
+        // sees all that was published for the generation.
+        self.next.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// The place after the last one taken.
+    pub(super) fn peek(&self) -> u64 {
+        self.next.load(Ordering::Acquire) & VALUE_MASK
+    }
+
+    /// From here on places are of generation `tag`, unless `still` says that the caller comes too
+    /// late. The answer is at or after the first place of the new tag.
+    pub(super) fn retag(&self, tag: u64, still: impl Fn() -> bool) -> u64 {
+        loop {
+            let seen = self.next.load(Ordering::Acquire);
+            let next = tag << VALUE_BITS | seen & VALUE_MASK;
+            if seen == next || !still() {
+                return seen & VALUE_MASK;
+            }
+            let exchange =
+                self.next
+                    .compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire);
+            if exchange.is_ok() {
+                return seen & VALUE_MASK;
+            }
+        }
+    }
+
+    pub(super) fn mark(&self, place: u64, marks: impl IntoIterator<Item = Mark> + Clone) {
+        // ORDERING: Acquire, pairs with the Release of `exchange`: who sees the new count sees
+        // the new marks.
+        let exchanged = self.exchanged.load(Ordering::Acquire);
+        let to = self.marks.load();
+        marks
+            .clone()
+            .into_iter()
+            .for_each(|mark| to.mark(place, mark));
+        // ORDERING: SeqCst fence, pairs with the one of `exchange`. Either the copy sees these
+        // marks, or this load sees that there are new ones.
+        fence();
+        if self.exchanged.load(Ordering::Acquire) != exchanged {
+            let to = self.marks.load();
+            marks.into_iter().for_each(|mark| to.mark(place, mark));
+        }
+    }
+
+    pub(super) fn marks(&self) -> arc_swap::Guard<Arc<Marks>> {
+        self.marks.load()
+    }
+
+    /// Changes what is remembered and keeps what was marked. One caller at a time.
+    pub(super) fn exchange(&self, size: u32, slow: bool) {
+        let old = self.marks.load_full();
+        if old.fit(size, slow) {
+            return;
+        }
+        let new = Arc::new(Marks::new(size, slow));
+        new.copy(&old, self.peek());
+        self.marks.store(Arc::clone(&new));
+        self.exchanged.fetch_add(1, Ordering::AcqRel);
+        fence();
+        // What was marked in the old ones meanwhile.
+        new.copy(&old, self.peek());
+    }
+}

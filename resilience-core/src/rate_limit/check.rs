@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Admitted, Limited, RateLimiter};
+use super::{Admitted, Limited, RateLimiter, line::Granted};
 
 pub(super) use self::part::{Part, Taken};
 
@@ -116,9 +116,9 @@ pub fn check_all(limits: &[&dyn Check]) -> Result<Option<AllAdmitted>, NotAll> {
 const TRIES: u32 = 4;
 
 /// As [`check_all`], for limits that are found by their place.
-pub(super) fn each<'a, P: Part + ?Sized + 'a>(
+pub(super) fn each<P: Part>(
     len: usize,
-    limit: impl Fn(usize) -> &'a P,
+    limit: impl Fn(usize) -> P,
 ) -> Result<Option<AllAdmitted>, NotAll> {
     let all = All { len, limit };
     let mut answer = all.ask().and_then(|()| all.take());
@@ -138,7 +138,7 @@ struct All<F> {
     limit: F,
 }
 
-impl<'a, P: Part + ?Sized + 'a, F: Fn(usize) -> &'a P> All<F> {
+impl<P: Part, F: Fn(usize) -> P> All<F> {
     /// Whether all would admit now; the longest wait if not.
     fn ask(&self) -> Result<(), NotAll> {
         let mut longest: Option<NotAll> = None;
@@ -217,6 +217,28 @@ fn tighter(a: &AllAdmitted, b: &AllAdmitted) -> bool {
     (a.admitted.remaining, a.tightest) < (b.admitted.remaining, b.tightest)
 }
 
+impl<P: Part + ?Sized> Part for &P {
+    fn bucket(&self) -> (usize, u64) {
+        (**self).bucket()
+    }
+
+    fn cost(&self) -> u32 {
+        (**self).cost()
+    }
+
+    fn peek(&self, n: u32) -> Result<Admitted, Limited> {
+        (**self).peek(n)
+    }
+
+    fn take(&self, n: u32) -> Result<(Admitted, Taken), Limited> {
+        (**self).take(n)
+    }
+
+    fn put_back(&self, taken: Taken) {
+        (**self).put_back(taken);
+    }
+}
+
 impl Check for RateLimiter {}
 
 impl Part for RateLimiter {
@@ -234,16 +256,12 @@ impl Part for RateLimiter {
 
     fn take(&self, n: u32) -> Result<(Admitted, Taken), Limited> {
         let inner = &*self.inner;
-        let (admitted, quota) = inner.bucket.take_under(n, inner.now())?;
-        let taken = Taken {
-            nanos: quota.interval() * u64::from(n),
-            fill: quota.fill(),
-        };
+        let Granted { admitted, taken } = inner.bucket.take_under(n, inner.now())?;
         Ok((admitted, taken))
     }
 
     fn put_back(&self, taken: Taken) {
-        self.give_back(taken);
+        self.inner.give_back(taken);
     }
 }
 

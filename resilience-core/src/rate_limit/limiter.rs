@@ -1,14 +1,16 @@
 //! One limit for all.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Waker};
 
 use parking_lot::Mutex;
 
 use super::{
     Admitted, Limited, Snapshot,
     check::{Cost, Taken},
+    line::Line,
     quota::Quota,
     ticks::Ticks,
+    wait::WaitQueue,
     word::Bucket,
 };
 use crate::clock::SharedClock;
@@ -39,8 +41,8 @@ pub struct RateLimiter {
 pub(super) struct Inner {
     pub(super) bucket: Bucket,
     ticks: Ticks,
-    /// Held by those who change the quota, never by those who take.
-    changes: Mutex<()>,
+    /// Held by those who wait or change the quota, never by those who take.
+    pub(super) line: Mutex<Line>,
 }
 
 impl RateLimiter {
@@ -55,7 +57,7 @@ impl RateLimiter {
             inner: Arc::new(Inner {
                 bucket: Bucket::new(quota),
                 ticks: Ticks::new(clock.into()),
-                changes: Mutex::new(()),
+                line: Mutex::default(),
             }),
         }
     }
@@ -81,10 +83,11 @@ impl RateLimiter {
     /// when it began.
     pub fn set_quota(&self, quota: Quota) {
         let inner = &*self.inner;
-        let _lock = inner.changes.lock();
-        if inner.bucket.quota() != quota {
-            inner.bucket.set_quota(quota, || inner.now());
-        }
+        inner.with_line(|_, bucket| {
+            if bucket.quota() != quota {
+                bucket.set_quota(quota, || inner.now());
+            }
+        });
     }
 
     /// Admits one call now or refuses it, at once.
@@ -127,13 +130,15 @@ impl RateLimiter {
     /// *less what is refunded* is at most burst + rate × span.
     pub fn refund(&self, n: u32) {
         let inner = &*self.inner;
-        inner.bucket.refund(n, inner.now());
+        if inner.bucket.refund(n, inner.now()) {
+            inner.with_line(|_, _| ());
+        }
     }
 
-    pub(super) fn give_back(&self, taken: Taken) {
-        let inner = &*self.inner;
-        let now = inner.now();
-        inner.bucket.give_back(taken.nanos, taken.fill, now);
+    /// A line of at most `max` for those who would rather wait than be refused; see
+    /// [`wait`](super::wait).
+    pub fn wait_queue(&self, max: usize) -> WaitQueue {
+        WaitQueue::new(self.clone(), max)
     }
 
     /// The figures of now; takes nothing.
@@ -152,5 +157,37 @@ impl Inner {
     #[inline]
     pub(super) fn now(&self) -> u64 {
         self.ticks.now()
+    }
+
+    pub(super) fn give_back(&self, taken: Taken) {
+        if self.bucket.give_back(taken.nanos, taken.fill, self.now()) {
+            self.with_line(|_, _| ());
+        }
+    }
+
+    /// Does `work` with the lock of the line, and then gives the turns that it made possible.
+    pub(super) fn with_line<T>(&self, work: impl FnOnce(&mut Line, &Bucket) -> T) -> T {
+        let mut line = self.line.lock();
+        let done = work(&mut line, &self.bucket);
+        let wake = line.advance(&self.bucket, self.now());
+        drop(line);
+        wake.into_iter().for_each(Waker::wake);
+        done
+    }
+
+    /// Gives the turns that are due at `now`, and then does `work` with the lock of the line.
+    pub(super) fn with_line_at<T>(
+        &self,
+        now: u64,
+        work: impl FnOnce(&mut Line, &Bucket) -> T,
+    ) -> T {
+        let mut line = self.line.lock();
+        let mut wake = line.advance(&self.bucket, now);
+        let done = work(&mut line, &self.bucket);
+        // Who leaves moves the front.
+        wake.extend(line.advance(&self.bucket, now));
+        drop(line);
+        wake.into_iter().for_each(Waker::wake);
+        done
     }
 }

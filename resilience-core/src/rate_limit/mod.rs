@@ -15,7 +15,9 @@
 mod cell;
 mod check;
 mod keyed;
+mod leased;
 mod limiter;
+mod limits;
 mod line;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
@@ -29,7 +31,9 @@ use std::time::Duration;
 pub use self::{
     check::{AllAdmitted, Check, Cost, NotAll, check_all},
     keyed::{KeyedCost, KeyedRateLimiter, KeyedSnapshot},
+    leased::{LeasedRateLimiter, LeasedSnapshot},
     limiter::RateLimiter,
+    limits::Limits,
     quota::{Quota, QuotaError},
 };
 
@@ -72,6 +76,8 @@ pub struct Snapshot {
     pub quota: Quota,
     /// What would be admitted at once, if nobody waited in line.
     pub remaining: u32,
-    /// The time until the whole burst is back.
+    /// The time until the whole burst is back, if nobody waited in line.
     pub reset_after: Duration,
+    /// What those who wait in line ask for, in all; see [`wait`].
+    pub queued: u64,
 }

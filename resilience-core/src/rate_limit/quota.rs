@@ -179,7 +179,11 @@ pub struct QuotaError {
 }
 
 impl QuotaError {
-    fn new(field: &'static str, value: impl ToString, allowed: impl Into<String>) -> Self {
+    pub(super) fn new(
+        field: &'static str,
+        value: impl ToString,
+        allowed: impl Into<String>,
+    ) -> Self {
         Self {
             field,
             value: value.to_string(),

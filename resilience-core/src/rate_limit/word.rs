@@ -19,6 +19,8 @@ use crossbeam_utils::CachePadded;
 
 use super::{
     Admitted, Limited, Snapshot, cell,
+    check::Taken,
+    line::Granted,
     quota::{Quota, TIME_BITS},
 };
 use crate::primitive::{AtomicU64, Ordering};
@@ -92,12 +94,12 @@ impl Bucket {
                 Err(_) => {}
             }
         }
-        self.take_under(n, now).map(|(admitted, _)| admitted)
+        self.take_under(n, now).map(|granted| granted.admitted)
     }
 
-    /// As [`take`](Self::take), whatever the moment, with the quota that decided.
+    /// As [`take`](Self::take), whatever the moment, with what to put back.
     #[inline(never)]
-    pub(super) fn take_under(&self, n: u32, now: u64) -> Result<(Admitted, Quota), Limited> {
+    pub(super) fn take_under(&self, n: u32, now: u64) -> Result<Granted, Limited> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let quota = self.quota_of(word);
@@ -106,7 +108,7 @@ impl Bucket {
             }
             match cell::decide(word & TIME, n, now, &quota) {
                 Ok(full_at) => match self.exchange(word, word & !TIME | full_at) {
-                    Ok(_) => return Ok((cell::admitted(full_at, now, &quota), quota)),
+                    Ok(_) => return Ok(granted(full_at, n, now, &quota)),
                     Err(seen) => word = seen,
                 },
                 Err(limited) => {
@@ -122,13 +124,13 @@ impl Bucket {
     }
 
     /// Takes `n` for the one whose turn it is. Only with the lock of the line.
-    pub(super) fn take_in_turn(&self, n: u32, now: u64) -> Result<Admitted, Limited> {
+    pub(super) fn take_in_turn(&self, n: u32, now: u64) -> Result<Granted, Limited> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let quota = self.quota_of(word);
             let full_at = cell::decide(word & TIME, n, now, &quota)?;
             match self.exchange(word, word & !TIME | full_at) {
-                Ok(_) => return Ok(cell::admitted(full_at, now, &quota)),
+                Ok(_) => return Ok(granted(full_at, n, now, &quota)),
                 Err(seen) => word = seen,
             }
         }
@@ -145,27 +147,29 @@ impl Bucket {
     }
 
     /// Gives `nanos` of filling back, or what that is under the quota of now if they were taken
-    /// from a bucket that took `of` to fill.
-    pub(super) fn give_back(&self, nanos: u64, of: u64, now: u64) {
+    /// from a bucket that took `of` to fill. Answers whether somebody waits in line for it.
+    #[must_use]
+    pub(super) fn give_back(&self, nanos: u64, of: u64, now: u64) -> bool {
         self.change(|quota, full_at| {
             cell::given_back(full_at, cell::share(nanos, of, quota.fill()), now)
-        });
+        })
     }
 
-    /// Gives `n` permits of the quota of now back.
-    pub(super) fn refund(&self, n: u32, now: u64) {
+    /// Gives `n` permits of the quota of now back. Answers whether somebody waits in line for them.
+    #[must_use]
+    pub(super) fn refund(&self, n: u32, now: u64) -> bool {
         self.change(|quota, full_at| {
             let nanos = quota.interval().saturating_mul(n.into());
             cell::given_back(full_at, nanos, now)
-        });
+        })
     }
 
-    fn change(&self, to: impl Fn(&Quota, u64) -> u64) {
+    fn change(&self, to: impl Fn(&Quota, u64) -> u64) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let next = to(&self.quota_of(word), word & TIME);
             match self.exchange(word, word & !TIME | next) {
-                Ok(_) => return,
+                Ok(_) => return word & QUEUED != 0,
                 Err(seen) => word = seen,
             }
         }
@@ -213,6 +217,7 @@ impl Bucket {
             quota,
             remaining: figures.remaining,
             reset_after: figures.reset_after,
+            queued: self.queued.load(Ordering::Relaxed),
         }
     }
 
@@ -239,11 +244,18 @@ impl Bucket {
         turn(full_at, ahead, n, now, &quota)
     }
 
+    /// The figures of now with this wait.
+    pub(super) fn limited(&self, now: u64, wait: Option<u64>) -> Limited {
+        let (quota, full_at, _) = self.read();
+        cell::limited(full_at, now, &quota, wait)
+    }
+
     #[cold]
     fn behind_the_line(&self, n: u32, now: u64) -> Limited {
         let (quota, full_at, _) = self.read();
         let ahead = self.queued.load(Ordering::Relaxed);
-        let wait = turn(full_at, ahead, n, now, &quota);
+        // Never 0: the line may move between this and the call's own look.
+        let wait = turn(full_at, ahead, n, now, &quota).map(|wait| wait.max(1));
         Limited {
             remaining: 0,
             ..cell::limited(full_at, now, &quota, wait)
@@ -320,4 +332,14 @@ fn turn(full_at: u64, ahead: u64, n: u32, now: u64, quota: &Quota) -> Option<u64
         .saturating_mul(quota.interval());
     let next = full_at.max(now).saturating_add(costs);
     Some(next.saturating_sub(now).saturating_sub(quota.fill()))
+}
+
+fn granted(full_at: u64, n: u32, now: u64, quota: &Quota) -> Granted {
+    Granted {
+        admitted: cell::admitted(full_at, now, quota),
+        taken: Taken {
+            nanos: quota.interval() * u64::from(n),
+            fill: quota.fill(),
+        },
+    }
 }

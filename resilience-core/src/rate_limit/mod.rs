@@ -18,10 +18,12 @@ mod keyed;
 mod leased;
 mod limiter;
 mod limits;
+mod line;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
 mod quota;
 mod ticks;
+pub mod wait;
 mod word;
 
 use std::time::Duration;

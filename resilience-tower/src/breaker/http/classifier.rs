@@ -27,7 +27,9 @@ use super::{ClassifyBody, retry_after};
 pub struct HttpClassifier;
 
 impl HttpClassifier {
-    fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    /// The outcome of a response with this head, for clients whose responses are not
+    /// [`Response`]s (reqwest).
+    pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
         let overloaded = match status {
             StatusCode::TOO_MANY_REQUESTS => true,
             StatusCode::SERVICE_UNAVAILABLE => headers.contains_key(RETRY_AFTER),

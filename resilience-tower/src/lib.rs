@@ -36,6 +36,7 @@
 //! |---|---|---|
 //! | `breaker` | `breaker` | yes |
 //! | `rate-limit` | `rate_limit` | yes |
+//! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
 //! | `timeout` | `timeout`, on tokio's clock | no |

@@ -1,4 +1,4 @@
-use resilience_core::rate_limit::{Limited, Quota};
+use resilience_core::rate_limit::{Limited, Quota, wait::WaitRefused};
 
 /// Why a call through a [`RateLimit`](super::RateLimit) failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -13,6 +13,10 @@ pub enum Error<E> {
     /// The limit is one per key, and the request has none; the inner service never saw it.
     #[error(transparent)]
     NoKey(#[from] NoKey),
+    /// The call was refused a place in the line, or lost it; the inner service never saw the
+    /// request.
+    #[error(transparent)]
+    Wait(#[from] WaitRefused),
 }
 
 /// A request in which no key was found: it says nothing of whom it would count for.
@@ -43,6 +47,13 @@ pub enum Reason {
     },
     /// The request has no key.
     NoKey,
+    /// The line was full, or the turn would have come too late.
+    Wait {
+        /// The line's answer, with the wait until it would have been the call's turn.
+        refused: WaitRefused,
+        /// The quota it was decided by.
+        quota: Quota,
+    },
 }
 
 impl Refusal {
@@ -57,6 +68,21 @@ impl Refusal {
         let reason = Reason::NoKey;
         Self { place, reason }
     }
+
+    /// A refusal by the line in front of a limit.
+    pub fn wait(refused: WaitRefused, quota: Quota) -> Self {
+        let reason = Reason::Wait { refused, quota };
+        Self { place: 0, reason }
+    }
+
+    /// The figures of the limit that refused, and its quota; `None` without a key.
+    pub fn figures(&self) -> Option<(Limited, Quota)> {
+        match self.reason {
+            Reason::Limited { limited, quota } => Some((limited, quota)),
+            Reason::Wait { refused, quota } => Some((refused.limited, quota)),
+            Reason::NoKey => None,
+        }
+    }
 }
 
 impl<E> From<Refusal> for Error<E> {
@@ -64,6 +90,7 @@ impl<E> From<Refusal> for Error<E> {
         match refusal.reason {
             Reason::Limited { limited, .. } => Self::Limited(limited),
             Reason::NoKey => Self::NoKey(NoKey),
+            Reason::Wait { refused, .. } => Self::Wait(refused),
         }
     }
 }
@@ -81,6 +108,7 @@ impl<E> crate::refusal::Refused for Error<E> {
             Self::Inner(error) => Err(error),
             Self::Limited(limited) => Ok(Error::Limited(limited)),
             Self::NoKey(no_key) => Ok(Error::NoKey(no_key)),
+            Self::Wait(refused) => Ok(Error::Wait(refused)),
         }
     }
 }

@@ -50,6 +50,11 @@ impl<L, A> RateLimitLayer<L, A> {
         }
     }
 
+    #[cfg(feature = "wait")]
+    pub(super) fn into_parts(self) -> (L, A) {
+        (self.limit, self.answer)
+    }
+
     /// The limit, for its figures or to change its quota.
     pub fn limit(&self) -> &L {
         &self.limit

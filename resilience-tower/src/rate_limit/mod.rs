@@ -2,7 +2,8 @@
 //!
 //! [`RateLimitLayer::new`] counts all calls together, [`RateLimitLayer::keyed`] per key (a client
 //! address, a tenant, an API key: see [`keyed`]), [`All`] against several limits at once;
-//! [`cost`](RateLimitLayer::cost) lets calls weigh more than one unit. The counting, a token
+//! [`cost`](RateLimitLayer::cost) lets calls weigh more than one unit; [`wait`] lets calls wait for
+//! their turn (feature `wait`). The counting, a token
 //! bucket, is that of [`resilience_core::rate_limit`].
 //!
 //! # Where it stands
@@ -52,6 +53,8 @@ pub mod keyed;
 mod layer;
 mod limit;
 mod service;
+#[cfg(feature = "wait")]
+pub mod wait;
 
 pub use self::all::All;
 pub use self::answer::{Answer, AsError};

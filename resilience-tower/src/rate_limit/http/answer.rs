@@ -7,7 +7,7 @@ use resilience_core::rate_limit::{Limited, Quota};
 
 use super::policy::{self, Policy};
 use super::{FieldsError, HttpFields, digits, fields};
-use crate::rate_limit::{Admission, Answer, Quotas, RateLimitLayer, Reason, Refusal};
+use crate::rate_limit::{Admission, Answer, Quotas, RateLimitLayer, Refusal};
 use crate::refusal::{self, Json, RefusalBody, whole_seconds};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -168,9 +168,9 @@ impl<B, E> Answer<Response<B>, E> for HttpAnswer {
     }
 
     fn refused(&self, refusal: &Refusal) -> Result<Self::Response, E> {
-        let mut response = match &refusal.reason {
-            Reason::Limited { limited, quota } => self.limited(refusal.place, limited, *quota),
-            Reason::NoKey => refusal::problem(StatusCode::FORBIDDEN, None, no_key()),
+        let mut response = match refusal.figures() {
+            Some((limited, quota)) => self.limited(refusal.place, &limited, quota),
+            None => refusal::problem(StatusCode::FORBIDDEN, None, no_key()),
         };
         response.extensions_mut().insert(*refusal);
         Ok(response.map(RefusalBody::refusal))

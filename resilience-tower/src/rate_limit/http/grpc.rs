@@ -1,6 +1,6 @@
 use http::{HeaderName, HeaderValue, Response};
 
-use crate::rate_limit::{Admission, Answer, RateLimitLayer, Reason, Refusal};
+use crate::rate_limit::{Admission, Answer, RateLimitLayer, Refusal};
 use crate::refusal::{self, RefusalBody};
 
 const RESOURCE_EXHAUSTED: u8 = 8;
@@ -32,8 +32,8 @@ impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
     }
 
     fn refused(&self, refusal: &Refusal) -> Result<Self::Response, E> {
-        let mut response = match &refusal.reason {
-            Reason::Limited { limited, .. } => {
+        let mut response = match refusal.figures() {
+            Some((limited, _)) => {
                 let wait = limited.retry_after;
                 let mut response = refusal::grpc(RESOURCE_EXHAUSTED, "rate limit reached", wait);
                 if wait.is_none() {
@@ -42,7 +42,7 @@ impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
                 }
                 response
             }
-            Reason::NoKey => refusal::grpc(
+            None => refusal::grpc(
                 PERMISSION_DENIED,
                 "the request names nobody it could be counted for",
                 None,

@@ -31,6 +31,8 @@ mod check;
 mod fills;
 mod live;
 mod lock;
+#[cfg(all(test, resilience_loom))]
+mod loom_tests;
 mod place;
 mod slot;
 mod table;
@@ -291,20 +293,26 @@ impl<S: BuildHasher> Inner<S> {
 }
 
 impl Core {
+    /// Never 0, which is no time in a slot.
+    #[inline]
+    fn now(&self) -> u64 {
+        self.ticks.now() + 1
+    }
+
     #[inline]
     fn take(&self, hash: u64, n: u32, terms: &Terms) -> Result<Admitted, Limited> {
-        self.table.take(hash, n, self.ticks.now(), terms)
+        self.table.take(hash, n, self.now(), terms)
     }
 
     fn peek(&self, hash: u64, n: u32, terms: &Terms) -> Result<Admitted, Limited> {
-        let now = self.ticks.now();
+        let now = self.now();
         let time = self.table.look(hash, now, terms);
         let time = cell::decide(time, n, now, &terms.quota)?;
         Ok(cell::admitted(time, now, &terms.quota))
     }
 
     fn give_back(&self, hash: u64, nanos: u64, terms: &Terms) {
-        self.table.give_back(hash, nanos, self.ticks.now(), terms);
+        self.table.give_back(hash, nanos, self.now(), terms);
     }
 }
 

@@ -235,9 +235,12 @@ impl Slot {
 
 /// A time of full under another quota: the same share of the burst is missing, rounded up.
 fn converted(time: u64, now: u64, (least, most): (u64, u64), quota: &Quota) -> u64 {
+    if time <= now {
+        return time;
+    }
     // Of the fills it may have been the shortest, so that the share is not below what it was. What
     // is missing beyond the longest is a step back of the clock, and stays as time.
-    let missing = time.saturating_sub(now);
+    let missing = time - now;
     let beyond = missing.saturating_sub(most);
     let spare = missing.min(most).saturating_sub(least) + beyond;
     let time = cell::rescaled(time - spare, now, least, quota.fill()) + beyond;

@@ -1,0 +1,153 @@
+//! Racing calls under the model checker, on a table of two places that every key may take.
+
+use loom::{model::Builder, sync::Arc, thread};
+
+use super::{super::Quota, fills::Terms, table::Table};
+
+const SECOND: u64 = 1_000_000_000;
+const A: u64 = 1 << 40;
+const B: u64 = 2 << 40;
+const C: u64 = 3 << 40;
+
+fn table(max_keys: usize) -> Arc<Table> {
+    Arc::new(Table::with_buckets(max_keys, 2))
+}
+
+/// One permit a second.
+fn terms(table: &Table, burst: u32) -> Terms {
+    table
+        .fills
+        .terms(Quota::per_second(1).unwrap().burst(burst).unwrap())
+}
+
+fn explore(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = None;
+    builder.check(model);
+}
+
+#[test]
+fn loom_two_calls_of_a_new_key_share_one_bucket() {
+    explore(|| {
+        let table = table(2);
+        let other = Arc::clone(&table);
+        let thread = thread::spawn(move || other.take(A, 1, 0, &terms(&other, 1)).is_ok());
+        let mine = table.take(A, 1, 0, &terms(&table, 1)).is_ok();
+        assert!(mine ^ thread.join().unwrap());
+        assert_eq!(table.len(), 1);
+    });
+}
+
+#[test]
+fn loom_two_hits_cannot_both_spend_the_last_permit() {
+    explore(|| {
+        let table = table(2);
+        let terms = terms(&table, 2);
+        table.take(A, 1, 0, &terms).unwrap();
+        let other = Arc::clone(&table);
+        let thread = thread::spawn(move || other.take(A, 1, 0, &terms).is_ok());
+        let mine = table.take(A, 1, 0, &terms).is_ok();
+        assert!(mine ^ thread.join().unwrap());
+    });
+}
+
+// The new key's word has the time that the old one's had: a late exchange for the old key must not
+// be taken for one of the new key's.
+#[test]
+fn loom_a_call_of_an_evicted_key_never_charges_the_next_one() {
+    explore(|| {
+        let table = table(1);
+        let terms = terms(&table, 3);
+        table.take(A, 1, 0, &terms).unwrap();
+        let other = Arc::clone(&table);
+        let thread = thread::spawn(move || {
+            other.take(B, 1, 0, &terms).unwrap();
+            assert_eq!(other.len(), 1);
+        });
+        table.take(A, 1, 0, &terms).unwrap();
+        thread.join().unwrap();
+        assert_eq!(table.len(), 1);
+        // Whoever is held was charged its own calls only.
+        let b = table.look(B, 0, &terms);
+        assert!(b == SECOND || b == 0, "charged {b}");
+        let a = table.look(A, 0, &terms);
+        assert!([0, SECOND, 2 * SECOND].contains(&a), "charged {a}");
+        assert_ne!(a == 0, b == 0);
+    });
+}
+
+// A recovered key loses nothing by eviction, unless it was called again: then it is kept.
+#[test]
+fn loom_a_recovered_key_that_is_called_again_is_not_evicted_as_recovered() {
+    explore(|| {
+        let table = table(1);
+        let terms = terms(&table, 1);
+        table.take(A, 1, 0, &terms).unwrap();
+        let other = Arc::clone(&table);
+        let now = SECOND;
+        let thread = thread::spawn(move || other.take(B, 1, now, &terms).is_ok());
+        let first = table.take(A, 1, now, &terms).is_ok();
+        assert!(first && thread.join().unwrap());
+        let (recovered, early) = table.evicted();
+        let a = table.look(A, now, &terms);
+        // Either A was dropped while full and came back, for which B had to go early; or its call
+        // came first, and it was evicted early itself.
+        match (recovered, early) {
+            (1, 0) => assert_eq!(a, SECOND),
+            (1, 1) => assert_eq!(a, 2 * SECOND),
+            (0, 1) => assert_eq!(table.look(B, now, &terms), 2 * SECOND),
+            other => panic!("evicted {other:?}"),
+        }
+    });
+}
+
+#[test]
+fn loom_a_change_of_quota_loses_no_call_and_grants_none() {
+    explore(|| {
+        let table = table(2);
+        let old = terms(&table, 2);
+        let new = table
+            .fills
+            .terms(Quota::per_minute(20).unwrap().burst(2).unwrap());
+        table.take(A, 1, 0, &old).unwrap();
+        let other = Arc::clone(&table);
+        // Half of the burst is left, under either quota.
+        let thread = thread::spawn(move || other.take(A, 1, 0, &new).is_ok());
+        let mine = table.take(A, 1, 0, &old).is_ok();
+        assert!(mine ^ thread.join().unwrap());
+        assert_eq!(table.look(A, 0, &old), 2 * SECOND);
+    });
+}
+
+#[test]
+fn loom_a_refund_and_a_call_are_both_counted() {
+    explore(|| {
+        let table = table(2);
+        let terms = terms(&table, 3);
+        table.take(A, 2, 0, &terms).unwrap();
+        let other = Arc::clone(&table);
+        let thread = thread::spawn(move || other.give_back(A, SECOND, 0, &terms));
+        table.take(A, 1, 0, &terms).unwrap();
+        thread.join().unwrap();
+        assert_eq!(table.look(A, 0, &terms), 2 * SECOND);
+    });
+}
+
+#[test]
+fn loom_the_cap_holds_whoever_comes_and_goes() {
+    explore(|| {
+        let table = table(1);
+        let terms = terms(&table, 1);
+        table.take(A, 1, 0, &terms).unwrap();
+        let other = Arc::clone(&table);
+        let thread = thread::spawn(move || {
+            other.remove(A);
+            assert!(other.len() <= 1);
+        });
+        table.take(C, 1, 0, &terms).unwrap();
+        assert!(table.len() <= 1);
+        thread.join().unwrap();
+        assert_eq!(table.look(C, 0, &terms), SECOND);
+        assert_eq!(table.len(), 1);
+    });
+}

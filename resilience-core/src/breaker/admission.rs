@@ -10,28 +10,29 @@ use super::{
 };
 
 impl Inner {
-    #[inline]
-    pub(super) fn admit(&self) -> Result<Admitted, Rejected> {
+    /// The short path; `None` if this call must take the full one. Reads no clock, and is small
+    /// enough to be inlined.
+    #[inline(always)]
+    pub(super) fn admit_plain(&self) -> Option<Admitted> {
         let packed = self.packed();
-        // Nothing here reads the clock, so that it is small enough to be inlined.
-        if Word::is_plain_closed(packed) {
-            return Ok(Admitted::plain(packed as u32));
-        }
-        self.admit_full(packed)
+        Word::is_plain_closed(packed).then(|| Admitted::plain(packed))
     }
 
     #[inline(never)]
-    fn admit_full(&self, packed: u64) -> Result<Admitted, Rejected> {
+    pub(super) fn admit_full(&self) -> Result<Admitted, Rejected> {
+        let packed = self.packed();
+        if Word::is_plain_closed(packed) {
+            return Ok(Admitted::plain(packed));
+        }
         if Word::is_full_closed(packed) {
             let features = self.features();
-            let mut admitted = Admitted::plain(Word::generation_of(packed));
+            let mut admitted = Admitted::new(Word::generation_of(packed), flag::FULL);
             if features & feature::STAMP != 0 {
                 admitted.stamp(self.clock.nanos());
             }
             if features & feature::SHADOW != 0 {
                 self.shadow_admits(&mut admitted);
             }
-            admitted.flags |= flag::FULL;
             return Ok(admitted);
         }
         self.admit_slowly()
@@ -93,8 +94,8 @@ impl Inner {
         }
     }
 
-    fn admitted(&self, word: Word, flags: u16, now: u64) -> Admitted {
-        let mut admitted = Admitted::plain(word.generation);
+    fn admitted(&self, word: Word, flags: u64, now: u64) -> Admitted {
+        let mut admitted = Admitted::new(word.generation, flags | flag::FULL);
         let features = self.features();
         if features & feature::STAMP != 0 {
             admitted.stamp(now);
@@ -102,7 +103,6 @@ impl Inner {
         if features & feature::SHADOW != 0 && flags & flag::UNCOUNTED == 0 {
             self.shadow_admits(&mut admitted);
         }
-        admitted.flags |= flags | flag::FULL;
         admitted
     }
 

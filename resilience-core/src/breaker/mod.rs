@@ -123,11 +123,15 @@ impl CircuitBreaker {
     /// # Errors
     ///
     /// [`Rejected`] while open, and while half-open with all permits spent.
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Rejected> {
         let inner = &*self.shared.inner;
-        let admitted = inner.admit()?;
-        Ok(Permit::new(inner, admitted))
+        match inner.admit_plain() {
+            Some(admitted) => Ok(Permit::new(inner, admitted)),
+            None => inner
+                .admit_full()
+                .map(|admitted| Permit::new(inner, admitted)),
+        }
     }
 
     /// Like [`try_acquire`](Self::try_acquire), for futures that outlive the borrow; costs
@@ -136,10 +140,15 @@ impl CircuitBreaker {
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire).
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire_owned(&self) -> Result<OwnedPermit, Rejected> {
-        let admitted = self.shared.inner.admit()?;
-        Ok(OwnedPermit::new(self.shared.stub(), admitted))
+        match self.shared.inner.admit_plain() {
+            Some(admitted) => Ok(OwnedPermit::new(self.shared.stub(), admitted)),
+            None => {
+                let admitted = self.shared.inner.admit_full()?;
+                Ok(OwnedPermit::new(self.shared.stub(), admitted))
+            }
+        }
     }
 
     /// Runs `future` if the breaker admits it; `Ok` is a success, `Err` a failure.

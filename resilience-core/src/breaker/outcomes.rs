@@ -17,22 +17,20 @@ use super::{
 use crate::primitive::Ordering;
 
 impl Inner {
-    #[inline]
+    // So small for a constant outcome that the call would cost as much as the work.
+    #[inline(always)]
     pub(super) fn settle(&self, admitted: Admitted, outcome: Outcome) {
-        if admitted.flags == 0 && outcome == Outcome::Success {
-            self.plain_success(admitted.generation);
+        // A closed word in plain gear is its generation, and so is the key of a call that took the
+        // short path: one comparison says that nothing has changed since it was admitted.
+        if outcome == Outcome::Success && self.packed() == admitted.key {
+            self.plain_success(admitted.generation());
         } else {
             self.settle_full(admitted, outcome);
         }
     }
 
-    /// A closed word in plain gear is its generation: one comparison says that nothing has changed
-    /// since the call was admitted.
-    #[inline]
+    #[inline(always)]
     fn plain_success(&self, generation: u32) {
-        if self.packed() != u64::from(generation) {
-            return self.settle_full(Admitted::plain(generation), Outcome::Success);
-        }
         let taken = self.places.take();
         // The generation may have ended since the look at the word. If the place is still of its
         // window, the outcome counts as if it had come at the look.
@@ -51,18 +49,17 @@ impl Inner {
 
     #[inline(never)]
     fn settle_full(&self, admitted: Admitted, outcome: Outcome) {
-        let flags = admitted.flags;
-        if flags & flag::SHADOW != 0 {
+        if admitted.has(flag::SHADOW) {
             self.shadow_ends(admitted, Some(outcome));
         }
-        if outcome == Outcome::Ignored && flags & flag::PROBE == 0 {
+        if outcome == Outcome::Ignored && !admitted.has(flag::PROBE) {
             return;
         }
-        if flags & (flag::UNCOUNTED | flag::UNJUDGED) != 0 {
+        if admitted.has(flag::UNCOUNTED | flag::UNJUDGED) {
             return;
         }
         let features = self.features();
-        let slow_now = features & feature::SLOW != 0 && flags & flag::STAMPED != 0;
+        let slow_now = features & feature::SLOW != 0 && admitted.has(flag::STAMPED);
         // The clock before the state: a time that was read later than the end of a generation
         // never gets into its window.
         let now = if slow_now || features & feature::TIME != 0 {
@@ -72,14 +69,14 @@ impl Inner {
         };
         let slow =
             slow_now && now.saturating_sub(admitted.at) > self.words.slow.load(Ordering::Relaxed);
-        if flags & flag::PROBE != 0 {
-            return self.probe_ended(admitted.generation, outcome, slow);
+        if admitted.has(flag::PROBE) {
+            return self.probe_ended(admitted.generation(), outcome, slow);
         }
         match outcome {
-            Outcome::Success => self.book(admitted.generation, false, slow, now, None),
-            Outcome::Failure => self.book(admitted.generation, true, slow, now, None),
+            Outcome::Success => self.book(admitted.generation(), false, slow, now, None),
+            Outcome::Failure => self.book(admitted.generation(), true, slow, now, None),
             Outcome::Overloaded { retry_after } => {
-                self.book(admitted.generation, true, slow, now, retry_after);
+                self.book(admitted.generation(), true, slow, now, retry_after);
             }
             Outcome::Ignored => {}
         }
@@ -175,12 +172,12 @@ impl Inner {
     /// A permit was dropped without an outcome.
     #[cold]
     pub(super) fn abandon(&self, mut admitted: Admitted) {
-        if admitted.flags & flag::SHADOW != 0 {
+        if admitted.has(flag::SHADOW) {
             self.shadow_ends(admitted, None);
-            admitted.flags &= !flag::SHADOW;
+            admitted.key &= !flag::SHADOW;
         }
         let ran = || {
-            let stamped = admitted.flags & flag::STAMPED != 0;
+            let stamped = admitted.has(flag::STAMPED);
             stamped.then(|| self.clock.nanos().saturating_sub(admitted.at))
         };
         let failed = std::thread::panicking() || {

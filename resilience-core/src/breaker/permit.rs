@@ -4,60 +4,66 @@ use std::sync::Arc;
 
 use super::{classify::Outcome, handle::Stub, inner::Inner};
 
-/// Bits of [`Admitted::flags`].
+/// Bits of [`Admitted::key`] above the generation.
 pub(super) mod flag {
     /// The call took the full path.
-    pub(in super::super) const FULL: u16 = 1;
+    pub(in super::super) const FULL: u64 = 1 << 32;
     /// A half-open probe.
-    pub(in super::super) const PROBE: u16 = 2;
+    pub(in super::super) const PROBE: u64 = 2 << 32;
     /// `at` is set.
-    pub(in super::super) const STAMPED: u16 = 4;
+    pub(in super::super) const STAMPED: u64 = 4 << 32;
     /// Would have been refused: its outcome is not judged.
-    pub(in super::super) const UNJUDGED: u16 = 8;
+    pub(in super::super) const UNJUDGED: u64 = 8 << 32;
     /// Admitted by a disabled breaker: its outcome is not even stale.
-    pub(in super::super) const UNCOUNTED: u16 = 16;
+    pub(in super::super) const UNCOUNTED: u64 = 16 << 32;
     /// A shadow has admitted it as well; the next two are the shadow's.
-    pub(in super::super) const SHADOW: u16 = 32;
-    pub(in super::super) const SHADOW_PROBE: u16 = 64;
-    pub(in super::super) const SHADOW_UNJUDGED: u16 = 128;
-    /// The outcome is recorded.
-    pub(in super::super) const ENDED: u16 = 256;
+    pub(in super::super) const SHADOW: u64 = 32 << 32;
+    pub(in super::super) const SHADOW_PROBE: u64 = 64 << 32;
+    pub(in super::super) const SHADOW_UNJUDGED: u64 = 128 << 32;
 }
 
 /// What a permit remembers of its admission.
+///
+/// Three words, each written and read as a whole: a permit travels through memory, and a load that
+/// spans two smaller stores waits for both of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Admitted {
-    /// Nanoseconds of the clock; written only when the settings need it.
+    /// `[flags: 32 | generation: 32]`. Without flags it is the plain closed word that admitted it.
+    pub(super) key: u64,
+    /// Nanoseconds of the clock, with [`flag::STAMPED`].
     pub(super) at: u64,
-    pub(super) generation: u32,
-    /// Valid with [`flag::SHADOW`].
-    pub(super) shadow_generation: u32,
-    /// None is set for a call that took the short path.
-    pub(super) flags: u16,
+    /// A generation, with [`flag::SHADOW`].
+    pub(super) shadow: u64,
 }
 
 impl Admitted {
     #[inline]
-    pub(super) fn plain(generation: u32) -> Self {
+    pub(super) fn new(generation: u32, flags: u64) -> Self {
+        Self::plain(u64::from(generation) | flags)
+    }
+
+    #[inline]
+    pub(super) fn plain(key: u64) -> Self {
         Self {
+            key,
             at: 0,
-            generation,
-            shadow_generation: 0,
-            flags: 0,
+            shadow: 0,
         }
+    }
+
+    #[inline]
+    pub(super) fn generation(self) -> u32 {
+        self.key as u32
+    }
+
+    #[inline]
+    pub(super) fn has(self, flags: u64) -> bool {
+        self.key & flags != 0
     }
 
     pub(super) fn stamp(&mut self, now: u64) {
         self.at = now;
-        self.flags |= flag::STAMPED;
-    }
-
-    /// Takes what is to be settled, so that nothing is settled twice.
-    #[inline]
-    fn end(&mut self) -> Option<Self> {
-        let taken = *self;
-        self.flags |= flag::ENDED;
-        (taken.flags & flag::ENDED == 0).then_some(taken)
+        self.key |= flag::STAMPED;
     }
 }
 
@@ -71,23 +77,24 @@ macro_rules! permit {
         #[derive(Debug)]
         #[must_use = "a permit dropped at once counts as a cancelled call"]
         pub struct $name$(<$life>)? {
-            $via: $owner,
+            // `None` once the outcome is recorded.
+            $via: Option<$owner>,
             admitted: Admitted,
         }
 
         impl$(<$life>)? $name$(<$life>)? {
             #[inline]
             pub(super) fn new($via: $owner, admitted: Admitted) -> Self {
-                Self { $via, admitted }
+                Self { $via: Some($via), admitted }
             }
 
             /// Whether the call is a half-open probe.
             pub fn is_probe(&self) -> bool {
-                self.admitted.flags & flag::PROBE != 0
+                self.admitted.has(flag::PROBE)
             }
 
             /// The call succeeded.
-            #[inline]
+            #[inline(always)]
             pub fn success(self) {
                 self.record(Outcome::Success);
             }
@@ -103,10 +110,10 @@ macro_rules! permit {
             }
 
             /// Books how the call ended.
-            #[inline]
+            #[inline(always)]
             pub fn record(mut self, outcome: Outcome) {
-                if let Some(admitted) = self.admitted.end() {
-                    $inner(&self.$via).settle(admitted, outcome);
+                if let Some($via) = self.$via.take() {
+                    $inner(&$via).settle(self.admitted, outcome);
                 }
             }
         }
@@ -114,8 +121,8 @@ macro_rules! permit {
         impl$(<$life>)? Drop for $name$(<$life>)? {
             #[inline]
             fn drop(&mut self) {
-                if let Some(admitted) = self.admitted.end() {
-                    $inner(&self.$via).abandon(admitted);
+                if let Some($via) = self.$via.take() {
+                    $inner(&$via).abandon(self.admitted);
                 }
             }
         }

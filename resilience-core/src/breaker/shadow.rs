@@ -90,23 +90,23 @@ impl Inner {
         let shadow = self.shadow.load();
         let Some(shadow) = &*shadow else { return };
         // It observes, and therefore admits.
-        let Ok(admitted) = shadow.0.admit() else {
+        let Ok(admitted) = shadow.0.admit_full() else {
             return;
         };
-        live.flags |= flag::SHADOW;
-        live.shadow_generation = admitted.generation;
-        if admitted.flags & flag::PROBE != 0 {
-            live.flags |= flag::SHADOW_PROBE;
+        live.key |= flag::SHADOW;
+        live.shadow = admitted.generation().into();
+        if admitted.has(flag::PROBE) {
+            live.key |= flag::SHADOW_PROBE;
         }
-        let counter = if admitted.flags & flag::UNJUDGED != 0 {
-            live.flags |= flag::SHADOW_UNJUDGED;
+        let counter = if admitted.has(flag::UNJUDGED) {
+            live.key |= flag::SHADOW_UNJUDGED;
             Counter::ShadowRefused
         } else {
             Counter::BothAdmitted
         };
         shadow.0.counters.add(counter);
         // Its own reading of the clock serves both, if the live one has none.
-        if live.flags & flag::STAMPED == 0 && admitted.flags & flag::STAMPED != 0 {
+        if !live.has(flag::STAMPED) && admitted.has(flag::STAMPED) {
             live.stamp(admitted.at);
         }
     }
@@ -128,18 +128,17 @@ impl Inner {
     pub(super) fn shadow_ends(&self, live: Admitted, outcome: Option<Outcome>) {
         let shadow = self.shadow.load();
         let Some(shadow) = &*shadow else { return };
-        let mut flags = flag::FULL | live.flags & flag::STAMPED;
-        if live.flags & flag::SHADOW_PROBE != 0 {
-            flags |= flag::PROBE;
+        let mut key = live.shadow | flag::FULL | live.key & flag::STAMPED;
+        if live.has(flag::SHADOW_PROBE) {
+            key |= flag::PROBE;
         }
-        if live.flags & flag::SHADOW_UNJUDGED != 0 {
-            flags |= flag::UNJUDGED;
+        if live.has(flag::SHADOW_UNJUDGED) {
+            key |= flag::UNJUDGED;
         }
         let admitted = Admitted {
-            generation: live.shadow_generation,
-            shadow_generation: 0,
-            flags,
-            ..live
+            key,
+            at: live.at,
+            shadow: 0,
         };
         match outcome {
             Some(outcome) => shadow.0.settle(admitted, outcome),

@@ -1,82 +1,127 @@
-//! The layers over a service that does nothing: what a call through the stack costs.
-//! Every thread has its own clone of the service; all clones share one policy.
+//! The layers over a service that does nothing: what a call through them costs. Every thread
+//! has its own clone of the service; all clones share one policy.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::hint::black_box;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use benches::on_threads;
+use benches::Contest;
+use benches::peers::{NEVER_USED_UP, USED_UP, layer, rate_limit};
+use benches::service::{Noop, NoopHttp, answered, status};
 use criterion::{Criterion, criterion_group, criterion_main};
-use resilience_core::breaker::CircuitBreaker;
-use resilience_core::rate_limit::{Quota, RateLimiter};
-use resilience_tower::breaker::Breaker;
+use http::{Request, Response, StatusCode};
 use resilience_tower::rate_limit::RateLimit;
+use tokio::runtime::Runtime;
 use tower_service::Service;
 
-/// Answers at once with the request.
-#[derive(Clone)]
-struct Noop;
+/// A permit for every nanosecond.
+const AMPLE: Duration = Duration::from_nanos(1);
 
-impl Service<u64> for Noop {
-    type Response = u64;
-    type Error = Infallible;
-    type Future = Ready<Result<u64, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u64) -> Self::Future {
-        ready(Ok(request))
-    }
-}
-
-/// Ready, call, and the one poll that completes; whether the call was answered.
-fn once<S: Service<u64>>(service: &mut S) -> bool {
-    let mut context = Context::from_waker(Waker::noop());
-    let Poll::Ready(Ok(())) = service.poll_ready(&mut context) else {
-        return false;
-    };
-    let call = pin!(service.call(black_box(7)));
-    matches!(call.poll(&mut context), Poll::Ready(Ok(_)))
-}
-
-fn noop(c: &mut Criterion) {
-    let mut group = c.benchmark_group("layer/noop_service");
+fn breaker(c: &mut Criterion) {
     let counter = AtomicU64::new(0);
-    on_threads(&mut group, "fetch_add", || {
-        || counter.fetch_add(1, Ordering::Relaxed)
-    });
-    on_threads(&mut group, "bare", || {
-        let mut service = Noop;
-        move || once(&mut service)
-    });
-
-    let breaker = Breaker::new(Noop, CircuitBreaker::new("bench"));
-    on_threads(&mut group, "breaker", || {
-        let mut service = breaker.clone();
-        move || once(&mut service)
-    });
-
-    let limited = RateLimit::new(Noop, RateLimiter::new(never_used_up()));
-    on_threads(&mut group, "rate_limit", || {
-        let mut service = limited.clone();
-        move || once(&mut service)
-    });
-    group.finish();
+    let ours = layer::breaker();
+    let tower_resilience = layer::tower_resilience_breaker();
+    Contest::new("layer/breaker")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("noop", || call(Noop))
+        .threads("ours", || call(ours.clone()))
+        .threads("tower_resilience", || call(tower_resilience.clone()))
+        .run(c);
 }
 
-/// More than a machine can call, so that only admissions are measured.
-fn never_used_up() -> Quota {
-    Quota::per_second(1_000_000_000).expect("this quota is in range")
+/// The limiter's layer with room to spare.
+fn rate_limit(c: &mut Criterion) {
+    let counter = AtomicU64::new(0);
+    let ours = RateLimit::new(Noop, rate_limit::direct());
+    Contest::new("layer/rate_limit")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || call(ours.clone()))
+        .run(c);
+}
+
+/// Limits that answer with a response: what a refusal costs beside an admission.
+fn limit(c: &mut Criterion) {
+    let ours = layer::limited(rate_limit::direct());
+    let ours_used_up = layer::limited(rate_limit::direct_used_up());
+    let plain = layer::limited_plain(rate_limit::direct());
+    let plain_used_up = layer::limited_plain(rate_limit::direct_used_up());
+    let tower_governor = layer::tower_governor(AMPLE, NEVER_USED_UP);
+    let tower_governor_used_up = layer::tower_governor(USED_UP, 1);
+    let governor_plain = layer::tower_governor_plain(AMPLE, NEVER_USED_UP);
+    let governor_plain_used_up = layer::tower_governor_plain(USED_UP, 1);
+    Contest::new("layer/limit")
+        .threads("noop", || admitted(NoopHttp))
+        .threads("ours_admitted", || admitted(ours.clone()))
+        .threads("ours_refused", || refused(ours_used_up.clone()))
+        .threads("ours_plain_admitted", || admitted(plain.clone()))
+        .threads("ours_plain_refused", || refused(plain_used_up.clone()))
+        .threads("tower_governor_admitted", || {
+            admitted(tower_governor.clone())
+        })
+        .threads("tower_governor_refused", || {
+            refused(tower_governor_used_up.clone())
+        })
+        .threads("tower_governor_plain_admitted", || {
+            admitted(governor_plain.clone())
+        })
+        .threads("tower_governor_plain_refused", || {
+            refused(governor_plain_used_up.clone())
+        })
+        .run(c);
+}
+
+/// Timeout, rate limit and breaker, one stack. The timers of both belong to one runtime.
+fn stack(c: &mut Criterion) {
+    let runtime = layer::runtime();
+    let counter = AtomicU64::new(0);
+    let ours = layer::stack();
+    let tower_resilience = layer::tower_resilience_stack();
+    Contest::new("layer/stack")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || within(&runtime, ours.clone()))
+        .threads("tower_resilience", || {
+            within(&runtime, tower_resilience.clone())
+        })
+        .run(c);
+}
+
+fn call<S: Service<u64>>(mut service: S) -> impl FnMut() -> bool {
+    move || answered(&mut service)
+}
+
+fn admitted<S, B>(mut service: S) -> impl FnMut() -> bool
+where
+    S: Service<Request<()>, Response = Response<B>>,
+{
+    move || status(&mut service) == Some(StatusCode::OK)
+}
+
+/// The first permit is taken before.
+fn refused<S, B>(mut service: S) -> impl FnMut() -> bool
+where
+    S: Service<Request<()>, Response = Response<B>>,
+{
+    status(&mut service);
+    move || status(&mut service) == Some(StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// The same in the context of a runtime.
+fn within<S: Service<u64>>(runtime: &Runtime, mut service: S) -> impl FnMut() -> bool {
+    let entered = runtime.enter();
+    move || {
+        let _ = &entered;
+        answered(&mut service)
+    }
 }
 
 criterion_group! {
     name = benches;
     config = benches::criterion();
-    targets = noop
+    targets = breaker, rate_limit, limit, stack
 }
 criterion_main!(benches);

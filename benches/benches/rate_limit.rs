@@ -1,60 +1,40 @@
-//! The direct limiter beside `governor`, both on the same clock: admissions and refusals of
-//! one limiter that all threads share.
+//! The direct limiters: admissions and refusals of one limiter that all threads share.
 
-use std::num::NonZeroU32;
-
-use benches::on_threads;
+use benches::Contest;
+use benches::peers::rate_limit;
 use criterion::{Criterion, criterion_group, criterion_main};
-use governor::clock::QuantaClock;
 use resilience_core::clock::SharedClock;
-use resilience_core::rate_limit::{Quota, RateLimiter};
+use resilience_core::rate_limit::RateLimiter;
 
-/// More than a machine can call, so that only admissions are measured.
-const NEVER_USED_UP: u32 = 1_000_000_000;
-
-fn admitted(c: &mut Criterion) {
-    let mut group = c.benchmark_group("rate_limit/direct");
-    let peer = governor_limiter(NEVER_USED_UP);
-    on_threads(&mut group, "governor", || || peer.check().is_ok());
-    for (name, clock) in clocks() {
-        let quota = Quota::per_second(NEVER_USED_UP).expect("this quota is in range");
-        let limiter = RateLimiter::with_clock(quota, clock);
-        on_threads(&mut group, name, || || limiter.try_acquire().is_ok());
-    }
-    group.finish();
+fn direct(c: &mut Criterion) {
+    let governor = rate_limit::governor();
+    let ours = rate_limit::direct();
+    let ours_std = RateLimiter::with_clock(rate_limit::ample(), SharedClock::std());
+    let ours_leased = rate_limit::leased();
+    let rate_net = rate_limit::rate_net();
+    Contest::new("rate_limit/direct")
+        .threads("governor", || || governor.check().is_ok())
+        .threads("ours", || || ours.try_acquire().is_ok())
+        .threads("ours_std_clock", || || ours_std.try_acquire().is_ok())
+        .threads("ours_leased", || || ours_leased.try_acquire().is_ok())
+        .threads("rate_net", || || rate_net.check().is_allow())
+        .run(c);
 }
 
 fn refused(c: &mut Criterion) {
-    let mut group = c.benchmark_group("rate_limit/refused");
-    let peer = governor_limiter(1);
-    on_threads(&mut group, "governor", || || peer.check().is_ok());
-    for (name, clock) in clocks() {
-        let quota = Quota::per_second(1).expect("this quota is in range");
-        let limiter = RateLimiter::with_clock(quota, clock);
-        on_threads(&mut group, name, || || limiter.try_acquire().is_ok());
-    }
-    group.finish();
-}
-
-/// `governor` reads a CPU counter (quanta) by default; ours reads it when told to.
-fn clocks() -> [(&'static str, SharedClock); 2] {
-    [
-        ("ours_fast_clock", SharedClock::fast()),
-        ("ours_std_clock", SharedClock::std()),
-    ]
-}
-
-fn governor_limiter(per_second: u32) -> governor::DefaultDirectRateLimiter {
-    let per_second = NonZeroU32::new(per_second).expect("every quota here is above zero");
-    governor::RateLimiter::direct_with_clock(
-        governor::Quota::per_second(per_second),
-        QuantaClock::default(),
-    )
+    let governor = rate_limit::governor_used_up();
+    let ours = rate_limit::direct_used_up();
+    let rate_net = rate_limit::rate_net_used_up();
+    Contest::new("rate_limit/refused")
+        .threads("governor", || || governor.check().is_err())
+        .threads("ours", || || ours.try_acquire().is_err())
+        .threads("rate_net", || || rate_net.check().is_deny())
+        .run(c);
 }
 
 criterion_group! {
     name = benches;
     config = benches::criterion();
-    targets = admitted, refused
+    targets = direct, refused
 }
 criterion_main!(benches);

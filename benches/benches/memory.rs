@@ -1,0 +1,84 @@
+//! Bytes per key of the keyed limiters, and allocations per call of the layers, by a counting
+//! allocator.
+//!
+//! A program of its own, because it counts every allocation: no time is measured here. What
+//! lies in the figure of a key: everything a limiter of a million keys holds, once a million
+//! were seen, divided by the keys it holds then.
+
+use allocation_counter::measure;
+use benches::peers::{layer, rate_limit};
+use benches::program::{Arguments, report};
+use benches::results::Name;
+use benches::service::answered;
+use tower_service::Service;
+
+const KEYS: u64 = 1_000_000;
+/// Calls over which allocations are averaged.
+const CALLS: u32 = 1_000;
+
+fn main() {
+    let arguments = Arguments::of_process();
+    if arguments.wants("keyed/memory") {
+        let keys = if arguments.quick() { 1_000 } else { KEYS };
+        bytes_per_key(&arguments, keys);
+    }
+    if arguments.wants("layer/breaker_allocations") {
+        let group = "layer/breaker_allocations";
+        allocations(&arguments, group, "ours", layer::breaker());
+        let peer = layer::tower_resilience_breaker();
+        allocations(&arguments, group, "tower_resilience", peer);
+    }
+    if arguments.wants("layer/stack_allocations") {
+        let group = "layer/stack_allocations";
+        let runtime = layer::runtime();
+        let _entered = runtime.enter();
+        allocations(&arguments, group, "ours", layer::stack());
+        let peer = layer::tower_resilience_stack();
+        allocations(&arguments, group, "tower_resilience", peer);
+    }
+}
+
+fn bytes_per_key(arguments: &Arguments, keys: u64) {
+    let cap = usize::try_from(keys).unwrap_or(usize::MAX);
+    held(arguments, "ours", || {
+        let limiter = rate_limit::keyed_slow(cap);
+        (0..keys).for_each(|key| assert!(limiter.try_acquire(&key).is_ok()));
+        let held = limiter.len();
+        (Box::new(limiter), held)
+    });
+    held(arguments, "governor", || {
+        let limiter = rate_limit::governor_keyed_slow();
+        (0..keys).for_each(|key| assert!(limiter.check_key(&key).is_ok()));
+        let held = limiter.len();
+        (Box::new(limiter), held)
+    });
+    held(arguments, "rate_net", || {
+        let limiter = rate_limit::rate_net_capped(cap);
+        (0..keys).for_each(|key| assert!(limiter.check(key).is_allow()));
+        let held = limiter.tracked_keys();
+        (Box::new(limiter), held)
+    });
+}
+
+/// Reports what `fill` leaves allocated, per key that it holds.
+fn held<T>(arguments: &Arguments, what: &str, fill: impl FnOnce() -> (Box<T>, usize)) {
+    let mut filled = None;
+    let info = measure(|| filled = Some(fill()));
+    let keys = filled.as_ref().map_or(1, |(_, keys)| *keys);
+    let bytes = info.bytes_current as f64 / keys as f64;
+    let name = Name::new("keyed/memory", what, 1);
+    report(arguments, &name, "bytes per key held", &[bytes]);
+}
+
+fn allocations<S: Service<u64>>(arguments: &Arguments, group: &str, what: &str, mut service: S) {
+    // What the first call does once is not counted.
+    assert!(answered(&mut service));
+    let info = measure(|| {
+        for _ in 0..CALLS {
+            assert!(answered(&mut service));
+        }
+    });
+    let each = info.count_total as f64 / f64::from(CALLS);
+    let name = Name::new(group, what, 1);
+    report(arguments, &name, "allocations per call", &[each]);
+}

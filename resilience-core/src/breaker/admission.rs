@@ -10,30 +10,44 @@ use super::{
 };
 
 impl Inner {
-    /// The short path; `None` if this call must take the full one. Reads no clock, and is small
-    /// enough to be inlined.
+    /// A call on a closed automatic breaker; `None` in every other state. Small enough to be
+    /// inlined: the short path reads one word and no clock.
     #[inline(always)]
-    pub(super) fn admit_plain(&self) -> Option<Admitted> {
+    pub(super) fn admit_closed(&self) -> Option<Admitted> {
         let packed = self.packed();
-        Word::is_plain_closed(packed).then(|| Admitted::plain(packed))
+        if Word::is_plain_closed(packed) {
+            return Some(Admitted::plain(packed));
+        }
+        Word::is_closed(packed).then(|| self.admit_by_features(packed))
     }
 
     #[inline(never)]
-    pub(super) fn admit_full(&self) -> Result<Admitted, Rejected> {
-        let packed = self.packed();
-        if Word::is_plain_closed(packed) {
-            return Ok(Admitted::plain(packed));
+    fn admit_by_features(&self, packed: u64) -> Admitted {
+        let features = self.features();
+        let mut admitted = Admitted::new(Word::generation_of(packed), flag::FULL);
+        if features & feature::STAMP != 0 {
+            admitted.stamp(self.clock.nanos());
         }
-        if Word::is_full_closed(packed) {
-            let features = self.features();
-            let mut admitted = Admitted::new(Word::generation_of(packed), flag::FULL);
-            if features & feature::STAMP != 0 {
-                admitted.stamp(self.clock.nanos());
+        if features & feature::SHADOW != 0 {
+            self.shadow_admits(&mut admitted);
+        }
+        admitted
+    }
+
+    /// A call on a breaker that may be anything.
+    #[inline(never)]
+    pub(super) fn admit(&self) -> Result<Admitted, Rejected> {
+        let packed = self.packed();
+        if Word::is_open(packed) && self.features() & feature::SHADOW == 0 {
+            let now = self.clock.nanos();
+            let generation = Word::generation_of(packed);
+            if let Some(deadline) = self.deadline(generation)
+                && now < deadline
+            {
+                self.counters.add(Counter::Rejected);
+                let retry_after = self.remaining(generation, deadline, now);
+                return Err(self.rejected(State::Open, Reason::Open, retry_after));
             }
-            if features & feature::SHADOW != 0 {
-                self.shadow_admits(&mut admitted);
-            }
-            return Ok(admitted);
         }
         self.admit_slowly()
     }
@@ -126,11 +140,16 @@ impl Inner {
         if self.features() & feature::SHADOW != 0 {
             self.shadow_sees_refusal(now);
         }
-        Err(Rejected {
+        Err(self.rejected(word.state, reason, retry_after))
+    }
+
+    #[inline]
+    fn rejected(&self, state: State, reason: Reason, retry_after: u64) -> Rejected {
+        Rejected {
             name: self.short_name,
-            state: word.state,
+            state,
             reason,
             retry_after,
-        })
+        }
     }
 }

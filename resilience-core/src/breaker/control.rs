@@ -8,7 +8,7 @@ use super::{
     inner::{Inner, Judged, feature, features, is_plain, segment, slow},
     mode::Mode,
     shadow::Shadow,
-    state::{Gear, State, Word},
+    state::{GENERATION_MASK, Gear, State, Word},
 };
 use crate::primitive::{Ordering, fence};
 
@@ -103,16 +103,11 @@ impl Inner {
     // ---- the shadow
 
     pub(super) fn set_shadow(&self, config: Config) {
-        let _guard = self.control.lock();
+        let mut next = self.control.lock();
         // Late outcomes of calls that an earlier shadow admitted are of no generation that the
         // new one will soon have.
-        let last = self
-            .shadow
-            .load()
-            .as_ref()
-            .map(|shadow| shadow.generation());
-        let first = last.map_or(0, |last| last.wrapping_add(1 << 10) & 0x7f_ffff);
-        let shadow = Shadow::new(Self::shadow_of(self, config, first));
+        let shadow = Shadow::new(Self::shadow_of(self, config, *next));
+        *next = next.wrapping_add(1 << 12) & GENERATION_MASK;
         self.shadow.store(Some(Arc::new(shadow)));
         self.set_features();
     }

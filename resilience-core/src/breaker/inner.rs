@@ -71,8 +71,9 @@ pub(super) struct Inner {
     pub(super) events: Arc<Events>,
     pub(super) config: ArcSwap<Config>,
     pub(super) shadow: ArcSwapOption<Shadow>,
-    /// Held while a person changes something; never by a call.
-    pub(super) control: Mutex<()>,
+    /// Held while a person changes something; never by a call. The generation in which the next
+    /// shadow begins.
+    pub(super) control: Mutex<u32>,
     pub(super) clock: SharedClock,
     pub(super) name: Arc<str>,
     pub(super) short_name: ShortName,
@@ -129,7 +130,7 @@ impl Inner {
                 features: AtomicU64::new(features),
                 evaluate_at: zero(),
                 slow: AtomicU64::new(slow(&config)),
-                face: Face::new(own, segment(&config)),
+                face: Face::new(own, segment(&config), &clock),
                 watch: AtomicU64::new(0),
                 start: zero(),
                 deadline: zero(),
@@ -141,7 +142,7 @@ impl Inner {
             events,
             config: ArcSwap::from_pointee(config),
             shadow: ArcSwapOption::empty(),
-            control: Mutex::new(()),
+            control: Mutex::new(0),
             clock,
             short_name: ShortName::new(&name),
             seed: fnv(&name),
@@ -398,7 +399,7 @@ pub(super) fn slow(config: &Config) -> u64 {
     config.slow_call().map_or(u64::MAX, nanos)
 }
 
-/// Nanoseconds of a segment, rounded up; a second if there is no time window.
+/// Nanoseconds of a segment, rounded up; one second if there is no time window.
 pub(super) fn segment(config: &Config) -> u64 {
     let window = config.time_window().unwrap_or(Duration::from_secs(10));
     nanos(window).div_ceil(SEGMENTS)

@@ -210,7 +210,8 @@ impl Inner {
             window.failures = word.failures().into();
             window.calls = window.failures + u64::from(word.successes);
         }
-        let run = if closed {
+        let in_a_row = config.count_window().is_some() || config.consecutive_failures().is_some();
+        let run = if closed && in_a_row {
             let end = self.places.peek();
             let last = end.saturating_sub(1);
             self.places.marks().run(last, self.start(), end, u32::MAX)

@@ -126,11 +126,9 @@ impl CircuitBreaker {
     #[inline(always)]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Rejected> {
         let inner = &*self.shared.inner;
-        match inner.admit_plain() {
+        match inner.admit_closed() {
             Some(admitted) => Ok(Permit::new(inner, admitted)),
-            None => inner
-                .admit_full()
-                .map(|admitted| Permit::new(inner, admitted)),
+            None => inner.admit().map(|admitted| Permit::new(inner, admitted)),
         }
     }
 
@@ -142,10 +140,10 @@ impl CircuitBreaker {
     /// As [`try_acquire`](Self::try_acquire).
     #[inline(always)]
     pub fn try_acquire_owned(&self) -> Result<OwnedPermit, Rejected> {
-        match self.shared.inner.admit_plain() {
+        match self.shared.inner.admit_closed() {
             Some(admitted) => Ok(OwnedPermit::new(self.shared.stub(), admitted)),
             None => {
-                let admitted = self.shared.inner.admit_full()?;
+                let admitted = self.shared.inner.admit()?;
                 Ok(OwnedPermit::new(self.shared.stub(), admitted))
             }
         }
@@ -248,7 +246,7 @@ impl CircuitBreaker {
     /// | `success_threshold`, `probe_failures` | hold from the next outcome of a probe on |
     /// | `reset_timeout`, its cap, `jitter` | a running wait keeps its deadline; the next opening waits by the new ones |
     /// | `lease` | holds from the next probe on |
-    /// | `on_cancel` | holds for the next call that is dropped; one without a start time (no setting needed it when it was admitted) ran for no time |
+    /// | `on_cancel` | holds for the next call that is dropped; one without a start time (no setting needed it when it was admitted) is no failure by its time |
     ///
     /// # Concurrency
     ///

@@ -90,7 +90,7 @@ impl Inner {
         let shadow = self.shadow.load();
         let Some(shadow) = &*shadow else { return };
         // It observes, and therefore admits.
-        let Ok(admitted) = shadow.0.admit_full() else {
+        let Ok(admitted) = shadow.0.admit() else {
             return;
         };
         live.key |= flag::SHADOW;

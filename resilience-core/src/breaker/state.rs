@@ -42,7 +42,7 @@ const PERMIT_BITS: u32 = 10;
 pub(super) const MAX_PERMITS: u32 = (1 << PERMIT_BITS) - 1;
 /// The most openings in a row that are told apart; later ones count as this many.
 pub(super) const MAX_OPENINGS: u32 = (1 << OPENINGS_BITS) - 1;
-const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+pub(super) const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
 /// Everything that decides whether a call may start, except deadlines; packs into one word.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -186,10 +186,16 @@ impl Word {
         word <= GENERATION_MASK as u64
     }
 
-    /// Whether a packed word is closed and automatic, in full gear.
+    /// Whether a packed word is closed and automatic.
     #[inline]
-    pub(super) fn is_full_closed(word: u64) -> bool {
-        word >> (u64::BITS - 5) == Gear::Full as u64
+    pub(super) fn is_closed(word: u64) -> bool {
+        word >> (u64::BITS - 4) == State::Closed as u64
+    }
+
+    /// Whether a packed word is open and automatic.
+    #[inline]
+    pub(super) fn is_open(word: u64) -> bool {
+        word >> (u64::BITS - 4) == (State::Open as u64) << 2
     }
 
     /// The generation of a packed word.

@@ -7,8 +7,9 @@
 //! calls | failures | slow calls      each [lap: 32 | count: 32]
 //! ```
 //!
-//! Segments are numbered so that the numbers of one generation, or of one length of the window,
-//! lie far above those of the one before: a new window is empty because nothing has its numbers.
+//! Segments are numbered from 0 on, and so that the numbers of one generation, or of one length of
+//! the window, lie far above those of the one before: a new window is empty because nothing has its
+//! numbers.
 
 use super::tagged::{VALUE_BITS, VALUE_MASK};
 use crate::{
@@ -36,7 +37,7 @@ pub(super) struct Counts {
 /// Which segment it is: words that every call reads and that change once per segment.
 #[derive(Debug)]
 pub(super) struct Face {
-    /// `[generation: 12 | number of segment 0: 52]`
+    /// `[generation: 12 | number of segment 0, modulo 2^52: 52]`
     base: AtomicU64,
     /// Segments since the clock's origin.
     current: AtomicU64,
@@ -47,11 +48,14 @@ pub(super) struct Face {
 }
 
 impl Face {
-    pub(super) fn new(tag: u64, length: u64) -> Self {
+    /// Numbers begin at 0 now, however long the clock has been running.
+    pub(super) fn new(tag: u64, length: u64, clock: &SharedClock) -> Self {
+        let length = length.max(1);
+        let segment = clock.nanos() / length;
         Self {
-            base: AtomicU64::new(tag << VALUE_BITS),
-            current: AtomicU64::new(0),
-            length: AtomicU64::new(length.max(1)),
+            base: AtomicU64::new(word(tag, GAP.wrapping_sub(segment))),
+            current: AtomicU64::new(segment),
+            length: AtomicU64::new(length),
             skew: AtomicU64::new(0),
         }
     }
@@ -75,7 +79,7 @@ impl Face {
             self.advance(clock)
         };
         let same = self.base.load(Ordering::Relaxed) == base;
-        same.then(|| (base & VALUE_MASK).wrapping_add(segment))
+        same.then(|| base.wrapping_add(segment) & VALUE_MASK)
     }
 
     /// Moves to the segment that runs now.
@@ -114,9 +118,7 @@ impl Face {
             if seen >> VALUE_BITS == tag || !still() {
                 return;
             }
-            let number = (seen + GAP) & VALUE_MASK;
-            let next = tag << VALUE_BITS | number;
-            if self.exchange(seen, next) {
+            if self.exchange(seen, word(tag, seen.wrapping_add(GAP))) {
                 return;
             }
         }
@@ -125,22 +127,25 @@ impl Face {
     /// Changes the length of the segments; the window is empty after it. One caller at a time.
     pub(super) fn set_length(&self, length: u64, clock: &SharedClock) {
         let length = length.max(1);
+        let before = self.base.load(Ordering::Acquire);
+        let number = before.wrapping_add(self.current.load(Ordering::Acquire));
+        // A tag that is of no generation near: nobody counts while old and new words are mixed.
+        let (own, foreign) = (before >> VALUE_BITS, before ^ 1 << (u64::BITS - 1));
+        self.exchange(before, foreign);
         let segment = clock.nanos() / length;
-        let passed = self.current.load(Ordering::Acquire).max(segment);
-        // Whatever is counted between the two jumps, by threads that read old and new words
-        // mixed, has numbers between the old window's and the new one's.
-        self.jump(passed);
         self.length.store(length, Ordering::Release);
         self.current.store(segment, Ordering::Release);
         self.skew.store(0, Ordering::Release);
-        self.jump(passed);
-    }
-
-    fn jump(&self, by: u64) {
+        let next = number.wrapping_add(GAP).wrapping_sub(segment);
         loop {
             let seen = self.base.load(Ordering::Acquire);
-            let number = (seen & VALUE_MASK).wrapping_add(by).wrapping_add(GAP) & VALUE_MASK;
-            if self.exchange(seen, seen & !VALUE_MASK | number) {
+            // A generation that began meanwhile keeps its tag.
+            let tag = if seen == foreign {
+                own
+            } else {
+                seen >> VALUE_BITS
+            };
+            if self.exchange(seen, word(tag, next)) {
                 return;
             }
         }
@@ -151,6 +156,10 @@ impl Face {
             .compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
+}
+
+fn word(tag: u64, number: u64) -> u64 {
+    tag << VALUE_BITS | number & VALUE_MASK
 }
 
 /// The counters.
@@ -193,7 +202,7 @@ impl TimeWindow {
         let mut sum = Counts::default();
         for ring in self.rings.iter() {
             for back in 0..SEGMENTS {
-                let number = number.wrapping_sub(back);
+                let number = number.wrapping_sub(back) & VALUE_MASK;
                 let segment = ring.segment(number);
                 let lap = lap(number);
                 sum.failures += read(&segment.failures, lap);
@@ -220,7 +229,9 @@ fn lap(number: u64) -> u32 {
     (number / RING) as u32
 }
 
-/// One more in `word`, which another lap may have; `None` if that is a later one.
+/// One more in `word`, which another lap may have; `None` if that is a later one: a thread that was
+/// stopped counts too late for its segment. Later by more than 2^16 laps is none that is later, but
+/// one that is very old.
 ///
 /// Stops at 2^32 − 1, which no call path reaches within a segment of six minutes.
 #[inline]
@@ -228,10 +239,10 @@ fn one_more(word: u64, lap: u32) -> Option<u64> {
     let ahead = lap.wrapping_sub((word >> 32) as u32);
     if ahead == 0 {
         (word as u32 != u32::MAX).then(|| word + 1)
-    } else if ahead <= u32::MAX >> 1 {
-        Some(u64::from(lap) << 32 | 1)
-    } else {
+    } else if ahead > u32::MAX - (1 << 16) {
         None
+    } else {
+        Some(u64::from(lap) << 32 | 1)
     }
 }
 

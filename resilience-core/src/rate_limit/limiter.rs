@@ -77,15 +77,17 @@ impl RateLimiter {
     ///
     /// # Concurrency
     ///
-    /// Calls never see half a change. Callers of this method exclude each other by a short lock. A
-    /// call that is caught between two of its instructions while the quota changes eight times,
-    /// and then finds the balance what it was to the nanosecond, is decided by the quota in force
-    /// when it began.
+    /// Calls never see half a change; one that began before it decides again. Callers of this method
+    /// exclude each other by a short lock. (Versions are counted modulo eight: a call that is caught
+    /// between two of its instructions while the quota changes eight times, and that then finds the
+    /// balance at the same nanosecond, is decided by the quota in force when it began. Every change
+    /// moves the balance by a nanosecond at least, so that this takes refunds and chance as well.)
     pub fn set_quota(&self, quota: Quota) {
         let inner = &*self.inner;
-        inner.with_line(|_, bucket| {
+        inner.with_line(|line, bucket| {
             if bucket.quota() != quota {
                 bucket.set_quota(quota, || inner.now());
+                line.advance(bucket, inner.now());
             }
         });
     }
@@ -131,7 +133,7 @@ impl RateLimiter {
     pub fn refund(&self, n: u32) {
         let inner = &*self.inner;
         if inner.bucket.refund(n, inner.now()) {
-            inner.with_line(|_, _| ());
+            inner.advance();
         }
     }
 
@@ -161,33 +163,23 @@ impl Inner {
 
     pub(super) fn give_back(&self, taken: Taken) {
         if self.bucket.give_back(taken.nanos, taken.fill, self.now()) {
-            self.with_line(|_, _| ());
+            self.advance();
         }
     }
 
-    /// Does `work` with the lock of the line, and then gives the turns that it made possible.
+    /// Does `work` with the lock of the line, and then wakes whom it says.
     pub(super) fn with_line<T>(&self, work: impl FnOnce(&mut Line, &Bucket) -> T) -> T {
         let mut line = self.line.lock();
         let done = work(&mut line, &self.bucket);
-        let wake = line.advance(&self.bucket, self.now());
+        let (wake, retired) = line.wakers();
         drop(line);
         wake.into_iter().for_each(Waker::wake);
+        drop(retired);
         done
     }
 
-    /// Gives the turns that are due at `now`, and then does `work` with the lock of the line.
-    pub(super) fn with_line_at<T>(
-        &self,
-        now: u64,
-        work: impl FnOnce(&mut Line, &Bucket) -> T,
-    ) -> T {
-        let mut line = self.line.lock();
-        let mut wake = line.advance(&self.bucket, now);
-        let done = work(&mut line, &self.bucket);
-        // Who leaves moves the front.
-        wake.extend(line.advance(&self.bucket, now));
-        drop(line);
-        wake.into_iter().for_each(Waker::wake);
-        done
+    /// Gives the turns that are possible by now.
+    fn advance(&self) {
+        self.with_line(|line, bucket| line.advance(bucket, self.now()));
     }
 }

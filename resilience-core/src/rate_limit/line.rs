@@ -19,6 +19,10 @@ pub(super) struct Line {
     /// The `upto` of the last place that left the waiting part by its front.
     passed: u64,
     next_id: u64,
+    /// To be woken once the lock is given up.
+    wake: Vec<Waker>,
+    /// To be dropped then: the last waker of a task may drop the task, and with it a waiter.
+    retired: Vec<Waker>,
 }
 
 #[derive(Debug)]
@@ -65,30 +69,34 @@ impl Line {
         }
     }
 
-    /// Gives turns to the front while the bucket has enough, and answers whom to wake: those, and
-    /// the new front if it may come earlier than it was told.
-    pub(super) fn advance(&mut self, bucket: &Bucket, now: u64) -> Vec<Waker> {
-        let mut wake = Vec::new();
+    /// Gives turns to the front while the bucket has enough, and notes whom to wake: those, and the
+    /// new front if it may come earlier than it was told.
+    pub(super) fn advance(&mut self, bucket: &Bucket, now: u64) {
         if self.waiting() == 0 {
-            return wake;
+            return;
         }
         while let Some(front) = self.places.get_mut(self.called) {
             let Some(turn) = front.turn_at(bucket, now) else {
                 break;
             };
             front.turn = Some(turn);
-            wake.extend(front.waker.take());
+            self.wake.extend(front.waker.take());
             self.passed = front.upto;
             self.called += 1;
         }
         if let Some(front) = self.places.get_mut(self.called) {
             let comes = bucket.turn_after(0, front.n, now);
             if comes.is_none_or(|wait| now.saturating_add(wait) < front.told) {
-                wake.extend(front.waker.take());
+                self.wake.extend(front.waker.take());
             }
         }
         self.publish(bucket);
-        wake
+    }
+
+    /// Those to be woken, and those to be dropped.
+    pub(super) fn wakers(&mut self) -> (Vec<Waker>, Vec<Waker>) {
+        let (wake, retired) = (&mut self.wake, &mut self.retired);
+        (std::mem::take(wake), std::mem::take(retired))
     }
 
     /// Takes a turn at once if nobody waits and there is enough, else the last place; refuses if
@@ -101,6 +109,7 @@ impl Line {
         deadline: Option<u64>,
         max: usize,
     ) -> Result<Joined, WaitRefused> {
+        self.advance(bucket, now);
         if let Some(granted) = self.take_if_first(bucket, n, now) {
             return Ok(Joined::Granted(granted));
         }
@@ -171,8 +180,7 @@ impl Line {
         Ok(comes)
     }
 
-    /// What became of `id`; leaves a waker if it still waits. After [`advance`](Self::advance).
-    /// `None` if it is not in the line.
+    /// What became of `id`; leaves a waker if it still waits. `None` if it is not in the line.
     pub(super) fn ask(
         &mut self,
         bucket: &Bucket,
@@ -181,9 +189,13 @@ impl Line {
         waker: &Waker,
     ) -> Option<Answer> {
         let index = self.index(id)?;
+        // Who asks needs no waking.
+        let old = self.places.get_mut(index)?.waker.take();
+        self.retired.extend(old);
+        self.advance(bucket, now);
         let place = self.places.get_mut(index)?;
         if place.turn.is_some() {
-            return self.leave(bucket, id).flatten().map(Answer::Turn);
+            return self.leave(bucket, id, now).map(Answer::Turn);
         }
         let ahead = place.upto - u64::from(place.n) - self.passed;
         let wait = bucket.turn_after(ahead, place.n, now);
@@ -194,35 +206,45 @@ impl Line {
             }
             Some(comes) => {
                 place.told = comes;
-                match &mut place.waker {
-                    Some(old) => old.clone_from(waker),
-                    none => *none = Some(waker.clone()),
-                }
+                place.waker = Some(waker.clone());
                 return wait.map(Answer::In);
             }
         };
-        self.leave(bucket, id);
+        self.leave(bucket, id, now);
         Some(Answer::Turn(Err(refused(bucket, reason, now, wait))))
     }
 
-    /// Takes `id` out of the line; those behind move up. Answers its turn if it had come; `None`
-    /// if it is not in the line. [`advance`](Self::advance) is to follow.
-    pub(super) fn leave(
+    /// Takes `id` out of the line; those behind move up. Answers its turn if it had come and it is in
+    /// the line at all.
+    fn leave(
         &mut self,
         bucket: &Bucket,
         id: u64,
-    ) -> Option<Option<Result<Granted, WaitRefused>>> {
+        now: u64,
+    ) -> Option<Result<Granted, WaitRefused>> {
         let index = self.index(id)?;
         let place = self.places.remove(index)?;
+        self.retired.extend(place.waker);
         if index < self.called {
             self.called -= 1;
-        } else {
-            for behind in self.places.range_mut(index..) {
-                behind.upto -= u64::from(place.n);
-            }
-            self.publish(bucket);
+            return place.turn;
         }
-        Some(place.turn)
+        for behind in self.places.range_mut(index..) {
+            behind.upto -= u64::from(place.n);
+        }
+        self.publish(bucket);
+        self.advance(bucket, now);
+        None
+    }
+
+    /// As [`leave`](Self::leave), for one who gives up: its turn is put back if it had come.
+    pub(super) fn give_up(&mut self, bucket: &Bucket, id: u64, now: u64) {
+        if let Some(Ok(granted)) = self.leave(bucket, id, now) {
+            let taken = granted.taken;
+            // Whoever waits for it is asked next.
+            let _ = bucket.give_back(taken.nanos, taken.fill, now);
+            self.advance(bucket, now);
+        }
     }
 
     /// Tells the calls that do not wait whether somebody does, and for how much.

@@ -94,9 +94,7 @@ impl WaitQueue {
             return Ok(waiter(State::Granted(granted)));
         }
         let deadline = max_wait.map(|wait| now.saturating_add(nanos(wait)));
-        let joined = inner.with_line_at(now, |line, bucket| {
-            line.join(bucket, n, now, deadline, self.max)
-        });
+        let joined = inner.with_line(|line, bucket| line.join(bucket, n, now, deadline, self.max));
         Ok(waiter(match joined? {
             Joined::Granted(granted) => State::Granted(granted),
             Joined::Place(id) => State::Waiting(id),
@@ -196,7 +194,7 @@ impl Waiter {
         let inner = &*self.inner;
         let now = inner.now();
         inner
-            .with_line_at(now, |line, bucket| line.ask(bucket, id, now, waker))
+            .with_line(|line, bucket| line.ask(bucket, id, now, waker))
             // A place leaves the line only with its answer or its waiter.
             .unwrap_or(Answer::In(1))
     }
@@ -208,13 +206,10 @@ impl Drop for Waiter {
         match self.state {
             State::Told(_) => {}
             State::Granted(granted) => inner.give_back(granted.taken),
-            State::Waiting(id) => inner.with_line(|line, bucket| {
-                if let Some(Some(Ok(granted))) = line.leave(bucket, id) {
-                    let taken = granted.taken;
-                    // Whoever waits for it is asked next.
-                    let _ = bucket.give_back(taken.nanos, taken.fill, inner.now());
-                }
-            }),
+            State::Waiting(id) => {
+                let now = inner.now();
+                inner.with_line(|line, bucket| line.give_up(bucket, id, now));
+            }
         }
     }
 }

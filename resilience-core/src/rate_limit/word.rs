@@ -189,7 +189,11 @@ impl Bucket {
         // PANIC-FREE: a remainder by the number of versions.
         quotas.versions[next as usize].set(quota);
         loop {
-            let full_at = cell::rescaled(word & TIME, now(), old.fill(), quota.fill());
+            let now = now();
+            let full_at = cell::rescaled(word & TIME, now, old.fill(), quota.fill());
+            // A nanosecond more, so that changes to and fro never bring a word back as it was: a
+            // call that slept through eight of them would take it for the one that it had read.
+            let full_at = full_at + u64::from(full_at > now);
             let changed = word & QUEUED | next << TIME_BITS | full_at;
             match self.word.compare_exchange_weak(
                 word,

@@ -1,0 +1,446 @@
+//! Waiting in line, seen from outside.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Wake, Waker},
+    thread,
+    time::Duration,
+};
+
+use resilience_core::{
+    clock::ManualClock,
+    rate_limit::{wait::*, *},
+};
+
+/// One permit per second.
+fn queue(burst: u32, max: usize) -> (WaitQueue, ManualClock) {
+    let clock = ManualClock::new();
+    let quota = Quota::per_second(1).unwrap().burst(burst).unwrap();
+    let limiter = RateLimiter::with_clock(quota, clock.clone());
+    (limiter.wait_queue(max), clock)
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Woken(AtomicU64);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn waker() -> (Arc<Woken>, Waker) {
+    let woken = Arc::new(Woken::default());
+    (Arc::clone(&woken), Waker::from(woken))
+}
+
+impl Woken {
+    fn times(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn poll(waiter: &mut Waiter) -> Turn {
+    waiter.poll(Waker::noop())
+}
+
+fn is_admitted(waiter: &mut Waiter) -> bool {
+    matches!(poll(waiter), Turn::Admitted(_))
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn wait(seconds: u64) -> Turn {
+    Turn::Wait(Duration::from_secs(seconds))
+}
+
+#[test]
+fn turns_come_in_the_order_of_arrival() {
+    let (queue, clock) = queue(1, 9);
+    let mut waiters: Vec<_> = (0..4).map(|_| queue.enqueue(1, None).unwrap()).collect();
+    assert!(is_admitted(&mut waiters[0]));
+    for now in 1..4 {
+        for (place, waiter) in waiters.iter_mut().enumerate().skip(now as usize) {
+            assert_eq!(poll(waiter), wait(place as u64 + 1 - now));
+        }
+        clock.set(seconds(now) - Duration::from_nanos(1));
+        assert!(!is_admitted(&mut waiters[now as usize]));
+        clock.set(seconds(now));
+        assert!(is_admitted(&mut waiters[now as usize]));
+    }
+    assert_eq!(queue.waiting(), 0);
+}
+
+#[test]
+fn nobody_overtakes_the_line_however_small() {
+    let (queue, clock) = queue(10, 9);
+    let limiter = queue.limiter().clone();
+    limiter.try_acquire_n(4).unwrap();
+    // Six are left, but it wants eight.
+    let mut big = queue.enqueue(8, None).unwrap();
+    assert_eq!(poll(&mut big), wait(2));
+    let refused = limiter.try_acquire().unwrap_err();
+    assert_eq!(refused.retry_after, Some(seconds(3)));
+    assert_eq!(refused.remaining, 0);
+    assert_eq!(limiter.peek(1), Err(refused));
+    assert_eq!(limiter.snapshot().queued, 8);
+    let refused = check_all(&[&limiter]).unwrap_err();
+    assert_eq!(refused.limited.retry_after, Some(seconds(3)));
+    assert_eq!(poll(&mut queue.enqueue(1, None).unwrap()), wait(3));
+    assert!(limiter.try_acquire_n(0).is_ok());
+    assert!(is_admitted(&mut queue.enqueue(0, None).unwrap()));
+    clock.set(seconds(2));
+    assert!(limiter.try_acquire().is_err());
+    assert!(is_admitted(&mut big));
+    assert_eq!(
+        limiter.try_acquire().unwrap_err().retry_after,
+        Some(seconds(1))
+    );
+    clock.set(seconds(3));
+    assert!(limiter.try_acquire().is_ok());
+}
+
+#[test]
+fn a_full_line_refuses_and_tells_the_wait() {
+    let (queue, clock) = queue(1, 2);
+    let limiter = queue.limiter().clone();
+    limiter.try_acquire().unwrap();
+    let waiters = [(); 2].map(|()| queue.enqueue(1, None).unwrap());
+    let refused = queue.enqueue(1, None).unwrap_err();
+    assert_eq!(refused.reason, WaitReason::QueueFull);
+    assert_eq!(refused.limited.retry_after, Some(seconds(3)));
+    assert!(
+        refused
+            .to_string()
+            .starts_with("queue_full: rate limit reached")
+    );
+    // A longer line in front of the same limiter.
+    assert!(limiter.wait_queue(3).enqueue(1, None).is_ok());
+    // Who is due does not count, polled or not.
+    clock.set(seconds(1));
+    assert!(queue.enqueue(1, None).is_ok());
+    drop(waiters);
+    let none = limiter.wait_queue(0);
+    clock.set(seconds(100));
+    assert!(is_admitted(&mut none.enqueue(1, None).unwrap()));
+    let refused = none.enqueue(1, None).unwrap_err();
+    assert_eq!(refused.reason, WaitReason::QueueFull);
+    assert!(limiter.try_acquire().is_err());
+    clock.set(seconds(101));
+    assert!(
+        limiter.try_acquire().is_ok(),
+        "a refusal leaves the line open"
+    );
+}
+
+#[test]
+fn who_cannot_have_a_turn_in_time_is_refused_at_once() {
+    let (queue, clock) = queue(1, 9);
+    queue.limiter().try_acquire().unwrap();
+    let just_short = seconds(1) - Duration::from_nanos(1);
+    for short in [Duration::ZERO, just_short] {
+        let refused = queue.enqueue(1, Some(short)).unwrap_err();
+        assert_eq!(refused.reason, WaitReason::Deadline);
+        assert_eq!(refused.limited.retry_after, Some(seconds(1)));
+    }
+    let mut first = queue.enqueue(1, Some(seconds(1))).unwrap();
+    let refused = queue.enqueue(1, Some(seconds(1))).unwrap_err();
+    assert_eq!(refused.limited.retry_after, Some(seconds(2)));
+    clock.set(seconds(1));
+    assert!(is_admitted(&mut first));
+}
+
+#[test]
+fn who_comes_after_its_deadline_is_refused_and_holds_up_nobody() {
+    let (queue, clock) = queue(2, 9);
+    queue.limiter().try_acquire_n(2).unwrap();
+    let mut late = queue.enqueue(2, Some(seconds(2))).unwrap();
+    let mut behind = queue.enqueue(1, None).unwrap();
+    clock.set(seconds(2) + Duration::from_nanos(1));
+    assert!(is_admitted(&mut behind));
+    let Turn::Refused(refused) = poll(&mut late) else {
+        panic!("it came too late");
+    };
+    assert_eq!(refused.reason, WaitReason::Deadline);
+    assert_eq!(poll(&mut late), Turn::Refused(refused));
+    assert!(queue.limiter().try_acquire().is_ok());
+}
+
+#[test]
+fn a_cost_above_the_burst_has_no_place() {
+    let (queue, _) = queue(2, 9);
+    let refused = queue.enqueue(3, None).unwrap_err();
+    assert_eq!(refused.reason, WaitReason::Cost);
+    assert_eq!(refused.limited.retry_after, None);
+    let refused = queue.limiter().wait_queue(0).enqueue(3, None).unwrap_err();
+    assert_eq!(refused.reason, WaitReason::Cost);
+    assert!(queue.limiter().try_acquire_n(2).is_ok());
+}
+
+#[test]
+fn who_gives_up_leaves_no_gap_and_the_next_in_line_is_woken() {
+    let (queue, clock) = queue(3, 9);
+    queue.limiter().try_acquire_n(3).unwrap();
+    let (first_woken, first_waker) = waker();
+    let (second_woken, second_waker) = waker();
+    let (third_woken, third_waker) = waker();
+    let mut first = queue.enqueue(3, None).unwrap();
+    let mut second = queue.enqueue(1, None).unwrap();
+    let mut third = queue.enqueue(1, None).unwrap();
+    assert_eq!(first.poll(&first_waker), wait(3));
+    assert_eq!(second.poll(&second_waker), wait(4));
+    assert_eq!(third.poll(&third_waker), wait(5));
+    drop(first);
+    assert_eq!(
+        [&first_woken, &second_woken, &third_woken].map(|woken| woken.times()),
+        [0, 1, 0]
+    );
+    assert_eq!(second.poll(&second_waker), wait(1));
+    assert_eq!(
+        queue.limiter().try_acquire().unwrap_err().retry_after,
+        Some(seconds(3))
+    );
+    clock.set(seconds(1));
+    assert!(matches!(second.poll(&second_waker), Turn::Admitted(_)));
+    // It was told five seconds; its turn is at two.
+    assert_eq!(third_woken.times(), 1);
+    assert_eq!(third.poll(&third_waker), wait(1));
+    clock.set(seconds(2));
+    assert!(matches!(third.poll(&third_waker), Turn::Admitted(_)));
+    assert_eq!(third_woken.times(), 1, "who asks is not woken");
+}
+
+#[test]
+fn who_gives_up_in_the_middle_moves_up_those_behind() {
+    let (queue, clock) = queue(5, 9);
+    queue.limiter().try_acquire_n(5).unwrap();
+    let mut waiters = [1, 5, 1]
+        .map(|n| queue.enqueue(n, None).unwrap())
+        .into_iter();
+    let (mut first, middle, mut last) = (
+        waiters.next().unwrap(),
+        waiters.next().unwrap(),
+        waiters.next().unwrap(),
+    );
+    assert_eq!(poll(&mut last), wait(7));
+    drop(middle);
+    assert_eq!(poll(&mut last), wait(2));
+    assert_eq!(poll(&mut queue.enqueue(1, None).unwrap()), wait(3));
+    clock.set(seconds(2));
+    assert!(is_admitted(&mut last));
+    assert!(is_admitted(&mut first));
+}
+
+#[test]
+fn a_turn_that_nobody_learned_of_is_put_back() {
+    let (queue, clock) = queue(2, 9);
+    let limiter = queue.limiter().clone();
+    // Given on arrival, in full.
+    drop(queue.enqueue(2, None).unwrap());
+    assert_eq!(limiter.snapshot().remaining, 2);
+    // Given on arrival, and put back in proportion after a change.
+    let waiter = queue.enqueue(1, None).unwrap();
+    limiter.set_quota(Quota::per_second(100).unwrap().burst(200).unwrap());
+    assert_eq!(limiter.snapshot().remaining, 99);
+    drop(waiter);
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!(limiter.snapshot().remaining, 200);
+}
+
+#[test]
+fn a_turn_given_in_line_goes_to_the_next_when_it_is_never_used() {
+    let (queue, clock) = queue(1, 9);
+    queue.limiter().try_acquire().unwrap();
+    let (woken, waker) = waker();
+    let first = queue.enqueue(1, None).unwrap();
+    let mut second = queue.enqueue(1, None).unwrap();
+    clock.set(seconds(1));
+    // Asking gives the turn to the first, which does not come for it.
+    assert_eq!(second.poll(&waker), wait(1));
+    drop(first);
+    assert_eq!(woken.times(), 1);
+    assert!(is_admitted(&mut second));
+}
+
+#[test]
+fn a_turn_that_was_told_stays_taken() {
+    let (queue, _) = queue(1, 9);
+    let mut waiter = queue.enqueue(1, None).unwrap();
+    let turn = poll(&mut waiter);
+    assert!(matches!(turn, Turn::Admitted(_)));
+    assert_eq!(poll(&mut waiter), turn);
+    drop(waiter);
+    assert!(queue.limiter().try_acquire().is_err());
+}
+
+#[test]
+fn a_front_that_is_never_polled_holds_up_nobody() {
+    let (queue, clock) = queue(1, 9);
+    queue.limiter().try_acquire().unwrap();
+    let mut asleep = queue.enqueue(1, None).unwrap();
+    let mut awake = queue.enqueue(1, None).unwrap();
+    assert_eq!(poll(&mut awake), wait(2));
+    clock.set(seconds(2));
+    // The turn of the one asleep is given now, for nobody came earlier.
+    assert_eq!(poll(&mut awake), wait(1));
+    clock.set(seconds(3));
+    assert!(is_admitted(&mut awake));
+    assert!(is_admitted(&mut asleep));
+}
+
+#[test]
+fn a_refund_wakes_the_front_and_no_other() {
+    let (queue, _) = queue(4, 9);
+    let limiter = queue.limiter();
+    limiter.try_acquire_n(4).unwrap();
+    let (front, front_waker) = waker();
+    let (back, back_waker) = waker();
+    let mut first = queue.enqueue(3, None).unwrap();
+    let mut second = queue.enqueue(3, None).unwrap();
+    assert_eq!(first.poll(&front_waker), wait(3));
+    assert_eq!(second.poll(&back_waker), wait(6));
+    limiter.refund(1);
+    assert_eq!((front.times(), back.times()), (1, 0));
+    assert_eq!(first.poll(&front_waker), wait(2));
+    limiter.refund(2);
+    assert_eq!((front.times(), back.times()), (2, 1));
+    assert!(is_admitted(&mut first));
+    assert_eq!(second.poll(&back_waker), wait(3));
+}
+
+#[test]
+fn a_change_of_quota_moves_the_line() {
+    let (queue, clock) = queue(2, 9);
+    let limiter = queue.limiter().clone();
+    limiter.try_acquire_n(2).unwrap();
+    let (woken, waker) = waker();
+    let mut first = queue.enqueue(1, Some(seconds(1))).unwrap();
+    let mut second = queue.enqueue(2, None).unwrap();
+    assert_eq!(first.poll(&waker), wait(1));
+    let faster = Quota::new(1, Duration::from_millis(10))
+        .unwrap()
+        .burst(2)
+        .unwrap();
+    limiter.set_quota(faster);
+    assert_eq!(woken.times(), 1);
+    let in_time = Turn::Wait(Duration::from_nanos(10_000_001));
+    assert_eq!(first.poll(&waker), in_time);
+    // Slower, and too small for the second.
+    let slower = Quota::new(1, seconds(5)).unwrap();
+    limiter.set_quota(slower);
+    let Turn::Refused(refused) = first.poll(&waker) else {
+        panic!("it cannot have its turn in time");
+    };
+    assert_eq!(refused.reason, WaitReason::Deadline);
+    let Turn::Refused(refused) = poll(&mut second) else {
+        panic!("it costs more than the burst");
+    };
+    assert_eq!(refused.reason, WaitReason::Cost);
+    assert_eq!((queue.waiting(), limiter.snapshot().queued), (0, 0));
+    clock.set(seconds(6));
+    assert!(limiter.try_acquire().is_ok());
+}
+
+#[test]
+fn a_front_whose_cost_no_longer_fits_holds_up_nobody() {
+    let (queue, clock) = queue(3, 9);
+    let limiter = queue.limiter().clone();
+    limiter.try_acquire_n(3).unwrap();
+    let _too_big = queue.enqueue(3, None).unwrap();
+    let mut small = queue.enqueue(1, None).unwrap();
+    limiter.set_quota(Quota::per_second(1).unwrap().burst(2).unwrap());
+    clock.set(seconds(2));
+    assert!(is_admitted(&mut small));
+}
+
+#[test]
+fn a_clock_that_steps_back_makes_the_line_wait_and_nothing_else() {
+    let (queue, clock) = queue(1, 9);
+    clock.set(seconds(50));
+    queue.limiter().try_acquire().unwrap();
+    let mut waiter = queue.enqueue(1, Some(seconds(10))).unwrap();
+    let mut patient = queue.enqueue(1, None).unwrap();
+    clock.set(seconds(30));
+    assert_eq!(poll(&mut waiter), wait(21));
+    assert_eq!(poll(&mut patient), wait(22));
+    clock.set(Duration::MAX);
+    assert!(matches!(poll(&mut waiter), Turn::Refused(_)));
+    assert!(is_admitted(&mut patient));
+}
+
+#[test]
+fn a_waker_may_hold_a_waiter_of_the_same_line() {
+    /// The last handle on a task, which owns a place in the line.
+    struct Task(#[expect(dead_code, reason = "dropped with the task")] Mutex<Option<Waiter>>);
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (queue, clock) = queue(1, 9);
+    queue.limiter().try_acquire().unwrap();
+    let mut first = queue.enqueue(1, None).unwrap();
+    let second = queue.enqueue(1, None).unwrap();
+    let waker = Waker::from(Arc::new(Task(Mutex::new(Some(second)))));
+    first.poll(&waker);
+    drop(waker);
+    // Forgets that waker, and with it the second waiter.
+    assert_eq!(poll(&mut first), wait(1));
+    assert_eq!(queue.waiting(), 1);
+    clock.set(seconds(1));
+    assert!(is_admitted(&mut first));
+}
+
+#[test]
+fn only_those_who_wait_allocate() {
+    let (queue, _) = queue(1, 9);
+    let info = allocation_counter::measure(|| {
+        assert!(is_admitted(&mut queue.enqueue(1, None).unwrap()));
+        assert!(queue.enqueue(1, Some(Duration::ZERO)).is_err());
+    });
+    assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn threads_in_line_all_have_their_turn_and_no_more_than_the_rate_allows() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = if cfg!(miri) { 5 } else { 250 };
+    let (queue, clock) = queue(3, 100);
+    let (done, admitted) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (queue, done, admitted) = (&queue, &done, &admitted);
+            scope.spawn(move || {
+                for round in 0..EACH {
+                    let mut waiter = queue.enqueue(1, None).unwrap();
+                    // Gives up now and then, at once or after having asked.
+                    if round % 5 == thread {
+                        if round % 2 == 0 && is_admitted(&mut waiter) {
+                            admitted.fetch_add(1, Ordering::SeqCst);
+                        }
+                        continue;
+                    }
+                    while !is_admitted(&mut waiter) {
+                        thread::yield_now();
+                    }
+                    admitted.fetch_add(1, Ordering::SeqCst);
+                }
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        // Ends even if a turn was lost: by then there would be room for all to be admitted.
+        while done.load(Ordering::SeqCst) < THREADS {
+            clock.advance(seconds(1));
+            thread::yield_now();
+        }
+    });
+    let passed = queue.limiter().snapshot();
+    assert_eq!((queue.waiting(), passed.queued), (0, 0));
+    clock.advance(seconds(3));
+    assert!(queue.limiter().try_acquire_n(3).is_ok());
+    assert!(admitted.into_inner() >= THREADS * EACH * 4 / 5);
+}

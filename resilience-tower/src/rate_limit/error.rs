@@ -1,7 +1,7 @@
 use resilience_core::rate_limit::{Limited, Quota, wait::WaitRefused};
 
 /// Why a call through a [`RateLimit`](super::RateLimit) failed.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {
     /// The inner service failed, when asked whether it is ready or when called.
@@ -58,6 +58,7 @@ pub enum Reason {
 
 impl Refusal {
     /// A refusal by a used up quota.
+    #[inline]
     pub fn limited(place: usize, limited: Limited, quota: Quota) -> Self {
         let reason = Reason::Limited { limited, quota };
         Self { place, reason }
@@ -86,6 +87,7 @@ impl Refusal {
 }
 
 impl<E> From<Refusal> for Error<E> {
+    #[inline]
     fn from(refusal: Refusal) -> Self {
         match refusal.reason {
             Reason::Limited { limited, .. } => Self::Limited(limited),

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use pin_project::pin_project;
 
-use super::{Answer, Refusal};
+use super::{Answer, Keep};
 
 /// The response of a [`RateLimit`](super::RateLimit).
 ///
@@ -13,27 +13,27 @@ use super::{Answer, Refusal};
 /// Dropping the future drops the inner future. What the call cost is not given back.
 #[pin_project]
 #[must_use = "futures do nothing unless you `.await` or poll them"]
-pub struct ResponseFuture<F, A, N = ()> {
+pub struct ResponseFuture<F, A: Keep> {
     #[pin]
-    kind: Kind<F, N>,
+    kind: Kind<F, A::Note, A::Kept>,
     answer: A,
 }
 
 #[pin_project(project = KindProj)]
 #[derive(Debug)]
-enum Kind<F, N> {
+enum Kind<F, N, K> {
     Admitted {
         #[pin]
         inner: F,
         note: N,
     },
-    // `Refusal` is `Copy`, so that polling again cannot panic.
-    Refused(Refusal),
+    // `Copy`, so that polling again cannot panic.
+    Refused(K),
 }
 
-impl<F, A, N> ResponseFuture<F, A, N> {
+impl<F, A: Keep> ResponseFuture<F, A> {
     #[inline]
-    pub(super) fn admitted(inner: F, note: N, answer: A) -> Self {
+    pub(super) fn admitted(inner: F, note: A::Note, answer: A) -> Self {
         Self {
             kind: Kind::Admitted { inner, note },
             answer,
@@ -41,15 +41,15 @@ impl<F, A, N> ResponseFuture<F, A, N> {
     }
 
     #[inline]
-    pub(super) fn refused(refusal: Refusal, answer: A) -> Self {
+    pub(super) fn refused(kept: A::Kept, answer: A) -> Self {
         Self {
-            kind: Kind::Refused(refusal),
+            kind: Kind::Refused(kept),
             answer,
         }
     }
 }
 
-impl<F, A, T, E> Future for ResponseFuture<F, A, A::Note>
+impl<F, A, T, E> Future for ResponseFuture<F, A>
 where
     F: Future<Output = Result<T, E>>,
     A: Answer<T, E>,
@@ -63,18 +63,17 @@ where
             KindProj::Admitted { inner, note } => inner
                 .poll(cx)
                 .map(|result| this.answer.admitted(*note, result)),
-            KindProj::Refused(refusal) => Poll::Ready(this.answer.refused(refusal)),
+            KindProj::Refused(kept) => Poll::Ready(this.answer.refused(kept)),
         }
     }
 }
 
-impl<F: fmt::Debug, A, N> fmt::Debug for ResponseFuture<F, A, N> {
+impl<F: fmt::Debug, A: Keep> fmt::Debug for ResponseFuture<F, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ResponseFuture");
-        match &self.kind {
-            Kind::Admitted { inner, .. } => debug.field("admitted", inner),
-            Kind::Refused(refusal) => debug.field("refused", refusal),
-        };
+        if let Kind::Admitted { inner, .. } = &self.kind {
+            debug.field("inner", inner);
+        }
         debug.finish_non_exhaustive()
     }
 }

@@ -57,7 +57,7 @@ mod service;
 pub mod wait;
 
 pub use self::all::All;
-pub use self::answer::{Answer, AsError};
+pub use self::answer::{Answer, AsError, Keep};
 pub use self::cost::WithCost;
 pub use self::error::{Error, NoKey, Reason, Refusal};
 pub use self::future::ResponseFuture;

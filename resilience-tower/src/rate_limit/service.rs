@@ -58,7 +58,7 @@ where
 {
     type Response = A::Response;
     type Error = A::Error;
-    type Future = ResponseFuture<S::Future, A, A::Note>;
+    type Future = ResponseFuture<S::Future, A>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -76,7 +76,10 @@ where
                 let note = self.answer.note(&admission);
                 ResponseFuture::admitted(self.inner.call(req), note, self.answer.clone())
             }
-            Err(refusal) => ResponseFuture::refused(refusal, self.answer.clone()),
+            Err(refusal) => {
+                let kept = self.answer.keep(&refusal);
+                ResponseFuture::refused(kept, self.answer.clone())
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use resilience_core::rate_limit::{Limited, Quota};
 
 use super::policy::{self, Policy};
 use super::{FieldsError, HttpFields, digits, fields};
-use crate::rate_limit::{Admission, Answer, Quotas, RateLimitLayer, Refusal};
+use crate::rate_limit::{Admission, Answer, Keep, Quotas, RateLimitLayer, Refusal};
 use crate::refusal::{self, Json, RefusalBody, whole_seconds};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -138,14 +138,22 @@ impl Texts {
     }
 }
 
-impl<B, E> Answer<Response<B>, E> for HttpAnswer {
+impl Keep for HttpAnswer {
     type Note = Admission;
-    type Response = Response<RefusalBody<B>>;
-    type Error = E;
+    type Kept = Refusal;
 
     fn note(&self, admission: &Admission) -> Admission {
         *admission
     }
+
+    fn keep(&self, refusal: &Refusal) -> Refusal {
+        *refusal
+    }
+}
+
+impl<B, E> Answer<Response<B>, E> for HttpAnswer {
+    type Response = Response<RefusalBody<B>>;
+    type Error = E;
 
     fn admitted(
         &self,

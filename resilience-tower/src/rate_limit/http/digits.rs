@@ -15,14 +15,30 @@ pub(super) fn value(number: u64) -> HeaderValue {
     match number as usize {
         small @ 0..10 => HeaderValue::from_static(&ONE[small..=small]),
         small @ 10..100 => HeaderValue::from_static(&TWO[2 * small..2 * small + 2]),
-        _ => HeaderValue::from(number),
+        _ => {
+            let mut digits = [0; MOST];
+            let digits = write(&mut digits, number);
+            // Digits are always a value; 0 is the answer that cannot be.
+            HeaderValue::from_bytes(digits).unwrap_or(HeaderValue::from_static("0"))
+        }
     }
+}
+
+/// How many digits `number` has.
+pub(super) fn width(number: u64) -> usize {
+    // At most 20.
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
 /// Appends `number` in decimal digits.
 pub(super) fn push(text: &mut Vec<u8>, number: u64) {
-    // 20 digits are the most there are.
-    let mut digits = [0; 20];
+    text.extend_from_slice(write(&mut [0; MOST], number));
+}
+
+/// The digits of the largest number.
+const MOST: usize = 20;
+
+fn write(digits: &mut [u8; MOST], number: u64) -> &[u8] {
     let mut at = digits.len();
     let mut rest = number;
     loop {
@@ -34,7 +50,7 @@ pub(super) fn push(text: &mut Vec<u8>, number: u64) {
             break;
         }
     }
-    text.extend_from_slice(&digits[at..]);
+    &digits[at..]
 }
 
 #[cfg(test)]
@@ -49,6 +65,7 @@ mod tests {
             let mut text = b"n=".to_vec();
             push(&mut text, number);
             assert_eq!(text, format!("n={number}").into_bytes());
+            assert_eq!(text.len(), 2 + width(number));
         }
     }
 }

@@ -1,6 +1,6 @@
 use http::{HeaderName, HeaderValue, Response};
 
-use crate::rate_limit::{Admission, Answer, RateLimitLayer, Refusal};
+use crate::rate_limit::{Admission, Answer, Keep, RateLimitLayer, Refusal};
 use crate::refusal::{self, RefusalBody};
 
 const RESOURCE_EXHAUSTED: u8 = 8;
@@ -20,12 +20,20 @@ const PERMISSION_DENIED: u8 = 7;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GrpcAnswer;
 
-impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
+impl Keep for GrpcAnswer {
     type Note = ();
-    type Response = Response<RefusalBody<B>>;
-    type Error = E;
+    type Kept = Refusal;
 
     fn note(&self, _: &Admission) {}
+
+    fn keep(&self, refusal: &Refusal) -> Refusal {
+        *refusal
+    }
+}
+
+impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
+    type Response = Response<RefusalBody<B>>;
+    type Error = E;
 
     fn admitted(&self, (): (), result: Result<Response<B>, E>) -> Result<Self::Response, E> {
         result.map(|response| response.map(RefusalBody::inner))

@@ -48,8 +48,9 @@ impl Policy {
 
     /// The value of `RateLimit`: `"name";r=41;t=25`.
     pub(super) fn limit_value(&self, remaining: u32, seconds: u64) -> Option<HeaderValue> {
-        // Quotes, parameters and two numbers fit beside the name.
-        let mut text = Vec::with_capacity(self.name.len() + 48);
+        let numbers = digits::width(remaining.into()) + digits::width(seconds);
+        // Exactly as long as it gets, or the conversion below would allocate once more.
+        let mut text = Vec::with_capacity(self.name.len() + numbers + 8);
         self.push_name(&mut text);
         text.extend_from_slice(b";r=");
         digits::push(&mut text, remaining.into());

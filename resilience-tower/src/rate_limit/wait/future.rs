@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use super::turn::Turn;
-use crate::rate_limit::{Admission, Answer, Refusal};
+use crate::rate_limit::{Admission, Answer, Keep, Refusal};
 
 /// The response of a [`Wait`](super::Wait): first the turn, then the inner service's readiness,
 /// then its answer.
@@ -26,14 +26,14 @@ use crate::rate_limit::{Admission, Answer, Refusal};
 /// When it has to wait outside of a tokio runtime with time enabled.
 #[pin_project]
 #[must_use = "futures do nothing unless you `.await` or poll them"]
-pub struct ResponseFuture<S: Service<Req>, Req, A, N> {
+pub struct ResponseFuture<S: Service<Req>, Req, A: Keep> {
     #[pin]
-    kind: Kind<S, Req, N, S::Future>,
+    kind: Kind<S, Req, S::Future, A>,
     answer: A,
 }
 
 #[pin_project(project = KindProj)]
-enum Kind<S, Req, N, F> {
+enum Kind<S, Req, F, A: Keep> {
     Waiting {
         waiter: Waiter,
         // Made by the first poll that has to wait: registering a timer takes a lock.
@@ -44,23 +44,23 @@ enum Kind<S, Req, N, F> {
     // `turn` and `request` are `None` only once the call began, and that is another kind.
     Readying {
         turn: Option<Turn>,
-        note: N,
+        note: A::Note,
         inner: S,
         request: Option<Req>,
     },
     Calling {
         #[pin]
         call: F,
-        note: N,
+        note: A::Note,
     },
-    // `Refusal` is `Copy`, so that polling again cannot panic.
-    Refused(Refusal),
+    // `Copy`, so that polling again cannot panic.
+    Refused(A::Kept),
 }
 
 /// What is needed once it is the call's turn; `None` when that was taken.
 type Start<S, Req> = Option<(RateLimiter, u32, S, Req)>;
 
-impl<S: Service<Req>, Req, A, N> ResponseFuture<S, Req, A, N> {
+impl<S: Service<Req>, Req, A: Keep> ResponseFuture<S, Req, A> {
     pub(super) fn waiting(
         waiter: Waiter,
         limiter: RateLimiter,
@@ -77,13 +77,13 @@ impl<S: Service<Req>, Req, A, N> ResponseFuture<S, Req, A, N> {
         Self { kind, answer }
     }
 
-    pub(super) fn refused(refusal: Refusal, answer: A) -> Self {
-        let kind = Kind::Refused(refusal);
+    pub(super) fn refused(refusal: &Refusal, answer: A) -> Self {
+        let kind = Kind::Refused(answer.keep(refusal));
         Self { kind, answer }
     }
 }
 
-impl<S, Req, A> Future for ResponseFuture<S, Req, A, A::Note>
+impl<S, Req, A> Future for ResponseFuture<S, Req, A>
 where
     S: Service<Req>,
     A: Answer<S::Response, S::Error>,
@@ -115,7 +115,10 @@ where
                                 request: Some(request),
                             }
                         }
-                        Err(refused) => Kind::Refused(Refusal::wait(refused, limiter.quota())),
+                        Err(refused) => {
+                            let refusal = Refusal::wait(refused, limiter.quota());
+                            Kind::Refused(this.answer.keep(&refusal))
+                        }
                     }
                 }
                 KindProj::Readying {
@@ -142,7 +145,7 @@ where
                     let result = ready!(call.poll(cx));
                     return Poll::Ready(this.answer.admitted(*note, result));
                 }
-                KindProj::Refused(refusal) => return Poll::Ready(this.answer.refused(refusal)),
+                KindProj::Refused(kept) => return Poll::Ready(this.answer.refused(kept)),
             };
             this.kind.set(next);
         }
@@ -179,7 +182,7 @@ fn poll_turn(
 
 const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
 
-impl<S: Service<Req>, Req, A, N> fmt::Debug for ResponseFuture<S, Req, A, N> {
+impl<S: Service<Req>, Req, A: Keep> fmt::Debug for ResponseFuture<S, Req, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.kind {
             Kind::Waiting { .. } => "waiting",

@@ -55,7 +55,7 @@ where
 {
     type Response = A::Response;
     type Error = A::Error;
-    type Future = ResponseFuture<S, Req, A, A::Note>;
+    type Future = ResponseFuture<S, Req, A>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
@@ -73,7 +73,7 @@ where
             }
             Err(refused) => {
                 let quota = self.queue.limiter().quota();
-                ResponseFuture::refused(Refusal::wait(refused, quota), answer)
+                ResponseFuture::refused(&Refusal::wait(refused, quota), answer)
             }
         }
     }

@@ -34,6 +34,7 @@ mod control;
 mod counters;
 mod error;
 mod events;
+mod group;
 mod handle;
 mod inner;
 mod judge;
@@ -43,6 +44,7 @@ mod mode;
 mod outcomes;
 mod permit;
 mod places;
+mod registry;
 mod shadow;
 mod snapshot;
 mod state;
@@ -61,8 +63,10 @@ pub use self::{
     config::{Config, ConfigError, OnCancel},
     error::{Error, Reason, Rejected},
     events::{Cause, Subscription, Transition},
+    group::Group,
     mode::Mode,
     permit::{OwnedPermit, Permit},
+    registry::{Full, Registry, RegistryBuilder},
     shadow::ShadowSnapshot,
     snapshot::{OpenedBy, Snapshot, WindowCounts},
     state::State,

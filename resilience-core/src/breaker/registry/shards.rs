@@ -1,0 +1,245 @@
+//! The map of a registry: read without a lock, copied on change.
+//!
+//! Entries are spread by hash over shards; a shard is a sorted vector behind an [`ArcSwap`]. A
+//! reader borrows the vector and searches it; a writer puts a changed copy in its place. All
+//! writers hold the registry's lock, which is what a [`Hand`] borrowed mutably stands for.
+
+use std::{
+    borrow::Borrow,
+    hash::{BuildHasher, Hash, RandomState},
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::super::CircuitBreaker;
+use crate::primitive::fence;
+
+/// Entries per shard, on average, in a full registry: a copy stays small.
+const PER_SHARD: usize = 16;
+/// Shards at most; beyond 65 536 keys they grow instead.
+const MAX_SHARDS: usize = 4096;
+/// Breakers looked at to find one that can go.
+pub(super) const LOOKS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Entry<K> {
+    pub(super) key: K,
+    pub(super) breaker: CircuitBreaker,
+    /// When it was last looked up, in nanoseconds of the registry's clock, see `Idle`.
+    pub(super) used: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot<K> {
+    hash: u64,
+    pub(super) entry: Arc<Entry<K>>,
+}
+
+// By hand: a derive would ask for `K: Clone`.
+impl<K> Clone for Slot<K> {
+    fn clone(&self) -> Self {
+        Self {
+            hash: self.hash,
+            entry: Arc::clone(&self.entry),
+        }
+    }
+}
+
+/// Sorted by hash.
+pub(super) type Shard<K> = Vec<Slot<K>>;
+
+/// Where the search for a breaker that can go stands.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    shard: usize,
+    place: usize,
+}
+
+/// A borrowed entry.
+pub(super) struct Found<K> {
+    shard: Guard<Arc<Shard<K>>>,
+    place: usize,
+}
+
+impl<K> Deref for Found<K> {
+    type Target = Entry<K>;
+
+    #[inline]
+    fn deref(&self) -> &Entry<K> {
+        // PANIC-FREE: found there, in a vector that never changes.
+        &self.shard[self.place].entry
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Shards<K> {
+    shards: Box<[ArcSwap<Shard<K>>]>,
+    hasher: RandomState,
+    len: AtomicUsize,
+}
+
+impl<K> Shards<K> {
+    pub(super) fn new(max: usize) -> Self {
+        let count = (max / PER_SHARD).clamp(1, MAX_SHARDS).next_power_of_two();
+        Self {
+            shards: (0..count).map(|_| ArcSwap::default()).collect(),
+            hasher: RandomState::new(),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        // ORDERING: Relaxed, as all accesses of `len`. Writers change it under the lock; other
+        // readers are told a number that was right a moment ago.
+        self.len.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn hash(&self, key: &(impl Hash + ?Sized)) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The index of a hash's shard. The low bits choose it, the whole hash sorts within it.
+    fn index(&self, hash: u64) -> usize {
+        // The number of shards is a power of two.
+        hash as usize & (self.shards.len() - 1)
+    }
+
+    /// The entry of `key`, if there is one. While the answer lives, the entry cannot be evicted.
+    #[inline]
+    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Found<K>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        // PANIC-FREE: `index` is below the number of shards.
+        let shard = self.shards[self.index(hash)].load();
+        let place = place(&shard, hash, key)?;
+        Some(Found { shard, place })
+    }
+
+    /// How many shards there are.
+    pub(super) fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Shard `index` as it is now; while it is held, no entry of it can be evicted. Under the lock,
+    /// for an eviction takes entries out that it may put back.
+    pub(super) fn shard(&self, index: usize, _: &mut Hand) -> Arc<Shard<K>> {
+        self.shards[index].load_full()
+    }
+
+    /// Adds an entry whose key is not there yet.
+    pub(super) fn insert(&self, hash: u64, entry: Entry<K>, _: &mut Hand) {
+        let entry = Arc::new(entry);
+        let shard = &self.shards[self.index(hash)];
+        let old = shard.load();
+        let at = old.partition_point(|slot| slot.hash < hash);
+        let mut copy = Vec::with_capacity(old.len() + 1);
+        copy.extend_from_slice(&old[..at]);
+        copy.push(Slot { hash, entry });
+        copy.extend_from_slice(&old[at..]);
+        drop(old);
+        shard.store(Arc::new(copy));
+        self.len.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes the entry of `key` out, whoever uses it.
+    pub(super) fn remove<Q>(&self, hash: u64, key: &Q, _: &mut Hand) -> Option<Arc<Entry<K>>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let shard = &self.shards[self.index(hash)];
+        let old = shard.load();
+        let place = place(&old, hash, key)?;
+        let entry = Arc::clone(&old[place].entry);
+        let copy = without(&old, place);
+        drop(old);
+        shard.store(Arc::new(copy));
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Takes out one of the next few entries that `can_go`, which is asked again when nobody can
+    /// be about to use it any more. The answer is what is left to drop, best outside the lock.
+    pub(super) fn evict(
+        &self,
+        hand: &mut Hand,
+        can_go: impl Fn(&Entry<K>) -> bool,
+    ) -> Option<Arc<Shard<K>>> {
+        let (mut looks, mut laps) = (LOOKS.min(self.len()), self.shards.len().min(LOOKS));
+        while looks > 0 {
+            hand.shard &= self.shards.len() - 1;
+            let cell = &self.shards[hand.shard];
+            let shard = cell.load_full();
+            let Some(slot) = shard.get(hand.place) else {
+                if laps == 0 {
+                    return None;
+                }
+                laps -= 1;
+                (hand.shard, hand.place) = (hand.shard + 1, 0);
+                continue;
+            };
+            looks -= 1;
+            if can_go(&slot.entry) {
+                let copy = without(&shard, hand.place);
+                drop(shard);
+                if let Some(old) = take(cell, copy, hand.place, &can_go) {
+                    self.len.fetch_sub(1, Ordering::Relaxed);
+                    return Some(old);
+                }
+            }
+            hand.place += 1;
+        }
+        None
+    }
+}
+
+/// Puts `copy` in the place of the shard, unless the entry at `place` is still used by someone.
+///
+/// A reader that came before the exchange may be about to clone the entry's breaker. So the entry
+/// is out of reach first, then it is looked whether a reader is left, and whether one that has
+/// gone took a handle along; if so, all is put back. Nobody can have missed the entry: who does not
+/// find it waits for the lock, and looks again.
+fn take<K>(
+    cell: &ArcSwap<Shard<K>>,
+    copy: Shard<K>,
+    place: usize,
+    can_go: impl Fn(&Entry<K>) -> bool,
+) -> Option<Arc<Shard<K>>> {
+    let mut old = cell.swap(Arc::new(copy));
+    // ORDERING: the exchange has turned each reader's debt into a count of `old`, and `get_mut` is
+    // an Acquire read of that count. Readers who had gone by then released their debt before; the
+    // fence pairs with that, so that the handles they cloned are seen by `can_go`.
+    fence();
+    let unread = Arc::get_mut(&mut old).is_some();
+    if unread && old.get(place).is_some_and(|slot| can_go(&slot.entry)) {
+        return Some(old);
+    }
+    cell.store(old);
+    None
+}
+
+fn without<K>(shard: &Shard<K>, place: usize) -> Shard<K> {
+    let mut copy = Vec::with_capacity(shard.len().saturating_sub(1));
+    copy.extend_from_slice(&shard[..place]);
+    copy.extend_from_slice(&shard[place + 1..]);
+    copy
+}
+
+fn place<K, Q>(shard: &Shard<K>, hash: u64, key: &Q) -> Option<usize>
+where
+    K: Borrow<Q>,
+    Q: Eq + ?Sized,
+{
+    let from = shard.partition_point(|slot| slot.hash < hash);
+    let same = shard[from..].iter().take_while(|slot| slot.hash == hash);
+    same.enumerate()
+        .find(|(_, slot)| slot.entry.key.borrow() == key)
+        .map(|(ahead, _)| from + ahead)
+}

@@ -1,0 +1,574 @@
+//! Breakers by key: bounded, and an open one is never forgotten.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Barrier, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use resilience_core::{breaker::*, clock::ManualClock};
+
+const IDLE: Duration = Duration::from_secs(80);
+/// When an unused breaker is sure to be allowed to go.
+const SURELY_IDLE: Duration = Duration::from_secs(90);
+const RESET: Duration = Duration::from_secs(30);
+
+fn config() -> Config {
+    Config::builder()
+        .failure_rate(None)
+        .consecutive_failures(1)
+        .reset_timeout(RESET)
+        .build()
+        .unwrap()
+}
+
+fn registry(max: usize) -> (Registry<u32>, ManualClock) {
+    let clock = ManualClock::new();
+    let builder = Registry::builder(config()).max(max).idle_after(IDLE);
+    (builder.clock(clock.clone()).build(), clock)
+}
+
+/// Two handles are on the same breaker if their names lie at the same place.
+fn identity(breaker: &CircuitBreaker) -> usize {
+    breaker.name().as_ptr() as usize
+}
+
+fn same(one: &CircuitBreaker, other: &CircuitBreaker) -> bool {
+    identity(one) == identity(other)
+}
+
+/// Fails instead of hanging.
+fn in_time<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, end) = mpsc::channel();
+    thread::spawn(move || done.send(test()));
+    end.recv_timeout(Duration::from_secs(60))
+        .expect("deadlock, or a panic above")
+}
+
+#[test]
+fn a_key_keeps_its_breaker_and_has_its_own() {
+    let (registry, _) = registry(10);
+    let one = registry.get(&1).unwrap();
+    assert!(same(&one, &registry.get(&1).unwrap()));
+    assert!(!same(&one, &registry.get(&2).unwrap()));
+    one.try_acquire().unwrap().failure();
+    assert_eq!(registry.get(&1).unwrap().state(), State::Open);
+    assert_eq!(registry.get(&2).unwrap().state(), State::Closed);
+    assert_eq!((registry.len(), registry.max()), (2, 10));
+}
+
+#[test]
+fn a_breaker_is_named_by_its_key_or_by_a_function_of_it() {
+    let (plain, _) = registry(1);
+    assert_eq!(plain.get(&7).unwrap().name(), "7");
+    let named = Registry::builder_with_names(config(), |key: &u32| format!("shard-{key}")).build();
+    assert_eq!(named.get(&7).unwrap().name(), "shard-7");
+}
+
+#[test]
+fn a_key_can_be_looked_up_in_its_borrowed_form() {
+    let registry: Registry<String> = Registry::builder(config()).build();
+    let made = registry.get("db-7").unwrap();
+    assert!(same(&made, &registry.get(&"db-7".to_owned()).unwrap()));
+    assert!(same(&made, &registry.peek("db-7").unwrap()));
+}
+
+#[test]
+fn peek_makes_nothing_and_is_no_use() {
+    let (registry, clock) = registry(1);
+    assert!(registry.peek(&1).is_none());
+    assert!(registry.is_empty());
+    registry.get(&1).unwrap();
+    clock.advance(SURELY_IDLE);
+    assert!(registry.peek(&1).is_some());
+    assert!(registry.get(&2).is_ok());
+    assert!(registry.peek(&1).is_none());
+}
+
+#[test]
+fn a_new_key_takes_the_room_of_one_that_is_closed_and_idle() {
+    let (registry, clock) = registry(2);
+    registry.get(&1).unwrap();
+    registry.get(&2).unwrap();
+    clock.advance(IDLE / 2);
+    registry.get(&2).unwrap();
+    clock.advance(IDLE / 2 + IDLE / 8);
+    registry.get(&3).unwrap();
+    assert!(registry.peek(&1).is_none());
+    assert!(registry.peek(&2).is_some());
+    assert_eq!((registry.len(), registry.evicted()), (2, 1));
+}
+
+#[test]
+fn with_no_one_that_can_go_a_new_key_is_refused_and_a_known_one_served() {
+    let (registry, clock) = registry(3);
+    for key in 0..3 {
+        registry.get(&key).unwrap();
+    }
+    clock.advance(IDLE - Duration::from_nanos(1));
+    let full = registry.get(&9).unwrap_err();
+    assert_eq!(full.max, 3);
+    assert!(full.to_string().contains('3'), "{full}");
+    assert_eq!(
+        (registry.len(), registry.full(), registry.evicted()),
+        (3, 1, 0)
+    );
+    assert!(registry.get(&2).is_ok());
+}
+
+// A flood of keys must not close an open breaker by way of forgetting it.
+#[test]
+fn an_open_or_half_open_breaker_outlives_any_flood_of_keys() {
+    let (registry, clock) = registry(4);
+    let fail = |key| {
+        let permit = registry.with(&key, CircuitBreaker::try_acquire_owned);
+        permit.unwrap().unwrap().failure();
+    };
+    fail(1);
+    fail(2);
+    clock.advance(RESET);
+    // Its probe is given back, so that it stays half-open and nothing of it is held outside.
+    drop(
+        registry
+            .with(&2, CircuitBreaker::try_acquire_owned)
+            .unwrap(),
+    );
+    for flood in 100..10_000 {
+        clock.advance(SURELY_IDLE);
+        registry.get(&flood).unwrap();
+        assert!(registry.len() <= 4);
+    }
+    assert_eq!(registry.peek(&1).unwrap().state(), State::Open);
+    assert_eq!(registry.peek(&2).unwrap().state(), State::HalfOpen);
+    assert!(registry.evicted() >= 9_000);
+}
+
+#[test]
+fn a_breaker_that_someone_holds_stays() {
+    let (registry, clock) = registry(1);
+    let handle = registry.get(&1).unwrap();
+    clock.advance(SURELY_IDLE);
+    assert!(registry.get(&2).is_err());
+    let clone = handle.clone();
+    drop(handle);
+    assert!(registry.get(&2).is_err());
+    drop(clone);
+    assert!(registry.get(&2).is_ok());
+}
+
+#[test]
+fn a_breaker_whose_permit_is_out_stays() {
+    let (registry, clock) = registry(1);
+    let permit = registry.with(&1, CircuitBreaker::try_acquire_owned);
+    let permit = permit.unwrap().unwrap();
+    clock.advance(SURELY_IDLE);
+    assert!(registry.get(&2).is_err());
+    // The outcome reaches the breaker that the next caller sees.
+    permit.failure();
+    assert_eq!(registry.get(&1).unwrap().state(), State::Open);
+}
+
+#[test]
+fn a_breaker_whose_permit_was_taken_by_another_thread_stays() {
+    let (registry, clock) = registry(1);
+    let permits: Vec<_> = thread::scope(|scope| {
+        let take = || registry.with(&1, CircuitBreaker::try_acquire_owned);
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(take)).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap();
+        threads.into_iter().map(join).collect()
+    });
+    clock.advance(SURELY_IDLE);
+    for permit in permits {
+        assert!(registry.get(&2).is_err());
+        permit.unwrap().unwrap().success();
+    }
+    assert!(registry.get(&2).is_ok());
+}
+
+#[test]
+fn without_an_idle_time_a_breaker_goes_as_soon_as_nobody_holds_it() {
+    let registry: Registry<u32> = Registry::builder(config())
+        .max(1)
+        .idle_after(Duration::ZERO)
+        .build();
+    let held = registry.get(&1).unwrap();
+    assert!(registry.get(&2).is_err());
+    drop(held);
+    assert!(registry.get(&2).is_ok());
+}
+
+#[test]
+fn a_clock_that_steps_back_keeps_a_breaker_for_one_idle_time_more_at_most() {
+    let (registry, clock) = registry(1);
+    clock.set(Duration::from_secs(1_000_000));
+    registry.get(&1).unwrap();
+    clock.set(Duration::ZERO);
+    assert!(registry.get(&2).is_err());
+    clock.advance(SURELY_IDLE);
+    assert!(registry.get(&2).is_ok());
+    // Nor does a step back make a time of use look old.
+    clock.set(Duration::ZERO);
+    registry.get(&2).unwrap();
+    clock.advance(IDLE - Duration::from_nanos(1));
+    assert!(registry.get(&3).is_err());
+}
+
+#[test]
+fn settings_reach_breakers_of_now_and_later_and_a_key_may_have_its_own() {
+    let lenient = || Config::builder().consecutive_failures(9).build().unwrap();
+    let registry = Registry::builder(config())
+        .config_for(move |key: &u32| (*key == 5).then(lenient))
+        .build();
+    let failures = |key: u32| registry.get(&key).unwrap().config().consecutive_failures();
+    assert_eq!((failures(1), failures(5)), (Some(1), Some(9)));
+    let three = Config::builder().consecutive_failures(3).build().unwrap();
+    registry.set_config(three.clone());
+    assert_eq!(
+        (failures(1), failures(2), failures(5)),
+        (Some(3), Some(3), Some(9))
+    );
+    assert_eq!(registry.config(), three);
+}
+
+#[test]
+fn a_mode_reaches_breakers_of_now_and_later() {
+    let (registry, _) = registry(10);
+    let before = registry.get(&1).unwrap();
+    registry.set_mode(Mode::ForcedOpen);
+    let after = registry.get(&2).unwrap();
+    for breaker in [&before, &after] {
+        let rejected = breaker.try_acquire().unwrap_err();
+        assert_eq!(rejected.reason(), Reason::ForcedOpen);
+    }
+    assert_eq!(registry.mode(), Mode::ForcedOpen);
+    registry.reset();
+    assert_eq!(registry.mode(), Mode::Automatic);
+    for key in 1..=3 {
+        let breaker = registry.get(&key).unwrap();
+        assert_eq!(
+            (breaker.mode(), breaker.state()),
+            (Mode::Automatic, State::Closed)
+        );
+    }
+}
+
+#[test]
+fn a_breaker_that_was_forced_by_hand_is_not_evicted() {
+    for mode in [Mode::ForcedOpen, Mode::ForcedClosed, Mode::Disabled] {
+        let (registry, clock) = registry(1);
+        registry.get(&1).unwrap().set_mode(mode);
+        clock.advance(SURELY_IDLE);
+        assert!(registry.get(&2).is_err(), "{mode:?}");
+        assert_eq!(registry.get(&1).unwrap().mode(), mode);
+    }
+}
+
+#[test]
+fn breakers_of_a_disabled_registry_make_room_for_each_other() {
+    let (registry, clock) = registry(1);
+    registry.set_mode(Mode::Disabled);
+    registry.get(&1).unwrap();
+    clock.advance(SURELY_IDLE);
+    assert_eq!(registry.get(&2).unwrap().mode(), Mode::Disabled);
+}
+
+#[test]
+fn a_subscriber_hears_of_breakers_of_now_and_later_until_it_is_dropped() {
+    let (registry, _) = registry(10);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&heard);
+    let early = registry.get(&1).unwrap();
+    let subscription = registry.subscribe(move |transition| {
+        sink.lock().unwrap().push(transition.breaker.to_string());
+    });
+    let late = registry.get(&2).unwrap();
+    early.try_acquire().unwrap().failure();
+    late.try_acquire().unwrap().failure();
+    assert_eq!(*heard.lock().unwrap(), ["1", "2"]);
+    drop(subscription);
+    registry.get(&3).unwrap().try_acquire().unwrap().failure();
+    assert_eq!(heard.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn for_each_visits_every_breaker_once() {
+    let (registry, _) = registry(1_000);
+    for key in 0..500 {
+        registry.get(&key).unwrap();
+    }
+    let mut seen = HashMap::new();
+    registry.for_each(|key, breaker| {
+        assert_eq!(breaker.name(), key.to_string());
+        *seen.entry(*key).or_insert(0) += 1;
+    });
+    assert_eq!(seen.len(), 500);
+    assert!(seen.values().all(|times| *times == 1));
+}
+
+#[test]
+fn a_removed_breaker_works_on_for_who_holds_it_and_its_key_begins_anew() {
+    let (registry, _) = registry(10);
+    let old = registry.get(&1).unwrap();
+    old.try_acquire().unwrap().failure();
+    assert!(same(&old, &registry.remove(&1).unwrap()));
+    assert!(registry.remove(&1).is_none());
+    assert!(registry.is_empty());
+    assert_eq!(old.state(), State::Open);
+    assert_eq!(registry.get(&1).unwrap().state(), State::Closed);
+}
+
+/// Uses the registry when it is dropped.
+struct Meddler(Arc<OnceLock<Registry<u32>>>);
+
+impl Drop for Meddler {
+    fn drop(&mut self) {
+        if let Some(registry) = self.0.get() {
+            registry.mode();
+        }
+    }
+}
+
+// Code of the user under the registry's lock would wait for itself.
+#[test]
+fn names_settings_subscribers_and_what_is_dropped_may_use_the_registry() {
+    in_time(|| {
+        let own: Arc<OnceLock<Registry<u32>>> = Arc::default();
+        let (names, configs) = (Arc::clone(&own), Arc::clone(&own));
+        let name = move |key: &u32| format!("{key} of {}", names.get().unwrap().mode().as_str());
+        let registry = Registry::builder_with_names(config(), name)
+            .config_for(move |_| Some(configs.get().unwrap().config()))
+            .max(1)
+            .idle_after(Duration::ZERO)
+            .build();
+        own.set(registry.clone()).unwrap();
+        let inside = registry.clone();
+        let _subscription = registry.subscribe(move |_| inside.set_config(config()));
+        let meddler = Meddler(Arc::clone(&own));
+        let first = registry.get(&1).unwrap();
+        assert_eq!(first.name(), "1 of automatic");
+        first.subscribe(move |_| drop(meddler.0.get())).forget();
+        drop(first);
+        // Evicts, and so drops the subscriber of the first.
+        registry.get(&2).unwrap().try_acquire().unwrap().failure();
+        registry.set_mode(Mode::ForcedClosed);
+        assert_eq!(registry.evicted(), 1);
+    });
+}
+
+#[test]
+fn threads_that_ask_for_the_same_new_key_get_the_same_breaker() {
+    for round in 0..200 {
+        let (registry, _) = registry(1);
+        let start = Barrier::new(4);
+        let handles: Vec<_> = thread::scope(|scope| {
+            let ask = || {
+                start.wait();
+                registry.get(&round)
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap();
+            threads.into_iter().map(join).collect()
+        });
+        // The cap is 1: a second breaker, even for a moment, would have been refused.
+        let first = handles[0].as_ref().unwrap();
+        for handle in &handles {
+            assert!(same(first, handle.as_ref().unwrap()));
+        }
+        assert_eq!((registry.len(), registry.full()), (1, 0));
+    }
+}
+
+// An eviction races the lookup of the key that goes: whoever holds a handle must share it with
+// all that come, however often the others make it go.
+#[test]
+fn a_key_never_has_two_breakers_that_someone_holds() {
+    const KEYS: u32 = 6;
+    const TURNS: u32 = 20_000;
+    /// Who is held for a key, and by how many.
+    type Held = Mutex<(usize, usize)>;
+    let registry: Registry<u32> = Registry::builder(config())
+        .max(2)
+        .idle_after(Duration::ZERO)
+        .build();
+    let held: Vec<Held> = (0..KEYS).map(|_| Held::default()).collect();
+    let most = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for number in 0..4_u32 {
+            let (registry, held, most) = (&registry, &held, &most);
+            scope.spawn(move || {
+                for turn in 0..TURNS {
+                    let key = (turn.wrapping_mul(2_654_435_761) >> 7).wrapping_add(number) % KEYS;
+                    most.fetch_max(registry.len(), Ordering::Relaxed);
+                    let Ok(breaker) = registry.get(&key) else {
+                        continue;
+                    };
+                    let held = &held[key as usize];
+                    {
+                        let mut held = held.lock().unwrap();
+                        let id = identity(&breaker);
+                        assert!(held.1 == 0 || held.0 == id, "two breakers of key {key}");
+                        *held = (id, held.1 + 1);
+                    }
+                    if turn % 3 == 0 {
+                        thread::yield_now();
+                    }
+                    let mut held = held.lock().unwrap();
+                    held.1 -= 1;
+                    drop(breaker);
+                }
+            });
+        }
+    });
+    assert!(most.load(Ordering::Relaxed) <= 2);
+    assert!(registry.evicted() > 100, "the race was not run");
+}
+
+// The outcome of a call that began on a breaker must not be lost because another thread evicted
+// it between lookup and permit.
+#[test]
+fn a_failure_is_never_lost_to_an_eviction() {
+    const TURNS: u32 = 5_000;
+    let registry: Registry<u32> = Registry::builder(config())
+        .max(2)
+        .idle_after(Duration::ZERO)
+        .build();
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            for key in 0..TURNS {
+                let _ = registry.get(&(key + 1_000));
+            }
+        });
+        for _ in 0..TURNS / 10 {
+            let Ok(Ok(permit)) = registry.with(&1, CircuitBreaker::try_acquire_owned) else {
+                continue;
+            };
+            permit.failure();
+            // Open breakers stay, so it is there, and open.
+            let state = registry.peek(&1).map(|breaker| breaker.state());
+            assert_eq!(state, Some(State::Open));
+            registry.get(&1).unwrap().reset();
+        }
+        flood.join().unwrap();
+    });
+}
+
+// Of two modes set at once, all breakers end in the same one, those made meanwhile included.
+#[test]
+fn modes_set_at_once_leave_all_breakers_in_the_same_one() {
+    for round in 0..100_u32 {
+        let (registry, _) = registry(100);
+        for key in 0..20 {
+            registry.get(&key).unwrap();
+        }
+        let start = Barrier::new(3);
+        thread::scope(|scope| {
+            for mode in [Mode::ForcedOpen, Mode::Disabled] {
+                let (registry, start) = (&registry, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    registry.set_mode(mode);
+                });
+            }
+            start.wait();
+            for key in 20..40 {
+                registry.get(&key).unwrap();
+            }
+        });
+        let mode = registry.mode();
+        registry.for_each(|key, breaker| assert_eq!(breaker.mode(), mode, "{round}: {key}"));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Get(u32),
+    Hold(u32),
+    Release(usize),
+    Fail(u32),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = 0..12_u32;
+    prop_oneof![
+        6 => key.clone().prop_map(Step::Get),
+        2 => key.clone().prop_map(Step::Hold),
+        2 => (0..8_usize).prop_map(Step::Release),
+        1 => key.prop_map(Step::Fail),
+        3 => (0..120_u64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(if cfg!(miri) { ProptestConfig::with_cases(2) } else { ProptestConfig::default() })]
+
+    #[test]
+    fn only_what_can_go_goes_and_it_is_full_only_when_nothing_can(
+        max in 1..6_usize,
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        let (registry, clock) = registry(max);
+        let mut now = 0_u64;
+        // Key, when last used, whether open.
+        let mut present: HashMap<u32, (u64, bool)> = HashMap::new();
+        let mut held: Vec<(u32, CircuitBreaker)> = Vec::new();
+        for step in steps {
+            let (key, keep, fail) = match step {
+                Step::Get(key) => (key, false, false),
+                Step::Hold(key) => (key, true, false),
+                Step::Fail(key) => (key, false, true),
+                Step::Release(index) => {
+                    if index < held.len() {
+                        held.swap_remove(index);
+                    }
+                    continue;
+                }
+                Step::Wait(seconds) => {
+                    now += seconds;
+                    clock.set(Duration::from_secs(now));
+                    continue;
+                }
+            };
+            let before = present.clone();
+            let idle_for = |key: &u32, idle: Duration| {
+                let (used, open) = before[key];
+                let is_held = held.iter().any(|(one, _)| one == key);
+                !open && !is_held && now - used >= idle.as_secs()
+            };
+            match registry.get(&key) {
+                Ok(breaker) => {
+                    for one in before.keys().copied() {
+                        if registry.peek(&one).is_none() {
+                            prop_assert!(idle_for(&one, IDLE), "{one} was evicted");
+                            prop_assert!(one != key && present.len() == max);
+                            present.remove(&one);
+                        }
+                    }
+                    let open = present.get(&key).is_some_and(|(_, open)| *open);
+                    // An open one stays open: nobody asks it for a permit after its timeout.
+                    prop_assert_eq!(breaker.state() == State::Open, open);
+                    if fail && !open {
+                        breaker.try_acquire().unwrap().failure();
+                    }
+                    present.insert(key, (now, open || fail));
+                    if keep {
+                        held.push((key, breaker));
+                    }
+                }
+                Err(full) => {
+                    prop_assert_eq!(full.max, max);
+                    prop_assert!(!present.contains_key(&key) && present.len() == max);
+                    prop_assert!(!before.keys().any(|one| idle_for(one, SURELY_IDLE)));
+                }
+            }
+            prop_assert_eq!(registry.len(), present.len());
+            prop_assert!(registry.len() <= max);
+        }
+    }
+}

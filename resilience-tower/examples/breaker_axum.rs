@@ -14,7 +14,6 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use resilience_core::breaker::{CircuitBreaker, Config, State};
 use resilience_tower::breaker::BreakerLayer;
-use resilience_tower::breaker::http::HttpClassifier;
 use tokio::net::TcpListener;
 
 static DATABASE_WORKS: AtomicBool = AtomicBool::new(true);
@@ -33,7 +32,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     });
 
     let guard = BreakerLayer::from_handle(breaker.clone())
-        .classify(HttpClassifier)
+        .http()
         .into_response();
     let app = Router::new()
         .route("/report", get(report).route_layer(guard))

@@ -18,11 +18,11 @@
 //! ```
 //!
 //! A timeout *outside* the breaker drops the breaker's future, which the breaker sees as
-//! an abandoned call, not as a failure of the upstream.
+//! an abandoned call; its `on_cancel` says what that means.
 //!
 //! # Promises
 //!
-//! - No layer boxes or allocates in `call` or `poll`.
+//! - No layer boxes or allocates in `call` or `poll`, but to make a response of a refusal.
 //! - No layer locks, with two exceptions: a limit per key holds the lock of the key's shard
 //!   while it counts, and a timeout whose inner service is pending starts a timer, which
 //!   takes tokio's own lock.
@@ -40,7 +40,9 @@
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
 //! | `timeout` | `timeout`, on tokio's clock | no |
-//! | `http` | `breaker::http`, with `breaker` | no |
+//! | `http` | `refusal`; `breaker::http` and `breaker::grpc` with `breaker` | no |
+//! | `tonic` | `http`, and layered services keep the name that a tonic server routes by | no |
+//! | `fast-clock` | breakers and limiters read the CPU's time stamp counter by default | yes |
 
 #[cfg(feature = "breaker")]
 pub mod breaker;
@@ -60,6 +62,7 @@ mod tonic;
 #[cfg(all(
     doctest,
     feature = "breaker",
+    feature = "http",
     feature = "rate-limit",
     feature = "timeout"
 ))]

@@ -4,7 +4,7 @@
 use tonic::server::NamedService;
 
 #[cfg(feature = "breaker")]
-impl<S: NamedService, J> NamedService for crate::breaker::Breaker<S, J> {
+impl<S: NamedService, J, P> NamedService for crate::breaker::Breaker<S, J, P> {
     const NAME: &'static str = S::NAME;
 }
 
@@ -14,5 +14,10 @@ impl<S: NamedService, F> NamedService for crate::refusal::IntoResponse<S, F> {
 
 #[cfg(feature = "rate-limit")]
 impl<S: NamedService, L, A> NamedService for crate::rate_limit::RateLimit<S, L, A> {
+    const NAME: &'static str = S::NAME;
+}
+
+#[cfg(feature = "wait")]
+impl<S: NamedService, T, A> NamedService for crate::rate_limit::wait::Wait<S, T, A> {
     const NAME: &'static str = S::NAME;
 }

@@ -43,11 +43,11 @@ enum Kind<F, J> {
 
 impl<F, J> ResponseFuture<F, J> {
     #[inline]
-    pub(super) fn called(inner: F, permit: OwnedPermit, judge: J) -> Self {
+    pub(super) fn called(inner: F, permit: Option<OwnedPermit>, judge: J) -> Self {
         Self {
             kind: Kind::Called {
                 inner,
-                permit: Some(permit),
+                permit,
                 judge,
             },
         }

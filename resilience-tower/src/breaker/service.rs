@@ -3,47 +3,55 @@ use std::task::{Context, Poll};
 use resilience_core::breaker::{CircuitBreaker, ResultClassifier};
 use tower_service::Service;
 
-use super::{Error, Judge, JudgeCall, OnResult, ResponseFuture};
+use super::{Error, Judge, JudgeCall, OnResult, Permits, ResponseFuture};
 
 /// A service that is called only while its circuit breaker permits it.
 ///
-/// Clones share the breaker. `poll_ready` asks the inner service alone: a breaker that
+/// Clones share the breaker, or the breakers by key. `poll_ready` asks the inner service alone: a breaker that
 /// refuses is *ready*, and tells its refusal in [`Error::Rejected`] from the call, so that
 /// the caller gets the reason at once instead of waiting for the breaker to close.
 #[derive(Clone, Debug)]
-pub struct Breaker<S, J = OnResult<ResultClassifier>> {
+pub struct Breaker<S, J = OnResult<ResultClassifier>, P = CircuitBreaker> {
     inner: S,
-    breaker: CircuitBreaker,
+    permits: P,
     judge: J,
 }
 
 impl<S> Breaker<S> {
     /// Guards `inner` by `breaker`; `Ok` is a success, `Err` a failure.
     pub fn new(inner: S, breaker: CircuitBreaker) -> Self {
-        Self::with_judge(inner, breaker, OnResult(ResultClassifier))
+        Self::from_parts(inner, breaker, OnResult(ResultClassifier))
     }
 }
 
 impl<S, C> Breaker<S, OnResult<C>> {
     /// Guards `inner` by `breaker`; `classifier` turns results into outcomes.
     pub fn with_classifier(inner: S, breaker: CircuitBreaker, classifier: C) -> Self {
-        Self::with_judge(inner, breaker, OnResult(classifier))
+        Self::from_parts(inner, breaker, OnResult(classifier))
     }
 }
 
 impl<S, J> Breaker<S, J> {
-    /// Guards `inner` by `breaker`; `judge` decides when and by what a call is judged.
-    pub fn with_judge(inner: S, breaker: CircuitBreaker, judge: J) -> Self {
+    /// The breaker, for reading its state or subscribing to its events.
+    pub fn handle(&self) -> &CircuitBreaker {
+        &self.permits
+    }
+}
+
+impl<S, J, P> Breaker<S, J, P> {
+    /// Guards `inner` by the breakers of `permits`; `judge` decides when and by what a call is
+    /// judged.
+    pub fn from_parts(inner: S, permits: P, judge: J) -> Self {
         Self {
             inner,
-            breaker,
+            permits,
             judge,
         }
     }
 
-    /// The breaker, for reading its state or subscribing to its events.
-    pub fn handle(&self) -> &CircuitBreaker {
-        &self.breaker
+    /// Where the permits come from: the breaker, or the breakers by key.
+    pub fn permits(&self) -> &P {
+        &self.permits
     }
 
     /// The guarded service.
@@ -57,9 +65,10 @@ impl<S, J> Breaker<S, J> {
     }
 }
 
-impl<S, J, Req> Service<Req> for Breaker<S, J>
+impl<S, J, P, Req> Service<Req> for Breaker<S, J, P>
 where
     S: Service<Req>,
+    P: Permits<Req>,
     J: Judge<Req>,
     J::Call: JudgeCall<S::Response, S::Error>,
 {
@@ -76,7 +85,7 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         // The permit is taken here and not in `poll_ready`: a clone may be ready and never
         // called, and would then sit on the only half-open permit.
-        match self.breaker.try_acquire_owned() {
+        match self.permits.try_acquire(&req) {
             // Should `begin` or `inner.call` panic, the unwinding drops the permit: a failure.
             Ok(permit) => {
                 let judge = self.judge.begin(&req);

@@ -1,10 +1,11 @@
 //! The two forms of a refusal on the wire.
 
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Json;
 
@@ -38,18 +39,26 @@ pub(crate) fn problem(
 /// A gRPC answer without a message ("Trailers-Only" in the gRPC-over-HTTP/2 specification):
 /// HTTP 200 and the status in the headers. `pushback` is told in `grpc-retry-pushback-ms`
 /// (gRFC A6), in whole milliseconds rounded up.
-pub(crate) fn grpc(code: u8, message: &str, pushback: Option<Duration>) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    let headers = response.headers_mut();
+pub(crate) fn grpc(
+    code: u8,
+    message: impl fmt::Display,
+    pushback: Option<Duration>,
+) -> Response<Bytes> {
+    let mut headers = HeaderMap::with_capacity(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(GRPC_STATUS, u16::from(code).into());
-    // Percent-encoded text is always a valid value; a message is not worth a panic.
-    if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
+    let mut encoded = PercentEncoded(Vec::with_capacity(96));
+    // Neither can fail: the buffer grows, and what is in it is visible ASCII.
+    let written = write!(encoded, "{message}").is_ok();
+    let value = HeaderValue::from_maybe_shared(Bytes::from(encoded.0));
+    if let (true, Ok(message)) = (written, value) {
         headers.insert(GRPC_MESSAGE, message);
     }
     if let Some(pushback) = pushback {
         headers.insert(GRPC_RETRY_PUSHBACK_MS, whole_millis(pushback).into());
     }
+    let mut response = Response::new(Bytes::new());
+    *response.headers_mut() = headers;
     response
 }
 
@@ -66,19 +75,21 @@ fn whole_millis(wait: Duration) -> i32 {
 }
 
 /// The encoding of `grpc-message`: bytes outside 0x20–0x7E and `%` become `%XX`.
-fn percent_encoded(text: &str) -> String {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
-            encoded.push(byte.into());
-        } else {
-            encoded.push('%');
-            encoded.push(HEX[usize::from(byte >> 4)].into());
-            encoded.push(HEX[usize::from(byte & 15)].into());
+struct PercentEncoded(Vec<u8>);
+
+impl fmt::Write for PercentEncoded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        for byte in text.bytes() {
+            if matches!(byte, b' '..=b'~') && byte != b'%' {
+                self.0.push(byte);
+            } else {
+                let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+                self.0.extend([b'%', HEX[high], HEX[low]]);
+            }
         }
+        Ok(())
     }
-    encoded
 }
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

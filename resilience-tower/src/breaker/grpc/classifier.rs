@@ -146,10 +146,10 @@ impl<B: Body> ClassifyBody<B> for GrpcClassifier {
     }
 }
 
-impl<J> BreakerLayer<J> {
+impl<J, P> BreakerLayer<J, P> {
     /// Judges gRPC calls by their status, in the headers or the trailers; see
     /// [`GrpcClassifier`].
-    pub fn grpc(self) -> BreakerLayer<OnBodyEnd<GrpcClassifier>> {
+    pub fn grpc(self) -> BreakerLayer<OnBodyEnd<GrpcClassifier>, P> {
         self.classify_body(GrpcClassifier::new())
     }
 }

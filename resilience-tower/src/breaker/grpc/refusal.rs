@@ -18,10 +18,10 @@ use crate::refusal::{self, IntoResponseLayer};
 /// [gRFC A6]: https://github.com/grpc/proposal/blob/master/A6-client-retries.md
 pub fn status(rejected: &Rejected) -> Response<Bytes> {
     let pushback = Some(rejected.retry_after());
-    refusal::grpc(UNAVAILABLE, &rejected.to_string(), pushback)
+    refusal::grpc(UNAVAILABLE, rejected, pushback)
 }
 
-impl<J> BreakerLayer<J> {
+impl<J, P> BreakerLayer<J, P> {
     /// Answers refusals by [`status`]: the service's error is the inner service's alone.
     ///
     /// On a server the result can be added to a tonic router (feature `tonic`: the name of the

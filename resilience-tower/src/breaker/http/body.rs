@@ -79,12 +79,12 @@ where
     }
 }
 
-impl<J> BreakerLayer<J> {
+impl<J, P> BreakerLayer<J, P> {
     /// Judges each call when the body of its response ends; see [`OnBodyEnd`].
     ///
     /// The permit is held until then: a slow-call threshold counts the whole body, and a
     /// half-open probe is out until the body ends, is dropped, or outlives its lease.
-    pub fn classify_body<C>(self, classifier: C) -> BreakerLayer<OnBodyEnd<C>> {
+    pub fn classify_body<C>(self, classifier: C) -> BreakerLayer<OnBodyEnd<C>, P> {
         self.judge(OnBodyEnd(classifier))
     }
 }

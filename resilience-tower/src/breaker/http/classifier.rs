@@ -6,6 +6,7 @@ use http_body::Body;
 use resilience_core::breaker::{Classify, Outcome};
 
 use super::{ClassifyBody, retry_after};
+use crate::breaker::{BreakerLayer, OnResult};
 
 /// Judges HTTP responses by status code.
 ///
@@ -63,6 +64,15 @@ impl<B: Body> ClassifyBody<B> for HttpClassifier {
 
     fn end(&self, _: Option<&HeaderMap>) -> Outcome {
         Outcome::Success
+    }
+}
+
+impl<J, P> BreakerLayer<J, P> {
+    /// Judges HTTP calls by the status of their responses; see [`HttpClassifier`].
+    ///
+    /// Without it a layer knows nothing of HTTP, and `Ok` is a success whatever its status.
+    pub fn http(self) -> BreakerLayer<OnResult<HttpClassifier>, P> {
+        self.classify(HttpClassifier)
     }
 }
 

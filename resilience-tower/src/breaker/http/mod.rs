@@ -4,11 +4,11 @@
 //! use resilience_tower::breaker::{BreakerLayer, http::HttpClassifier};
 //!
 //! // For a client: the outcome is known at the head of the response.
-//! let client = BreakerLayer::new("payments").classify(HttpClassifier);
+//! let client = BreakerLayer::new("payments").http();
 //! // The same, but a response whose body breaks off is a failure.
 //! let download = BreakerLayer::new("images").classify_body(HttpClassifier);
 //! // For a server: refusals are 503 answers, and `Infallible` stays the error.
-//! let route = BreakerLayer::new("reports").classify(HttpClassifier).into_response();
+//! let route = BreakerLayer::new("reports").http().into_response();
 //! # let _ = (client, download, route);
 //! ```
 

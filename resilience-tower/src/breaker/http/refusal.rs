@@ -26,7 +26,7 @@ pub fn problem(rejected: &Rejected) -> Response<Bytes> {
     refusal::problem(status, Some(rejected.retry_after()), json)
 }
 
-impl<J> BreakerLayer<J> {
+impl<J, P> BreakerLayer<J, P> {
     /// Answers refusals by [`problem`]: the service's error is the inner service's alone.
     ///
     /// For services of `http` types: with `Error = Infallible` inside, the result is what axum

@@ -15,3 +15,29 @@ pub(crate) fn fence() {
     #[cfg(resilience_loom)]
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
+
+/// A lock that is held over atomics, which the model checker may interrupt.
+#[derive(Debug, Default)]
+pub(crate) struct Lock<T> {
+    #[cfg(not(resilience_loom))]
+    mutex: parking_lot::Mutex<T>,
+    #[cfg(resilience_loom)]
+    mutex: loom::sync::Mutex<T>,
+}
+
+#[cfg(not(resilience_loom))]
+pub(crate) type LockGuard<'a, T> = parking_lot::MutexGuard<'a, T>;
+#[cfg(resilience_loom)]
+pub(crate) type LockGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+impl<T> Lock<T> {
+    pub(crate) fn lock(&self) -> LockGuard<'_, T> {
+        #[cfg(not(resilience_loom))]
+        return self.mutex.lock();
+        #[cfg(resilience_loom)]
+        return self
+            .mutex
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
+    }
+}

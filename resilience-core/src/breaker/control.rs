@@ -67,8 +67,11 @@ impl Inner {
     /// The caller holds `control`.
     fn apply(&self, config: Config) {
         let old = self.config.load_full();
-        self.places
+        let first = self
+            .places
             .exchange(config.places(), config.slow_call().is_some());
+        // What the old marks have forgotten would be successes in the new ones.
+        self.begin_at_least(first);
         let (slow, segment) = (slow(&config), segment(&config));
         let time_changed = config.time_window() != old.time_window();
         // Every judgement reads the settings once: this exchange is the change.

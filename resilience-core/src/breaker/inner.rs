@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
 
 use super::{
     config::{Config, OnCancel},
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
-    primitive::{AtomicU64, Ordering, fence},
+    primitive::{AtomicU64, Lock, Ordering, fence},
 };
 
 /// What a call must do, as bits of [`Words::features`].
@@ -49,8 +48,9 @@ pub(super) struct Words {
     /// A call that takes more nanoseconds is slow.
     pub(super) slow: AtomicU64,
     pub(super) face: Face,
-    /// Generation + 1 while successes judge the time window: an adverse outcome found it below
-    /// minimum calls.
+    /// `[number of a segment | 1 if low]`: what the time window was when it was last looked at. A
+    /// success looks once per segment, and always while it is low: something adverse is in it, and
+    /// fewer than minimum calls.
     pub(super) watch: AtomicU64,
     /// `[generation: 12 | place: 52]`: where the window of a closed generation begins.
     pub(super) start: AtomicU64,
@@ -73,7 +73,7 @@ pub(super) struct Inner {
     pub(super) shadow: ArcSwapOption<Shadow>,
     /// Held while a person changes something; never by a call. The generation in which the next
     /// shadow begins.
-    pub(super) control: Mutex<u32>,
+    pub(super) control: Lock<u32>,
     pub(super) clock: SharedClock,
     pub(super) name: Arc<str>,
     pub(super) short_name: ShortName,
@@ -131,7 +131,7 @@ impl Inner {
                 evaluate_at: zero(),
                 slow: AtomicU64::new(slow(&config)),
                 face: Face::new(own, segment(&config), &clock),
-                watch: AtomicU64::new(0),
+                watch: AtomicU64::new(u64::MAX),
                 start: zero(),
                 deadline: zero(),
                 wait: zero(),
@@ -142,7 +142,7 @@ impl Inner {
             events,
             config: ArcSwap::from_pointee(config),
             shadow: ArcSwapOption::empty(),
-            control: Mutex::new(0),
+            control: Lock::default(),
             clock,
             short_name: ShortName::new(&name),
             seed: fnv(&name),
@@ -218,6 +218,17 @@ impl Inner {
     /// Where the window begins.
     pub(super) fn start(&self) -> u64 {
         self.words.start.load(Ordering::Acquire) & VALUE_MASK
+    }
+
+    /// The window begins no earlier than at `place`. The caller holds `control`.
+    pub(super) fn begin_at_least(&self, place: u64) {
+        loop {
+            let seen = self.words.start.load(Ordering::Acquire);
+            let next = seen & !VALUE_MASK | place;
+            if seen & VALUE_MASK >= place || exchange(&self.words.start, seen, next) {
+                return;
+            }
+        }
     }
 
     /// Sets `evaluate_at` from the start of the window and minimum calls.

@@ -20,7 +20,7 @@ pub(super) enum Trigger {
     Adverse { failed: Option<u64> },
     /// A success that makes the calls of the count window minimum calls.
     Minimum,
-    /// A success while the time window is watched.
+    /// A success that is the first of a segment, or comes while the time window is low.
     Watch,
 }
 
@@ -53,118 +53,101 @@ impl Inner {
     /// The first threshold that is crossed, in the order: in a row, count, failure rate, slow
     /// rate; the count window before the time window.
     fn judge(&self, config: &Config, word: Word, trigger: Trigger) -> Option<Judged> {
-        let count = match trigger {
-            Trigger::Watch => None,
-            _ => self.counted(config),
-        };
-        let time = match trigger {
-            Trigger::Minimum => None,
-            _ => self.timed(config, word.generation),
-        };
-        if let Trigger::Adverse {
-            failed: Some(place),
-        } = trigger
-            && let Some(enough) = config.consecutive_failures()
-        {
+        match trigger {
+            Trigger::Minimum => {
+                let count = self.counted(config)?;
+                let judged = by_rate(config, &[Some(count)]);
+                if judged.is_none() {
+                    self.aim_again(config, word, count);
+                }
+                judged
+            }
+            Trigger::Watch => self.watch(config, word),
+            Trigger::Adverse { failed } => self.judge_adverse(config, word, failed),
+        }
+    }
+
+    fn judge_adverse(&self, config: &Config, word: Word, failed: Option<u64>) -> Option<Judged> {
+        let windows = [
+            self.counted(config),
+            self.timed(config, word.generation)
+                .map(|(_, counts)| counts),
+        ];
+        let in_a_row = config.consecutive_failures().zip(failed);
+        if let Some((enough, place)) = in_a_row {
             let end = self.places.peek();
             let run = self.places.marks().run(place, self.start(), end, enough);
             if run >= enough {
-                let counts = count.or(time).unwrap_or(Counts {
+                let [count, time] = windows;
+                let run = Counts {
                     calls: run.into(),
                     failures: run.into(),
                     slow: 0,
-                });
+                };
+                let counts = count.or(time).unwrap_or(run);
                 return Some(judged(config, Cause::ConsecutiveFailures, counts));
             }
         }
-        let windows = [count, time];
-        let mut both = windows.iter().flatten();
-        if let Some(enough) = config.failure_count()
-            && matches!(trigger, Trigger::Adverse { .. })
-            && let Some(counts) = both.find(|counts| counts.failures >= enough.into())
-        {
+        let enough = |counts: &&Counts| {
+            config
+                .failure_count()
+                .is_some_and(|enough| counts.failures >= enough.into())
+        };
+        if let Some(counts) = windows.iter().flatten().find(enough) {
             return Some(judged(config, Cause::FailureCount, *counts));
         }
-        for (cause, threshold) in [
-            (Cause::FailureRate, config.failure_rate()),
-            (Cause::SlowCallRate, config.slow_call_rate()),
-        ] {
-            let rate = |counts: &&Counts| match cause {
-                Cause::FailureRate => rate(config, counts.calls, counts.failures),
-                _ => rate(config, counts.calls, counts.slow),
-            };
-            if let Some(threshold) = threshold
-                && let Some(counts) = windows
-                    .iter()
-                    .flatten()
-                    .find(|counts| rate(counts).is_some_and(|rate| rate >= threshold))
-            {
-                return Some(judged(config, cause, *counts));
-            }
-        }
-        match trigger {
-            Trigger::Minimum => self.aim_again(config, word, count),
-            _ => self.watch(config, word, time),
-        }
+        by_rate(config, &windows).or_else(|| self.watch_from_now_on(config, word))
     }
 
     /// Holes among the first places: the window has fewer calls than places. The call that will
     /// make them minimum calls is so much later.
-    fn aim_again(&self, config: &Config, word: Word, count: Option<Counts>) -> Option<Judged> {
-        let missing = u64::from(config.minimum_calls()).saturating_sub(count?.calls);
-        if missing > 0 {
-            let seen = self.words.evaluate_at.load(Ordering::Acquire);
-            if let Some(place) = value(seen, word.generation) {
-                let next = tagged(word.generation, place + missing);
-                let _ = self.words.evaluate_at.compare_exchange(
-                    seen,
-                    next,
-                    Ordering::AcqRel,
-                    Ordering::Relaxed,
-                );
-            }
+    fn aim_again(&self, config: &Config, word: Word, count: Counts) {
+        let missing = u64::from(config.minimum_calls()).saturating_sub(count.calls);
+        let seen = self.words.evaluate_at.load(Ordering::Acquire);
+        if let Some(place) = value(seen, word.generation)
+            && missing > 0
+        {
+            let next = tagged(word.generation, place + missing);
+            let at = &self.words.evaluate_at;
+            let _ = at.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed);
         }
-        None
     }
 
-    /// Has the successes judge the time window until it holds minimum calls, or nothing adverse.
+    /// A success looks at the time window, and judges if it is the one that makes its calls
+    /// minimum calls: they were fewer before, because the window was low or because this is the
+    /// first look since older calls have left.
     ///
     /// A success counts itself and then looks at the watch, without a barrier between the two. So
-    /// a success that races the failure that begins the watch may go unjudged; the next outcome
-    /// of any kind judges.
-    fn watch(&self, config: &Config, word: Word, time: Option<Counts>) -> Option<Judged> {
-        let few = |counts: Counts| {
-            counts.calls < config.minimum_calls().into() && counts.failures + counts.slow > 0
-        };
-        let on = u64::from(word.generation) + 1;
-        let watching = self.words.watch.load(Ordering::Relaxed) == on;
-        let wanted = few(time?);
-        if watching == wanted {
+    /// a success that races the adverse outcome that makes the window low may go unjudged; the
+    /// next outcome of any kind judges.
+    fn watch(&self, config: &Config, word: Word) -> Option<Judged> {
+        let seen = self.words.watch.load(Ordering::Relaxed);
+        let (number, counts) = self.timed(config, word.generation)?;
+        let low = is_low(config, counts);
+        // ORDERING: Relaxed. An adverse outcome that has made it low since the look wins.
+        let _ = self.words.watch.compare_exchange(
+            seen,
+            number << 1 | u64::from(low),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        let was_low = seen & 1 == 1 && seen != u64::MAX;
+        let reached = was_low || counts.calls == config.minimum_calls().into();
+        by_rate(config, &[Some(counts)]).filter(|_| reached)
+    }
+
+    /// After an adverse outcome that did not open: successes look if the time window is low.
+    fn watch_from_now_on(&self, config: &Config, word: Word) -> Option<Judged> {
+        let (number, counts) = self.timed(config, word.generation)?;
+        if !is_low(config, counts) {
             return None;
         }
-        // ORDERING: Relaxed between fences: what was counted before the watch was seen is summed
-        // below, and what is counted after it sees the watch.
-        self.words
-            .watch
-            .store(if wanted { on } else { 0 }, Ordering::Relaxed);
+        self.words.watch.store(number << 1 | 1, Ordering::Relaxed);
+        // ORDERING: SeqCst fence. A success that did not see the watch is counted below, one that
+        // is not counted sees the watch (but for the race that `watch` names).
         fence();
-        let counts = self.timed(config, word.generation)?;
-        if !wanted && few(counts) {
-            self.words.watch.store(on, Ordering::Relaxed);
-        }
-        let rate = |part| rate(config, counts.calls, part);
-        let reached = |rate: Option<f64>, threshold: Option<f64>| {
-            rate.zip(threshold).is_some_and(|(rate, at)| rate >= at)
-        };
-        if !wanted {
-            None
-        } else if reached(rate(counts.failures), config.failure_rate()) {
-            Some(judged(config, Cause::FailureRate, counts))
-        } else if reached(rate(counts.slow), config.slow_call_rate()) {
-            Some(judged(config, Cause::SlowCallRate, counts))
-        } else {
-            None
-        }
+        let (_, counts) = self.timed(config, word.generation)?;
+        by_rate(config, &[Some(counts)])
     }
 
     /// What the count window holds.
@@ -181,12 +164,12 @@ impl Inner {
         })
     }
 
-    /// What the time window holds.
-    fn timed(&self, config: &Config, generation: u32) -> Option<Counts> {
+    /// The segment that runs, and what the time window that ends with it holds.
+    fn timed(&self, config: &Config, generation: u32) -> Option<(u64, Counts)> {
         config.time_window()?;
         let now = self.clock.nanos();
         let number = self.words.face.number(tag(generation), now, &self.clock)?;
-        Some(self.time.count(number))
+        Some((number, self.time.count(number)))
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -194,7 +177,8 @@ impl Inner {
         let config = self.config.load();
         let closed = word.state == State::Closed;
         let count = self.counted(&config).filter(|_| closed);
-        let time = self.timed(&config, word.generation).filter(|_| closed);
+        let time = self.timed(&config, word.generation);
+        let time = time.map(|(_, counts)| counts).filter(|_| closed);
         let shown = |counts: Counts| WindowCounts {
             calls: counts.calls,
             failures: counts.failures,
@@ -254,6 +238,29 @@ impl Inner {
         let remaining = self.remaining(word.generation, deadline, now);
         Some(Duration::from_nanos(remaining))
     }
+}
+
+/// The first rate that reached its threshold.
+fn by_rate(config: &Config, windows: &[Option<Counts>]) -> Option<Judged> {
+    let reached = |part: u64, calls: u64, threshold: Option<f64>| {
+        rate(config, calls, part)
+            .zip(threshold)
+            .is_some_and(|(rate, at)| rate >= at)
+    };
+    let mut windows = windows.iter().flatten();
+    let failed = |c: &&Counts| reached(c.failures, c.calls, config.failure_rate());
+    let slow = |c: &&Counts| reached(c.slow, c.calls, config.slow_call_rate());
+    if let Some(counts) = windows.clone().find(failed) {
+        return Some(judged(config, Cause::FailureRate, *counts));
+    }
+    let counts = windows.find(slow)?;
+    Some(judged(config, Cause::SlowCallRate, *counts))
+}
+
+/// Something adverse is in the time window, and too few calls to judge it by a rate.
+fn is_low(config: &Config, counts: Counts) -> bool {
+    let by_rate = config.failure_rate().is_some() || config.slow_call_rate().is_some();
+    by_rate && counts.calls < config.minimum_calls().into() && counts.failures + counts.slow > 0
 }
 
 fn rate(config: &Config, calls: u64, part: u64) -> Option<f64> {

@@ -196,3 +196,150 @@ fn loom_a_caller_that_comes_before_the_opener_stored_its_deadline_never_shortens
         assert_eq!(Some(refused.retry_after()), retry_after);
     });
 }
+
+fn timed() -> ConfigBuilder {
+    small()
+        .count_window(None)
+        .time_window(Duration::from_secs(1))
+}
+
+#[test]
+fn loom_invariant_3_a_late_failure_leaves_no_mark_on_a_window_that_begins_by_hand() {
+    for config in [small(), timed()] {
+        model(move || {
+            let (breaker, _) = breaker(config.clone());
+            let late = breaker.try_acquire_owned().unwrap();
+            let thread = thread::spawn(move || late.failure());
+            breaker.reset();
+            thread.join().unwrap();
+            let snapshot = breaker.snapshot();
+            assert_eq!((snapshot.calls, snapshot.failures), (0, 0));
+            // The window is sound after it: the next two calls are its calls.
+            breaker.try_acquire().unwrap().success();
+            assert_eq!(breaker.snapshot().calls, 1);
+            breaker.try_acquire().unwrap().failure();
+            assert_eq!(breaker.state(), State::Open);
+        });
+    }
+}
+
+#[test]
+fn loom_invariant_3_two_probes_that_close_together_close_once() {
+    model(|| {
+        let (breaker, time) = breaker(small().half_open_permits(2));
+        open(&breaker);
+        time.advance(10);
+        let mine = breaker.try_acquire_owned().unwrap();
+        let theirs = breaker.try_acquire_owned().unwrap();
+        let events = transitions(&breaker);
+        let thread = thread::spawn(move || theirs.success());
+        mine.success();
+        // Of the generation that has begun, whoever closed.
+        breaker.try_acquire().unwrap().failure();
+        thread.join().unwrap();
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.state, snapshot.stale), (State::Closed, 1));
+        assert_eq!((snapshot.calls, snapshot.failures), (1, 1));
+        assert_eq!(events.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn loom_invariant_4_two_failures_in_a_time_window_open_once() {
+    model(|| {
+        let (breaker, _) = breaker(timed());
+        let events = transitions(&breaker);
+        let mine = breaker.try_acquire_owned().unwrap();
+        let theirs = breaker.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || theirs.failure());
+        mine.failure();
+        thread.join().unwrap();
+        assert_eq!(breaker.state(), State::Open);
+        assert_eq!(events.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn loom_invariant_5_a_time_window_counts_every_outcome() {
+    model(|| {
+        let (breaker, _) = breaker(timed().failure_rate(None));
+        // Three threads: the third shares its stripe with others.
+        let threads = [true, false].map(|ok| {
+            let breaker = breaker.clone();
+            thread::spawn(move || {
+                let permit = breaker.try_acquire().unwrap();
+                if ok {
+                    permit.success()
+                } else {
+                    permit.failure()
+                }
+            })
+        });
+        breaker.try_acquire().unwrap().failure();
+        threads.map(|thread| thread.join().unwrap());
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.calls, snapshot.failures), (3, 2));
+    });
+}
+
+#[test]
+fn loom_a_success_that_reaches_minimum_calls_beside_a_failure_is_judged_at_the_latest_by_the_next()
+{
+    model(|| {
+        let (breaker, _) = breaker(timed().failure_rate(0.3));
+        let mine = breaker.try_acquire_owned().unwrap();
+        let theirs = breaker.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || theirs.failure());
+        mine.success();
+        thread.join().unwrap();
+        if let Ok(next) = breaker.try_acquire() {
+            next.success();
+        }
+        assert_eq!(breaker.state(), State::Open);
+    });
+}
+
+#[test]
+fn loom_forcing_open_beats_the_failure_that_opens() {
+    model(|| {
+        let (breaker, time) = breaker(small().failure_rate(None).consecutive_failures(1));
+        let last = breaker.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || last.failure());
+        breaker.set_mode(Mode::ForcedOpen);
+        thread.join().unwrap();
+        time.advance(1_000_000);
+        let refused = breaker.try_acquire().map(drop).unwrap_err();
+        assert_eq!(refused.reason(), Reason::ForcedOpen);
+        breaker.set_mode(Mode::Automatic);
+        assert_eq!(breaker.state(), State::HalfOpen);
+    });
+}
+
+#[test]
+fn loom_a_failure_and_a_window_that_grows_lose_no_mark() {
+    model(|| {
+        let (breaker, _) = breaker(small().failure_rate(None));
+        breaker.try_acquire().unwrap().failure();
+        let mine = breaker.try_acquire_owned().unwrap();
+        let thread = thread::spawn(move || mine.failure());
+        breaker.set_config(small().failure_rate(None).count_window(16).build().unwrap());
+        thread.join().unwrap();
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.calls, snapshot.failures), (2, 2));
+    });
+}
+
+#[test]
+fn loom_of_two_who_promote_a_shadow_one_does() {
+    model(|| {
+        let (breaker, _) = breaker(small());
+        breaker.set_shadow(small().minimum_calls(3).build().unwrap());
+        let other = breaker.clone();
+        let thread = thread::spawn(move || other.promote_shadow());
+        let mine = breaker.promote_shadow();
+        assert!(mine ^ thread.join().unwrap());
+        assert_eq!(breaker.config().minimum_calls(), 3);
+        // No shadow, no clock: the short path again.
+        assert!(breaker.shadow().is_none());
+    });
+}

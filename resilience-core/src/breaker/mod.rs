@@ -54,7 +54,7 @@ mod window;
 
 use std::{
     future::Future,
-    sync::{Arc, Weak, mpsc::Receiver},
+    sync::{Arc, mpsc::Receiver},
 };
 
 pub use self::{
@@ -284,24 +284,9 @@ impl CircuitBreaker {
         self.shared.inner.promote_shadow()
     }
 
-    /// A handle that does not keep the breaker alive.
-    pub(crate) fn downgrade(&self) -> WeakBreaker {
-        WeakBreaker(Arc::downgrade(&self.shared))
-    }
-
     /// Whether this is the only handle, and no owned permit is out. Both may change at once if
     /// another thread can reach this handle.
     pub(crate) fn is_alone(&self) -> bool {
         Arc::strong_count(&self.shared) == 1 && !self.shared.permits_out()
-    }
-}
-
-/// A handle that does not keep the breaker alive.
-#[derive(Clone, Debug)]
-pub(crate) struct WeakBreaker(Weak<Shared>);
-
-impl WeakBreaker {
-    pub(crate) fn upgrade(&self) -> Option<CircuitBreaker> {
-        self.0.upgrade().map(|shared| CircuitBreaker { shared })
     }
 }

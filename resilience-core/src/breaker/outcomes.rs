@@ -102,7 +102,7 @@ impl Inner {
             let number = self.words.face.number(tag(generation), now, &self.clock);
             if let Some(number) = number {
                 self.time.add(number, failed, slow);
-                watched = self.words.watch.load(Ordering::Relaxed) == u64::from(generation) + 1;
+                watched = self.words.watch.load(Ordering::Relaxed) != number << 1;
             }
         }
         if failed || slow {

@@ -83,11 +83,12 @@ impl Places {
         self.marks.load()
     }
 
-    /// Changes what is remembered and keeps what was marked. One caller at a time.
-    pub(super) fn exchange(&self, size: u32, slow: bool) {
+    /// Changes what is remembered and keeps what was marked. One caller at a time. The answer is
+    /// the first place that is remembered.
+    pub(super) fn exchange(&self, size: u32, slow: bool) -> u64 {
         let old = self.marks.load_full();
         if old.fit(size, slow) {
-            return;
+            return 0;
         }
         let new = Arc::new(Marks::new(size, slow));
         new.copy(&old, self.peek());
@@ -95,6 +96,8 @@ impl Places {
         self.exchanged.fetch_add(1, Ordering::AcqRel);
         fence();
         // What was marked in the old ones meanwhile.
-        new.copy(&old, self.peek());
+        let end = self.peek();
+        new.copy(&old, end);
+        old.first(0, end, u32::MAX)
     }
 }

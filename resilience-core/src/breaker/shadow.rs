@@ -45,10 +45,6 @@ impl Shadow {
         self.0.features()
     }
 
-    pub(super) fn generation(&self) -> u32 {
-        self.0.word().generation
-    }
-
     pub(super) fn config(&self) -> Config {
         Config::clone(&self.0.config.load())
     }

@@ -85,7 +85,8 @@ impl Face {
     /// Moves to the segment that runs now.
     ///
     /// Numbers never fall. A clock that steps back goes on from the beginning of the segment that
-    /// was reached: at most one segment of time is counted twice.
+    /// was reached: at most one segment of time is counted twice. All times are modulo 2^64, and
+    /// more than half of that ahead (292 years) is a step back as well.
     #[cold]
     #[inline(never)]
     fn advance(&self, clock: &SharedClock) -> u64 {
@@ -93,15 +94,15 @@ impl Face {
             // Before the clock, so that a reading made before another thread moved on does not
             // look like a clock that stepped back.
             let current = self.current.load(Ordering::Acquire);
-            let length = self.length.load(Ordering::Acquire);
+            let length = self.length.load(Ordering::Acquire).max(1);
             let skew = self.skew.load(Ordering::Acquire);
-            let now = clock.nanos().saturating_add(skew);
-            let segment = now / length.max(1);
-            let (word, seen, next) = if segment > current {
-                (&self.current, current, segment)
-            } else if segment < current {
-                let behind = current.saturating_mul(length).saturating_sub(now);
-                (&self.skew, skew, skew.saturating_add(behind))
+            let now = clock.nanos().wrapping_add(skew);
+            let since = now.wrapping_sub(current.wrapping_mul(length));
+            let (word, seen, next) = if since > u64::MAX >> 1 {
+                (&self.skew, skew, skew.wrapping_sub(since))
+            } else if since >= length {
+                let next = current.wrapping_add(since / length);
+                (&self.current, current, next)
             } else {
                 return current;
             };

@@ -19,7 +19,7 @@ fn keyed(burst: u32, max_keys: usize) -> (KeyedRateLimiter<u64>, ManualClock) {
 }
 
 // Seen elsewhere: cleaning up a million keys stops all callers for 15 ms. Here an insertion drops
-// what it meets in its own places (at most one key) and in four buckets of four places.
+// what it meets in its own places (at most one key) and among the next eight keys or so.
 #[test]
 fn no_call_cleans_up_more_than_a_few_keys() {
     let max_keys = if cfg!(miri) { 300 } else { 200_000 };
@@ -34,7 +34,7 @@ fn no_call_cleans_up_more_than_a_few_keys() {
         limiter.try_acquire(&(u64::MAX - key)).unwrap();
         let after = limiter.snapshot();
         let dropped = after.evicted_recovered - before.evicted_recovered;
-        assert!(dropped <= 17, "one call dropped {dropped} keys");
+        assert!(dropped <= 12, "one call dropped {dropped} keys");
         before = after;
     }
     // But as many as came, at the least.

@@ -12,10 +12,16 @@
 //! 1. below the cap: an empty place of its eight; the place of a recovered key (one that has its
 //!    whole burst back, and so loses nothing); a place made by moving other keys to their other
 //!    bucket (up to three moves, looked for in 42 buckets);
-//! 2. at the cap: the place of a recovered key among its eight; else whatever the next four buckets
-//!    in turn hold of recovered keys is dropped, which makes room as in 1;
-//! 3. else the place, among its eight, of the key that is nearest to its whole burst. That one is
-//!    evicted early: when it comes back it starts with its whole burst.
+//! 2. at the cap: the place of a recovered key among its eight; else the next eight keys in turn are
+//!    looked at (in at most sixteen buckets), and those of them that have recovered dropped, which
+//!    makes room as in 1;
+//! 3. else the place of the key nearest to its whole burst, among its eight and, if one of its eight is
+//!    empty, those next eight. That one is evicted early: when it comes back it starts with its
+//!    whole burst.
+//!
+//! So an early eviction takes the nearest to recovery of eight keys at least (of all, if fewer are
+//! held), and never one that has spent more than another of them: a flood of new keys gives no spent
+//! key its burst back.
 //!
 //! So below the cap a key that has not recovered is kept for as long as there is a way to move
 //! others aside. Three quarters of the places are taken at the cap, or fewer; a way is
@@ -53,7 +59,7 @@ use crate::clock::SharedClock;
 ///
 /// Never holds more than `max_keys` keys. A new key that finds them all taken gets the place of one
 /// that has its whole burst back (it loses nothing); where it meets none, that of the one nearest to
-/// it among the few it looks at. A key that was evicted before it recovered starts with its whole
+/// it, of eight or more. A key that was evicted before it recovered starts with its whole
 /// burst when it comes back: with too few keys the limiter **fails open** for those, never for keys
 /// it holds. Size `max_keys` above the keys that come while a bucket fills, and watch
 /// [`evicted_early`](KeyedSnapshot::evicted_early), which then stays 0. No sweep and no timer; an

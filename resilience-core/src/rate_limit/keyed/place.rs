@@ -6,8 +6,10 @@ use super::{
 };
 use crate::primitive::Ordering;
 
-/// Buckets that are swept when a new key meets the cap and no recovered key in its own places.
-const SWEPT: usize = 4;
+/// Keys looked at when a new key meets the cap and no recovered key in its own places.
+const MET: usize = 8;
+/// Buckets looked at for them: more than hold so many, unless the table is small.
+const SWEPT: usize = 16;
 /// Buckets looked at to move keys aside: two, those that their keys may move to, and theirs.
 const PATHS: usize = 2 + 2 * WAYS + 2 * WAYS * WAYS;
 
@@ -58,16 +60,14 @@ impl Table {
             if let Some(slot) = self.reuse(shard, home, now) {
                 return Some(slot);
             }
-            match self.sweep(shard, home, now) {
-                0 => {
-                    if let Some(slot) = self.nearest(&self.both(home)) {
-                        evict(shard, slot);
-                        return Some(slot);
-                    }
-                    let slot = self.any(shard, home)?;
-                    evict(shard, slot);
-                }
-                freed => self.leave(freed - 1),
+            let (freed, nearest) = self.sweep(shard, home, now);
+            if freed > 0 {
+                self.leave(freed - 1);
+            } else {
+                let own = self.nearest(&self.both(home));
+                // Another's place is of use only if one of the key's own is empty.
+                let others = nearest.filter(|_| self.vacant(home).is_some());
+                evict(shard, nearer(own, others)?);
             }
         }
         if let Some(slot) = self.vacant(home) {
@@ -97,24 +97,25 @@ impl Table {
             .find(|slot| drop_recovered(shard, slot, now))
     }
 
-    /// Empties the places of recovered keys in the next few buckets; how many.
-    fn sweep(&self, shard: &mut Shard, home: &Home, now: u64) -> u64 {
-        let mut freed = 0;
+    /// Empties the places of recovered keys among the next few keys in turn. How many, and which
+    /// of the others is nearest to its whole burst.
+    fn sweep(&self, shard: &mut Shard, home: &Home, now: u64) -> (u64, Option<&Slot>) {
+        let (mut met, mut freed, mut nearest) = (0, 0, None);
         for _ in 0..SWEPT.min(self.per_shard) {
             let bucket = self.next(shard, home);
-            for slot in self.slots(&[bucket]) {
-                freed += u64::from(drop_recovered(shard, slot, now));
+            for slot in self.slots(&[bucket]).filter(|slot| !slot.is_empty()) {
+                met += 1;
+                if drop_recovered(shard, slot, now) {
+                    freed += 1;
+                } else {
+                    nearest = nearer(nearest, Some(slot));
+                }
+            }
+            if met >= MET {
+                break;
             }
         }
-        freed
-    }
-
-    /// The key nearest to its whole burst, of the next bucket that has any.
-    fn any(&self, shard: &mut Shard, home: &Home) -> Option<&Slot> {
-        (0..self.per_shard).find_map(|_| {
-            let bucket = self.next(shard, home);
-            self.nearest(&[bucket])
-        })
+        (freed, nearest)
     }
 
     /// Moves the hand on.
@@ -128,7 +129,7 @@ impl Table {
     fn nearest(&self, buckets: &[usize]) -> Option<&Slot> {
         self.slots(buckets)
             .filter(|slot| !slot.is_empty())
-            .min_by_key(|slot| slot.word().time())
+            .fold(None, |nearest, slot| nearer(nearest, Some(slot)))
     }
 
     fn slots<'a>(&'a self, buckets: &[usize]) -> impl Iterator<Item = &'a Slot> {
@@ -199,6 +200,14 @@ impl Table {
         }
         Some(empty)
     }
+}
+
+/// Which of two keys is nearer to its whole burst; the first if both are.
+fn nearer<'a>(one: Option<&'a Slot>, other: Option<&'a Slot>) -> Option<&'a Slot> {
+    [one, other]
+        .into_iter()
+        .flatten()
+        .min_by_key(|slot| slot.word().time())
 }
 
 /// Empties the place of a key that has its whole burst back, unless a call comes between.

@@ -187,8 +187,10 @@ fn a_refund_leaves_no_credit_behind_for_a_clock_that_steps_back() {
     clock.set(Duration::from_millis(100));
     limiter.try_acquire_n(1).unwrap();
     limiter.refund(5);
-    clock.set(Duration::from_millis(90));
+    // Full until 100 ms, and so 8 ms before then.
+    clock.set(Duration::from_millis(92));
     assert_eq!(limiter.snapshot().remaining, 0);
+    assert_eq!(limiter.snapshot().reset_after, Duration::from_millis(8));
 }
 
 #[test]

@@ -185,7 +185,7 @@ proptest! {
                     let (id, waiter) = &mut waiters[at];
                     match (waiter.poll(Waker::noop()), model.poll(*id)) {
                         (Turn::Admitted(_), Ok(true)) | (Turn::Refused(_), Ok(false)) => {
-                            waiters.remove(at);
+                            drop(waiters.remove(at));
                         }
                         (Turn::Wait(told), Err(wait)) => {
                             prop_assert_eq!(told, Duration::from_nanos(wait));

@@ -1,16 +1,42 @@
 //! Rate limiting: a token bucket kept as one word (GCRA).
 //!
-//! The word is the *theoretical arrival time*: when the bucket will be full again. A call of cost n
-//! moves it n emission intervals into the future, and is refused if that would be further from now
-//! than the burst. So in any span t at most burst + rate × t is admitted; a refusal knows the exact
-//! wait; and a clock that steps back never adds credit. Intervals are whole nanoseconds, rounded
-//! up, so that the rate is never above what was asked.
+//! | type | for |
+//! |---|---|
+//! | [`RateLimiter`] | one limit for all |
+//! | [`KeyedRateLimiter`] | one limit per key, with a hard cap on keys |
+//! | [`Limits`], [`check_all`] | several limits, all or none |
+//! | [`LeasedRateLimiter`] | one limit for all on a hot path: threads hold permits in advance |
+//! | [`wait::WaitQueue`] | for those who would rather wait in line than be refused |
+//!
+//! The word is the time at which the bucket is full again (the *theoretical arrival time*). A call
+//! of cost n moves it n intervals into the future, and is refused if it would then be further from
+//! now than an empty bucket takes to fill.
+//!
+//! # What is answered
+//!
+//! | question | answer |
+//! |---|---|
+//! | how much is admitted? | in any span t at most burst + rate × t, each call by its cost |
+//! | when is a refused call admitted? | after exactly `retry_after`: one nanosecond before it is refused, then it is admitted if no other came first |
+//! | a cost above the burst? | never, said at once (`retry_after` is `None`), until the burst is changed |
+//! | cost 0? | always admitted, takes nothing |
+//! | does a refusal cost anything? | no permits; nothing is written |
+//! | a rate that does not divide a second? | the interval between permits is whole nanoseconds, rounded up: never above what was asked, less by under 1 ns per permit |
+//! | a change of quota? | at once for all; the missing share of the bucket stays (full stays full, empty stays empty); see [`RateLimiter::set_quota`] |
+//! | a refund? | never above the burst; un-admits, see [`RateLimiter::refund`] |
+//! | several limits? | all or none; the longest wait is told, see [`check_all`] |
+//! | a clock that steps back by d? | no credit: waits get longer, by d at most; the time is earned once it is passed again |
+//! | a clock that jumps forward? | credit for the jump, at most the burst |
+//! | a clock 34 years after the limiter was made? | stands still: what is left is admitted, then nothing |
+//! | somebody waits in line? | calls that do not wait are refused until the line is served, see [`wait`] |
+//! | figures in an answer? | of the moment of the decision, just after it |
 //!
 //! # Concurrency
 //!
-//! [`RateLimiter`] is lock-free: a compare-exchange fails only because another call was admitted.
-//! A call of a key that [`KeyedRateLimiter`] holds takes no lock; a new key takes the short lock of
-//! its shard.
+//! [`RateLimiter`] is lock-free: a compare-exchange fails only because another call was admitted,
+//! refunded, or changed the quota. A call of a key that [`KeyedRateLimiter`] holds takes no lock; a
+//! new key takes the short lock of its shard. Only those who wait in line, and changes of quota,
+//! take a lock in a [`RateLimiter`].
 
 mod cell;
 mod check;

@@ -113,8 +113,12 @@ async fn an_upstream_that_is_not_there_is_a_failure() {
     let (listener, address) = listener().await;
     drop(listener);
     let mut client = guarded(&breaker, address);
-    in_time(unary(&mut client, "hello")).await.unwrap_err();
+    let status = in_time(unary(&mut client, "hello")).await.unwrap_err();
     assert_eq!(breaker.state(), State::Open);
+    // The layer does not hide from tonic what kind of error it was.
+    assert_eq!(status.code(), Code::Unavailable);
+    let status = in_time(unary(&mut client, "hello")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown, "a refusal as an error");
 }
 
 #[tokio::test]

@@ -6,12 +6,16 @@
 //! ```
 //! use resilience_tower::breaker::BreakerLayer;
 //!
-//! // Around a `tonic::transport::Channel`, or inside the server.
+//! // Around a `tonic::transport::Channel` or a service of one's own.
 //! let layer = BreakerLayer::new("inventory").grpc();
-//! // The same with refusals as `UNAVAILABLE`: what a tonic server can add as a service.
+//! // The same with refusals as `UNAVAILABLE`: what a tonic server can add as a service, and what
+//! // the callers of a generated client understand.
 //! let service = BreakerLayer::new("inventory").grpc().into_grpc_response();
 //! # let _ = (layer, service);
 //! ```
+//!
+//! Without `into_grpc_response` a generated client tells a refusal as the status `UNKNOWN`, for
+//! tonic does not know the error.
 //!
 //! A stream holds its permit until it ends. If streams live long, say so to the breaker: a
 //! slow-call threshold counts their whole life, and a half-open probe that outlives the lease

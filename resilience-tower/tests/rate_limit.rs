@@ -6,11 +6,12 @@ use std::future::{pending, ready};
 use std::time::Duration;
 
 use resilience_core::clock::ManualClock;
-use resilience_core::rate_limit::{KeyedRateLimiter, Quota, RateLimiter};
-use resilience_tower::rate_limit::{Error, RateLimit, RateLimitLayer};
+use resilience_core::rate_limit::{KeyedRateLimiter, LeasedRateLimiter, Quota, RateLimiter};
+use resilience_tower::rate_limit::keyed::{Keyed, required};
+use resilience_tower::rate_limit::{All, Error, RateLimit, RateLimitLayer};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::limit::ConcurrencyLimit;
-use tower::{Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_test::mock::{self, Handle, Mock, Spawn};
 
 type Upstream = Handle<&'static str, &'static str>;
@@ -203,4 +204,87 @@ fn a_keyed_service_is_ready_whenever_the_inner_one_is() {
         shown.starts_with("RateLimit") && shown.contains("Keyed"),
         "{shown}"
     );
+}
+
+#[test]
+fn a_leased_limit_is_a_limit_too() {
+    let quota = Quota::per_second(1).unwrap().burst(10).unwrap();
+    let limiter = LeasedRateLimiter::with_clock(quota, 2, 2, ManualClock::new()).unwrap();
+    let layer = RateLimitLayer::new(limiter);
+    let service = layer.layer(service_fn(|()| ready(Ok::<_, Infallible>(()))));
+    let call = || {
+        let mut call = task::spawn(service.clone().oneshot(()));
+        assert_ready!(call.poll())
+    };
+    let admitted = (0..20).filter(|_| call().is_ok()).count();
+    // Of the burst, what other threads may hold (2 × 1) is not for this one.
+    assert!((8..=10).contains(&admitted), "{admitted}");
+    assert!(matches!(call(), Err(Error::Limited(limited)) if limited.retry_after.is_some()));
+}
+
+#[test]
+fn a_call_takes_the_cost_that_its_request_says() {
+    let limiter = RateLimiter::with_clock(quota(), ManualClock::new());
+    let layer = RateLimitLayer::new(limiter.clone()).cost(|n: &u32| *n);
+    let service = layer.layer(service_fn(|n: u32| ready(Ok::<_, Infallible>(n))));
+    let call = |n| {
+        let mut call = task::spawn(service.clone().oneshot(n));
+        assert_ready!(call.poll())
+    };
+    assert_eq!(call(2).unwrap(), 2);
+    assert_eq!(limiter.snapshot().remaining, 0);
+    assert!(call(1).is_err());
+    assert_eq!(call(0).unwrap(), 0);
+    let Err(Error::Limited(limited)) = call(3) else {
+        panic!("it costs more than the burst");
+    };
+    assert_eq!(limited.retry_after, None);
+}
+
+#[test]
+fn all_of_several_limits_or_none() {
+    let clock = ManualClock::new();
+    let tenants = KeyedRateLimiter::with_clock(quota(), 100, clock.clone());
+    let three = Quota::per_minute(3).unwrap();
+    let everybody = RateLimiter::with_clock(three, clock.clone());
+    let limits = All::of((
+        Keyed::new(tenants.clone(), |request: &Request| request.tenant),
+        everybody.clone(),
+    ));
+    let service = RateLimitLayer::new(limits).layer(service_fn(|request: Request| {
+        ready(Ok::<_, Infallible>(request.tenant))
+    }));
+    let call = |tenant| {
+        let mut call = task::spawn(service.clone().oneshot(Request { tenant }));
+        assert_ready!(call.poll())
+    };
+    assert!(call("acme").is_ok() && call("acme").is_ok());
+    for _ in 0..10 {
+        assert!(matches!(call("acme"), Err(Error::Limited(_))));
+    }
+    assert_eq!(everybody.snapshot().remaining, 1);
+    assert!(call("umbrella").is_ok());
+    // Now all of them are used up, and the longest wait is told.
+    let Err(Error::Limited(limited)) = call("umbrella") else {
+        panic!("the limit on all is used up");
+    };
+    assert_eq!(limited.retry_after, Some(Duration::from_secs(20)));
+    assert_eq!(tenants.peek(&"umbrella", 0).unwrap().remaining, 1);
+}
+
+#[test]
+fn a_request_without_a_required_key_is_refused() {
+    let tenants = KeyedRateLimiter::with_clock(quota(), 100, ManualClock::new());
+    let key = required(|name: &&'static str| name.chars().next());
+    let layer = RateLimitLayer::keyed(tenants.clone(), key);
+    let service = layer.layer(service_fn(|_: &'static str| ready(Ok::<_, Infallible>(()))));
+    let call = |name| {
+        let mut call = task::spawn(service.clone().oneshot(name));
+        assert_ready!(call.poll())
+    };
+    assert!(call("acme").is_ok());
+    let error = call("").unwrap_err();
+    assert!(matches!(error, Error::NoKey(_)));
+    assert_eq!(error.to_string(), "the request has no key to be counted by");
+    assert_eq!(tenants.len(), 1);
 }

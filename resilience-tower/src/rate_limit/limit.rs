@@ -1,4 +1,4 @@
-use resilience_core::rate_limit::{Admitted, Check, Quota, RateLimiter};
+use resilience_core::rate_limit::{Admitted, Check, LeasedRateLimiter, Quota, RateLimiter};
 
 use super::{NoKey, Refusal};
 
@@ -7,6 +7,7 @@ use super::{NoKey, Refusal};
 /// | limit | counts |
 /// |---|---|
 /// | [`RateLimiter`] | all calls together |
+/// | [`LeasedRateLimiter`] | the same, in blocks per thread; tells admitted calls no figures |
 /// | [`Keyed`](super::keyed::Keyed) | the calls of each key |
 /// | [`All`](super::All) of several | against every one of them, all or none |
 /// | [`WithCost`](super::WithCost) of another | as that one, each call with its own cost |
@@ -26,8 +27,8 @@ pub trait Limit<Req> {
 pub struct Admission {
     /// The place of the limit among several, from 0; 0 of one alone.
     pub place: usize,
-    /// Its answer.
-    pub admitted: Admitted,
+    /// Its answer; `None` of a limit that does not tell one.
+    pub admitted: Option<Admitted>,
     /// The quota it was decided by. Read after the decision: of a quota that is changed in that
     /// moment, the new one.
     pub quota: Quota,
@@ -35,10 +36,11 @@ pub struct Admission {
 
 impl Admission {
     /// An admission by the limit at `place`.
-    pub fn new(place: usize, admitted: Admitted, quota: Quota) -> Self {
+    #[inline]
+    pub fn new(place: usize, admitted: impl Into<Option<Admitted>>, quota: Quota) -> Self {
         Self {
             place,
-            admitted,
+            admitted: admitted.into(),
             quota,
         }
     }
@@ -75,6 +77,22 @@ impl<Req> Limit<Req> for RateLimiter {
             Ok(admitted) => Ok(Admission::new(0, admitted, self.quota())),
             Err(limited) => Err(Refusal::limited(0, limited, self.quota())),
         }
+    }
+}
+
+impl<Req> Limit<Req> for LeasedRateLimiter {
+    #[inline]
+    fn admit(&self, _: &Req, n: u32) -> Result<Admission, Refusal> {
+        match self.try_acquire_n(n) {
+            Ok(()) => Ok(Admission::new(0, None, self.quota())),
+            Err(limited) => Err(Refusal::limited(0, limited, self.quota())),
+        }
+    }
+}
+
+impl Quotas for LeasedRateLimiter {
+    fn quotas(&self) -> Vec<Quota> {
+        vec![self.quota()]
     }
 }
 

@@ -52,19 +52,24 @@ impl HttpAnswer {
     ///
     /// When there are not as many names as quotas, or a name is not allowed or not unique.
     pub fn new(settings: &HttpFields, quotas: &[Quota]) -> Result<Self, FieldsError> {
-        let names = settings.names(quotas.len())?.into_iter();
-        let policies = names
+        let names = settings.names(quotas.len())?;
+        Ok(Self::prepare(settings, names, quotas))
+    }
+
+    fn prepare(settings: &HttpFields, names: Vec<String>, quotas: &[Quota]) -> Self {
+        let policies: Box<[Policy]> = names
+            .into_iter()
             .zip(quotas)
-            .map(|(name, quota)| Policy::new(name, *quota));
-        let policies: Box<[Policy]> = policies.collect();
+            .map(|(name, quota)| Policy::new(name, *quota))
+            .collect();
         let field = policy::field(&policies, |_, policy| policy.quota);
-        Ok(Self {
+        Self {
             texts: Arc::new(Texts {
                 policies,
                 field: field.filter(|_| settings.ratelimit),
                 x_ratelimit: settings.x_ratelimit,
             }),
-        })
+        }
     }
 
     fn limited(&self, place: usize, limited: &Limited, quota: Quota) -> Response<Bytes> {
@@ -161,7 +166,9 @@ impl<B, E> Answer<Response<B>, E> for HttpAnswer {
         result: Result<Response<B>, E>,
     ) -> Result<Self::Response, E> {
         let mut response = result?;
-        let admitted = note.admitted;
+        let Some(admitted) = note.admitted else {
+            return Ok(response.map(RefusalBody::inner));
+        };
         let (remaining, reset_after) = (admitted.remaining, admitted.reset_after);
         let figures = Figures {
             place: note.place,
@@ -206,9 +213,8 @@ impl<L: Quotas> RateLimitLayer<L> {
     /// `Infallible` inside, the result is what axum takes as a layer or a route.
     pub fn into_response(self) -> RateLimitLayer<L, HttpAnswer> {
         let quotas = self.limit().quotas();
-        // PANIC-FREE: without names given there are as many as quotas.
-        let answer = HttpAnswer::new(&HttpFields::default(), &quotas);
-        self.answer(answer.expect("the names of the default are allowed"))
+        let names = HttpFields::default_names(quotas.len());
+        self.answer(HttpAnswer::prepare(&HttpFields::default(), names, &quotas))
     }
 
     /// As [`into_response`](Self::into_response), with fields and names of one's own.

@@ -52,13 +52,18 @@ impl HttpFields {
         self
     }
 
-    /// The names for `count` limits.
+    /// The names of `count` limits, when none are given.
+    pub(super) fn default_names(count: usize) -> Vec<String> {
+        match count {
+            1 => vec!["default".to_owned()],
+            _ => (0..count).map(|place| format!("limit-{place}")).collect(),
+        }
+    }
+
+    /// The names of `count` limits.
     pub(super) fn names(&self, count: usize) -> Result<Vec<String>, FieldsError> {
         let Some(names) = &self.policies else {
-            return Ok(match count {
-                1 => vec!["default".to_owned()],
-                _ => (0..count).map(|place| format!("limit-{place}")).collect(),
-            });
+            return Ok(Self::default_names(count));
         };
         if names.len() != count {
             let allowed = format!("{count}, one for each limit");

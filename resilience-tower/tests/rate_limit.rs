@@ -217,8 +217,8 @@ fn a_leased_limit_is_a_limit_too() {
         assert_ready!(call.poll())
     };
     let admitted = (0..20).filter(|_| call().is_ok()).count();
-    // Of the burst, what other threads may hold (2 × 1) is not for this one.
-    assert!((8..=10).contains(&admitted), "{admitted}");
+    // Of the burst, what threads may hold (2 × 2) is perhaps not for this one.
+    assert!((6..=10).contains(&admitted), "{admitted}");
     assert!(matches!(call(), Err(Error::Limited(limited)) if limited.retry_after.is_some()));
 }
 

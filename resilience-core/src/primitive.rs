@@ -41,3 +41,36 @@ impl<T> Lock<T> {
             .unwrap_or_else(|poison| poison.into_inner());
     }
 }
+
+/// A value that is replaced under its readers.
+#[cfg(not(resilience_loom))]
+pub(crate) type Swap<T> = arc_swap::ArcSwap<T>;
+#[cfg(not(resilience_loom))]
+pub(crate) type Loaded<T> = arc_swap::Guard<std::sync::Arc<T>>;
+
+/// The same behind a lock that the model checker sees, for values that hold its atomics.
+#[cfg(resilience_loom)]
+#[derive(Debug)]
+pub(crate) struct Swap<T>(Lock<std::sync::Arc<T>>);
+#[cfg(resilience_loom)]
+pub(crate) type Loaded<T> = std::sync::Arc<T>;
+
+#[cfg(resilience_loom)]
+impl<T> Swap<T> {
+    pub(crate) fn from_pointee(value: T) -> Self {
+        let mutex = loom::sync::Mutex::new(std::sync::Arc::new(value));
+        Self(Lock { mutex })
+    }
+
+    pub(crate) fn load(&self) -> Loaded<T> {
+        std::sync::Arc::clone(&self.0.lock())
+    }
+
+    pub(crate) fn load_full(&self) -> Loaded<T> {
+        self.load()
+    }
+
+    pub(crate) fn store(&self, value: Loaded<T>) {
+        *self.0.lock() = value;
+    }
+}

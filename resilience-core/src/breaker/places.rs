@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use super::{
     tagged::{VALUE_BITS, VALUE_MASK},
     window::{Mark, Marks},
 };
-use crate::primitive::{AtomicU64, Ordering, fence};
+use crate::primitive::{AtomicU64, Loaded, Ordering, Swap, fence};
 
 /// The count window: one `fetch_add` per outcome.
 #[derive(Debug)]
@@ -16,7 +14,7 @@ pub(super) struct Places {
     /// `[generation: 12 | place: 52]`: the next place, and the generation that places are of. 52
     /// bits are 142 years of a million calls per second.
     next: AtomicU64,
-    marks: ArcSwap<Marks>,
+    marks: Swap<Marks>,
     /// Goes up after each exchange of the marks.
     exchanged: AtomicU64,
 }
@@ -25,7 +23,7 @@ impl Places {
     pub(super) fn new(marks: Marks, tag: u64) -> Self {
         Self {
             next: AtomicU64::new(tag << VALUE_BITS),
-            marks: ArcSwap::from_pointee(marks),
+            marks: Swap::from_pointee(marks),
             exchanged: AtomicU64::new(0),
         }
     }
@@ -79,7 +77,7 @@ impl Places {
         }
     }
 
-    pub(super) fn marks(&self) -> arc_swap::Guard<Arc<Marks>> {
+    pub(super) fn marks(&self) -> Loaded<Marks> {
         self.marks.load()
     }
 

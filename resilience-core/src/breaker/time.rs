@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// Segments in the window, the one that runs included.
-pub(super) const SEGMENTS: u64 = 10;
+pub(super) const SEGMENTS: u64 = if cfg!(resilience_loom) { 2 } else { 10 };
 /// Segments in the ring; more than the window, so that a late reader finds its oldest in place.
-const RING: u64 = 16;
+const RING: u64 = if cfg!(resilience_loom) { 4 } else { 16 };
 /// Numbers between two generations. A thread that was stopped for less than this many segments,
 /// within its few instructions between reading the clock and counting, counts where it should.
 const GAP: u64 = 1 << 10;

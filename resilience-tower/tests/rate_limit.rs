@@ -288,3 +288,32 @@ fn a_request_without_a_required_key_is_refused() {
     assert_eq!(error.to_string(), "the request has no key to be counted by");
     assert_eq!(tenants.len(), 1);
 }
+
+#[test]
+fn a_call_that_did_not_count_is_given_back_with_its_cost() {
+    let limiter = RateLimiter::with_clock(
+        Quota::per_second(1).unwrap().burst(5).unwrap(),
+        ManualClock::new(),
+    );
+    let layer = RateLimitLayer::new(limiter.clone())
+        .cost(|n: &u32| *n)
+        .refund_if(|result: Result<&u32, &&str>| matches!(result, Err(&"not sent")));
+    let service = layer.layer(service_fn(|n: u32| {
+        ready(match n {
+            3 => Err("not sent"),
+            2 => Err("sent"),
+            n => Ok(n),
+        })
+    }));
+    let call = |n| {
+        let mut call = task::spawn(service.clone().oneshot(n));
+        assert_ready!(call.poll())
+    };
+    for (cost, remaining) in [(3, 5), (2, 3), (1, 2)] {
+        let _ = call(cost);
+        assert_eq!(limiter.snapshot().remaining, remaining, "after {cost}");
+    }
+    // Refused, and so there is nothing to give back.
+    assert!(matches!(call(3), Err(Error::Limited(_))));
+    assert_eq!(limiter.snapshot().remaining, 2);
+}

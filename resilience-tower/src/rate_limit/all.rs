@@ -55,12 +55,13 @@ impl<T> All<T> {
 type Answer = Result<Result<Option<AllAdmitted>, NotAll>, usize>;
 
 /// Turns the answer into this module's terms; `quota` finds the one of a place.
-fn told(answer: Answer, quota: impl Fn(usize) -> Quota) -> Result<Admission, Refusal> {
+fn told(answer: Answer, n: u32, quota: impl Fn(usize) -> Quota) -> Result<Admission, Refusal> {
     match answer {
         Ok(Ok(Some(all))) => Ok(Admission::new(
             all.tightest,
             all.admitted,
             quota(all.tightest),
+            n,
         )),
         Ok(Err(not)) => {
             let by = not.refused_by;
@@ -95,7 +96,7 @@ macro_rules! all_of {
             fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal> {
                 let ($($limit,)*) = &self.limits;
                 let answer: Answer = nested!(request, n, [] $($limit = $place)*);
-                told(answer, |place| match place {
+                told(answer, n, |place| match place {
                     $($place => $limit.quota_for(request),)*
                     _ => self.limits.0.quota_for(request),
                 })

@@ -50,6 +50,13 @@ impl<L, A> RateLimitLayer<L, A> {
         }
     }
 
+    pub(super) fn map_answer<B>(self, map: impl FnOnce(A) -> B) -> RateLimitLayer<L, B> {
+        RateLimitLayer {
+            limit: self.limit,
+            answer: map(self.answer),
+        }
+    }
+
     #[cfg(feature = "wait")]
     pub(super) fn into_parts(self) -> (L, A) {
         (self.limit, self.answer)

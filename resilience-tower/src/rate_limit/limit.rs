@@ -32,16 +32,24 @@ pub struct Admission {
     /// The quota it was decided by. Read after the decision: of a quota that is changed in that
     /// moment, the new one.
     pub quota: Quota,
+    /// What the call cost.
+    pub cost: u32,
 }
 
 impl Admission {
-    /// An admission by the limit at `place`.
+    /// An admission by the limit at `place`, at `cost`.
     #[inline]
-    pub fn new(place: usize, admitted: impl Into<Option<Admitted>>, quota: Quota) -> Self {
+    pub fn new(
+        place: usize,
+        admitted: impl Into<Option<Admitted>>,
+        quota: Quota,
+        cost: u32,
+    ) -> Self {
         Self {
             place,
             admitted: admitted.into(),
             quota,
+            cost,
         }
     }
 }
@@ -74,7 +82,7 @@ impl<Req> Limit<Req> for RateLimiter {
     #[inline]
     fn admit(&self, _: &Req, n: u32) -> Result<Admission, Refusal> {
         match self.try_acquire_n(n) {
-            Ok(admitted) => Ok(Admission::new(0, admitted, self.quota())),
+            Ok(admitted) => Ok(Admission::new(0, admitted, self.quota(), n)),
             Err(limited) => Err(Refusal::limited(0, limited, self.quota())),
         }
     }
@@ -84,7 +92,7 @@ impl<Req> Limit<Req> for LeasedRateLimiter {
     #[inline]
     fn admit(&self, _: &Req, n: u32) -> Result<Admission, Refusal> {
         match self.try_acquire_n(n) {
-            Ok(()) => Ok(Admission::new(0, None, self.quota())),
+            Ok(()) => Ok(Admission::new(0, None, self.quota(), n)),
             Err(limited) => Err(Refusal::limited(0, limited, self.quota())),
         }
     }

@@ -19,8 +19,9 @@
 //!
 //! # What a call costs
 //!
-//! One unit, or what its [`cost`](RateLimitLayer::cost) says, taken in `call` and never given
-//! back: a call that fails, or is dropped before it completes, has still reached the upstream.
+//! One unit, or what its [`cost`](RateLimitLayer::cost) says, taken in `call` and not given back:
+//! a call that fails, or is dropped before it completes, has still reached the upstream.
+//! [`refund_if`](RateLimitLayer::refund_if) makes exceptions.
 //!
 //! # Examples
 //!
@@ -52,6 +53,7 @@ pub mod http;
 pub mod keyed;
 mod layer;
 mod limit;
+mod refund;
 mod service;
 #[cfg(feature = "wait")]
 pub mod wait;
@@ -63,4 +65,5 @@ pub use self::error::{Error, NoKey, Reason, Refusal};
 pub use self::future::ResponseFuture;
 pub use self::layer::RateLimitLayer;
 pub use self::limit::{Admission, Limit, Part, Quotas};
+pub use self::refund::{Refund, RefundIf};
 pub use self::service::RateLimit;

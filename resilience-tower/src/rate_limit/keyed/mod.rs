@@ -117,7 +117,7 @@ where
             Some(quota) => (self.limiter.try_acquire_with(&key, n, quota), quota),
         };
         match answer {
-            Ok(admitted) => Ok(Admission::new(0, admitted, quota)),
+            Ok(admitted) => Ok(Admission::new(0, admitted, quota, n)),
             Err(limited) => Err(Refusal::limited(0, limited, quota)),
         }
     }

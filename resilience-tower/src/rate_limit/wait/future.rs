@@ -106,7 +106,7 @@ where
                     };
                     match turn {
                         Ok(admitted) => {
-                            let admission = Admission::new(0, admitted, limiter.quota());
+                            let admission = Admission::new(0, admitted, limiter.quota(), cost);
                             let turn = Turn::new(limiter, cost);
                             Kind::Readying {
                                 note: this.answer.note(&admission),

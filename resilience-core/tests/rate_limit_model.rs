@@ -154,6 +154,9 @@ proptest! {
     }
 }
 
+/// Calls of each thread; as few as the tests can do with where each instruction is checked.
+const CALLS: usize = if cfg!(miri) { 1000 } else { 10_000 };
+
 #[test]
 fn threads_on_one_limiter_admit_exactly_the_burst() {
     let limiter = RateLimiter::with_clock(quota(1, 1000), ManualClock::new());
@@ -170,7 +173,7 @@ fn threads_on_many_keys_never_exceed_the_cap_or_a_keys_burst() {
     const BURST: u32 = 25;
     let limiter = KeyedRateLimiter::with_clock(quota(1, BURST), KEYS, ManualClock::new());
     let admitted = on_four_threads(|thread| {
-        let calls = (0..10_000_usize).filter(|call| {
+        let calls = (0..CALLS).filter(|call| {
             let key = (call * 7 + thread) % KEYS;
             limiter.try_acquire(&key).is_ok()
         });
@@ -186,7 +189,7 @@ fn threads_with_ever_new_keys_never_exceed_the_cap() {
         let clock = ManualClock::new();
         let limiter = KeyedRateLimiter::with_clock(quota(10, 2), cap, clock.clone());
         on_four_threads(|thread| {
-            for call in 0..5000_usize {
+            for call in 0..CALLS / 2 {
                 // A hot key of all threads among keys that come once or twice.
                 let key = if call % 3 == 0 {
                     0

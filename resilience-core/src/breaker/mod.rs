@@ -10,19 +10,66 @@
 //!
 //! A [`CircuitBreaker`] is a cheap handle; clones share one breaker. A call takes a [`Permit`],
 //! which ends exactly once: by an [`Outcome`], or by being dropped, which gives it back. An outcome
-//! decides only in the generation (the period between two changes of state) that admitted its
-//! call; later ones are counted as stale and change nothing. In half-open a *lease* writes off
-//! probes that never end, so that a lost probe cannot keep the breaker half-open for ever.
+//! decides only in the *generation* that admitted its call: the period between two changes of
+//! state or mode, resets, or expired leases.
 //!
 //! There is no timer: the first caller after a deadline moves the breaker on.
 //!
+//! # Questions and answers
+//!
+//! | question | answer |
+//! |---|---|
+//! | What is judged? | The last n calls ([`count_window`], exact, it slides), the calls that ended in the last span ([`time_window`], in tenths), or both, each on its own; and failures in a row. |
+//! | What opens? | In this order: [`consecutive_failures`], [`failure_count`], [`failure_rate`], [`slow_call_rate`]; the count window before the time window. The first that holds is the [`Cause`]. |
+//! | When is it judged? | At each failure and each slow call, and at the success that makes the calls of a window [`minimum_calls`]. At no other success, though older calls may have left the window. |
+//! | Exactly at the threshold? | Opens: shares and counts compare by `>=`. A call as long as [`slow_call`] is not slow, a longer one is. A wait is over at `>=` its deadline. |
+//! | Below minimum calls? | Rates are `None` and open nothing; counts and failures in a row do. |
+//! | Minimum calls above the count window? | A build error. |
+//! | A slow failure? | Is one call, one failure and one slow call. A slow success is a success and a slow call: it ends a run of failures, and may open. |
+//! | An outcome after a change of state? | Is [stale](Snapshot::stale): counted, nothing more. |
+//! | How many probes? | At most [`half_open_permits`] per half-open period in total, not at once. |
+//! | What closes and reopens? | [`success_threshold`] successes close. It reopens as soon as these are out of reach, or after more failures than [`probe_failures`]; [`half_open_failure_rate`] says the same as a share. A slow probe is a failed one. |
+//! | A probe that never ends? | When all permits are spent and the youngest probe has outlived its [`lease`], all that are out are written off ([`Cause::LeaseExpired`]), and each makes room for another. |
+//! | A dropped call? | Its permit comes back. [`on_cancel`] says what it counts as: nothing, a failure, or a failure if it ran for so long. |
+//! | A panic? | A permit dropped while its thread panics is a failure. |
+//! | How long is it open? | [`reset_timeout`] × 2^(openings in a row − 1), at most [`max_reset_timeout`], ± [`jitter`], and never less than the upstream asked for ([`Outcome::Overloaded`], at most a day). Closing takes it back to the base. |
+//! | What does a refusal say? | Name, state, [`Reason`] and [`retry_after`](Rejected::retry_after). |
+//! | By hand? | [`set_mode`](CircuitBreaker::set_mode): forced open, forced closed, disabled, observe only; [`reset`](CircuitBreaker::reset); [`set_config`](CircuitBreaker::set_config), with a rule for each setting. |
+//! | Trying new settings? | [`set_shadow`](CircuitBreaker::set_shadow) runs them beside the live ones; [`promote_shadow`](CircuitBreaker::promote_shadow) makes them live in one step. |
+//! | Who is told? | [`subscribe`](CircuitBreaker::subscribe) and [`subscribe_channel`](CircuitBreaker::subscribe_channel): once per change, by the thread that won it, after it, outside any lock. |
+//! | A clock that steps back? | A wait that is then longer than it was in all begins anew. The time window goes on from the segment that it had reached. A call that ended before it began took no time. |
+//!
+//! [`count_window`]: ConfigBuilder::count_window
+//! [`time_window`]: ConfigBuilder::time_window
+//! [`consecutive_failures`]: ConfigBuilder::consecutive_failures
+//! [`failure_count`]: ConfigBuilder::failure_count
+//! [`failure_rate`]: ConfigBuilder::failure_rate
+//! [`slow_call_rate`]: ConfigBuilder::slow_call_rate
+//! [`slow_call`]: ConfigBuilder::slow_call
+//! [`minimum_calls`]: ConfigBuilder::minimum_calls
+//! [`half_open_permits`]: ConfigBuilder::half_open_permits
+//! [`success_threshold`]: ConfigBuilder::success_threshold
+//! [`probe_failures`]: ConfigBuilder::probe_failures
+//! [`half_open_failure_rate`]: ConfigBuilder::half_open_failure_rate
+//! [`lease`]: ConfigBuilder::lease
+//! [`on_cancel`]: ConfigBuilder::on_cancel
+//! [`reset_timeout`]: ConfigBuilder::reset_timeout
+//! [`max_reset_timeout`]: ConfigBuilder::max_reset_timeout
+//! [`jitter`]: ConfigBuilder::jitter
+//!
 //! # Concurrency
 //!
-//! State is one word changed by compare-exchange; deadline and start of the window are words tagged
-//! with their generation. Calls take no lock, and a thread that stops anywhere holds up no other
-//! call: who meets an open breaker whose opener has not stored its deadline sets it. The lock of the
-//! subscriber list is taken only to subscribe and at a change of state. A closed call makes one
-//! shared `fetch_add`; a refusal counts itself in a stripe that it shares with few threads.
+//! State is one word changed by compare-exchange; deadline, start of the window and the place
+//! counter are words tagged with their generation. Calls take no lock, and a thread that stops
+//! anywhere holds up no other call: who meets an open breaker whose opener has not stored its
+//! deadline sets it. Locks are taken only to subscribe, at a change of state (the list of
+//! subscribers) and by those who change modes, settings or the shadow.
+//!
+//! A closed call makes one shared `fetch_add` if places are counted (count window, failures in a
+//! row), and reads no clock. The time window is counted in a line of the calling thread, and reads
+//! the clock once per call; slow calls read it twice. A refusal reads the clock and writes only the
+//! calling thread's line. The first call of a thread that needs such a line makes it, which
+//! allocates; after that no call does.
 
 mod admission;
 mod builder;

@@ -23,12 +23,14 @@
 //! # Promises
 //!
 //! - No layer boxes or allocates in `call` or `poll`, but to make a response of a refusal.
-//! - No layer locks, with two exceptions: a limit per key holds the lock of the key's shard
-//!   while it counts, and a timeout whose inner service is pending starts a timer, which
-//!   takes tokio's own lock.
+//! - No layer locks, with these exceptions: a limit per key, for a key that it does not hold
+//!   yet, takes the short lock of a shard; calls that wait in line share one; and a timer, of a
+//!   timeout whose inner service is pending or of a call in line, takes tokio's own.
 //! - The policies that refuse (breaker, rate limit) take nothing in `poll_ready`: a clone
 //!   that became ready and was never called holds nothing.
-//! - `call` calls the very service that was polled ready, never a fresh clone of it.
+//!   A call that waits in line is the other way round; see `rate_limit::wait`.
+//! - The inner service that is called is the very one that was polled ready, never a fresh
+//!   clone of it.
 //!
 //! # Features
 //!
@@ -40,7 +42,7 @@
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
 //! | `timeout` | `timeout`, on tokio's clock | no |
-//! | `http` | `refusal`; `breaker::http` and `breaker::grpc` with `breaker` | no |
+//! | `http` | `refusal`; `breaker::http` and `breaker::grpc` with `breaker`, `rate_limit::http` with `rate-limit` | no |
 //! | `tonic` | `http`, and layered services keep the name that a tonic server routes by | no |
 //! | `fast-clock` | breakers and limiters read the CPU's time stamp counter by default | yes |
 
@@ -62,9 +64,11 @@ mod tonic;
 #[cfg(all(
     doctest,
     feature = "breaker",
+    feature = "client-key",
     feature = "http",
     feature = "rate-limit",
-    feature = "timeout"
+    feature = "timeout",
+    feature = "wait"
 ))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -85,7 +85,7 @@ fn a_time_window_keeps_no_record_per_call() {
     };
     let held = |calls: u32| {
         let (breaker, clock) = breaker(config().time_window(SECOND * 10));
-        let mut calls_of_one_segment = || {
+        let calls_of_one_segment = || {
             for call in 0..calls {
                 let permit = breaker.try_acquire().unwrap();
                 if call % 4 == 0 {

@@ -137,16 +137,18 @@ impl Inner {
     }
 
     /// After an adverse outcome that did not open: successes look if the time window is low.
-    fn watch_from_now_on(&self, config: &Config, word: Word) -> Option<Judged> {
-        let (number, counts) = self.timed(config, word.generation)?;
-        if !is_low(config, counts) {
+    fn watch_from_now_on(&self, config: &Config, state: Word) -> Option<Judged> {
+        let (number, counts) = self.timed(config, state.generation)?;
+        let low = is_low(config, counts);
+        let word = number << 1 | u64::from(low);
+        self.words.watch.store(word, Ordering::Relaxed);
+        if !low {
             return None;
         }
-        self.words.watch.store(number << 1 | 1, Ordering::Relaxed);
         // ORDERING: SeqCst fence. A success that did not see the watch is counted below, one that
         // is not counted sees the watch (but for the race that `watch` names).
         fence();
-        let (_, counts) = self.timed(config, word.generation)?;
+        let (_, counts) = self.timed(config, state.generation)?;
         by_rate(config, &[Some(counts)])
     }
 

@@ -60,20 +60,19 @@ impl Places {
     }
 
     pub(super) fn mark(&self, place: u64, marks: impl IntoIterator<Item = Mark> + Clone) {
-        // ORDERING: Acquire, pairs with the Release of `exchange`: who sees the new count sees
-        // the new marks.
-        let exchanged = self.exchanged.load(Ordering::Acquire);
-        let to = self.marks.load();
-        marks
-            .clone()
-            .into_iter()
-            .for_each(|mark| to.mark(place, mark));
-        // ORDERING: SeqCst fence, pairs with the one of `exchange`. Either the copy sees these
-        // marks, or this load sees that there are new ones.
-        fence();
-        if self.exchanged.load(Ordering::Acquire) != exchanged {
+        loop {
+            // ORDERING: Acquire, pairs with the Release of `exchange`: who sees the new count sees
+            // the new marks.
+            let exchanged = self.exchanged.load(Ordering::Acquire);
             let to = self.marks.load();
+            let marks = marks.clone();
             marks.into_iter().for_each(|mark| to.mark(place, mark));
+            // ORDERING: SeqCst fence, pairs with the one of `exchange`. Either the copy sees these
+            // marks, or this load sees that there are new ones.
+            fence();
+            if self.exchanged.load(Ordering::Acquire) == exchanged {
+                return;
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use recloser::Recloser;
 use resilience_core::breaker::{CircuitBreaker, Permit};
 
 /// Sizes of a count window.
-const WINDOWS: [u32; 4] = [10, 1_000, 100_000, 10_000_000];
+const WINDOWS: [u32; 5] = [10, 100, 1_000, 100_000, 10_000_000];
 /// Calls held by a time window.
 const HELD: [u32; 4] = [100, 10_000, 1_000_000, 10_000_000];
 /// Calls held at which `tower-resilience` can still be measured: filling its window costs the

@@ -28,10 +28,10 @@ pub fn direct() -> RateLimiter {
     RateLimiter::new(ample())
 }
 
-/// Ours with leases: threads hold up to 64 permits in advance. Always admitting.
+/// Ours with leases: threads hold up to 256 permits in advance. Always admitting.
 #[must_use]
 pub fn leased() -> LeasedRateLimiter {
-    LeasedRateLimiter::new(ample(), 64, 4).expect("the burst is above what is leased")
+    LeasedRateLimiter::new(ample(), 256, 4).expect("the burst is above what is leased")
 }
 
 /// Ours, always refusing.

@@ -198,36 +198,6 @@ fn all_members_are_told_though_a_subscriber_panics() {
     assert_eq!(modes(&breakers), [Mode::ForcedOpen; 3]);
 }
 
-/// A clock that panics while told to.
-#[derive(Clone, Debug, Default)]
-struct Broken(Arc<AtomicBool>);
-
-impl Clock for Broken {
-    fn now(&self) -> Duration {
-        assert!(!self.0.load(Ordering::SeqCst), "on purpose");
-        Duration::ZERO
-    }
-}
-
-#[test]
-fn all_members_are_told_though_the_clock_of_one_panics() {
-    let clock = Broken::default();
-    let config = Config::builder().consecutive_failures(1).build().unwrap();
-    let first = CircuitBreaker::with_clock("first", config, SharedClock::new(clock.clone()));
-    first.try_acquire().unwrap().failure();
-    let second = CircuitBreaker::new("second");
-    let group = group_of(&[first.clone(), second.clone()]);
-    clock.0.store(true, Ordering::SeqCst);
-    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        group.set_mode(Mode::ForcedOpen);
-        group.set_mode(Mode::Automatic);
-        group.set_mode(Mode::ForcedOpen);
-    }));
-    // Whether a mode needs the clock is the breaker's affair; the others are told either way.
-    drop(told);
-    assert_eq!(second.mode(), Mode::ForcedOpen);
-}
-
 #[test]
 fn a_subscriber_may_use_the_group() {
     in_time(|| {

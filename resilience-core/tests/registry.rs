@@ -2,7 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, mpsc},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -187,6 +191,22 @@ fn a_breaker_whose_permit_was_taken_by_another_thread_stays() {
 }
 
 #[test]
+fn a_breaker_stays_while_a_function_is_run_on_it() {
+    let registry: Registry<u32> = Registry::builder(config())
+        .max(1)
+        .idle_after(Duration::ZERO)
+        .build();
+    registry.get(&1).unwrap();
+    registry
+        .with(&1, |breaker| {
+            assert!(registry.get(&2).is_err());
+            breaker.try_acquire().unwrap().failure();
+        })
+        .unwrap();
+    assert_eq!(registry.peek(&1).unwrap().state(), State::Open);
+}
+
+#[test]
 fn without_an_idle_time_a_breaker_goes_as_soon_as_nobody_holds_it() {
     let registry: Registry<u32> = Registry::builder(config())
         .max(1)
@@ -251,6 +271,28 @@ fn a_mode_reaches_breakers_of_now_and_later() {
             (Mode::Automatic, State::Closed)
         );
     }
+}
+
+// The mode changes while a new breaker is being made: it must not be put in with the old one.
+#[test]
+fn a_breaker_made_while_mode_and_settings_change_has_the_new_ones() {
+    in_time(|| {
+        let own: Arc<OnceLock<Registry<u32>>> = Arc::default();
+        let (inside, changed) = (Arc::clone(&own), AtomicBool::new(false));
+        let three = || Config::builder().consecutive_failures(3).build().unwrap();
+        let change = move |_: &u32| {
+            if !changed.swap(true, Ordering::SeqCst) {
+                inside.get().unwrap().set_mode(Mode::ForcedOpen);
+                inside.get().unwrap().set_config(three());
+            }
+            None
+        };
+        let registry = Registry::builder(config()).config_for(change).build();
+        own.set(registry.clone()).unwrap();
+        let breaker = registry.get(&1).unwrap();
+        assert_eq!(breaker.mode(), Mode::ForcedOpen);
+        assert_eq!(breaker.config().consecutive_failures(), Some(3));
+    });
 }
 
 #[test]

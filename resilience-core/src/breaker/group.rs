@@ -241,3 +241,79 @@ impl fmt::Debug for Group {
             .finish()
     }
 }
+
+#[cfg(all(test, not(resilience_loom)))]
+mod tests {
+    use super::*;
+
+    /// Runs something of the test just before it takes a mode.
+    struct Fake<F> {
+        mode: Mutex<Mode>,
+        before: F,
+    }
+
+    impl<F: Fn(Mode)> Member for Fake<F> {
+        fn set_mode(&self, mode: Mode) {
+            (self.before)(mode);
+            *self.mode.lock() = mode;
+        }
+
+        fn reset(&self) {
+            self.set_mode(Mode::Automatic);
+        }
+
+        fn visit(&self, _: &mut dyn FnMut(&str, Snapshot)) {}
+    }
+
+    fn fake<F: Fn(Mode)>(before: F) -> Arc<Fake<F>> {
+        let mode = Mutex::new(Mode::Automatic);
+        Arc::new(Fake { mode, before })
+    }
+
+    #[test]
+    fn a_member_that_joins_while_the_mode_changes_ends_in_the_new_one() {
+        let group = Group::new();
+        group.set_mode(Mode::ForcedOpen);
+        let inside = group.clone();
+        // It was told the old mode, and is slower than the change.
+        let member = fake(move |mode| {
+            if mode == Mode::ForcedOpen {
+                inside.set_mode(Mode::Automatic);
+            }
+        });
+        group.join(Arc::clone(&member) as Arc<AnyMember>);
+        assert_eq!(*member.mode.lock(), Mode::Automatic);
+    }
+
+    #[test]
+    fn all_members_are_told_though_one_panics_and_the_panic_goes_on() {
+        let group = Group::new();
+        let (bad, good) = (fake(|_| panic!("on purpose")), fake(|_| ()));
+        group.join(Arc::clone(&bad) as Arc<AnyMember>);
+        group.join(Arc::clone(&good) as Arc<AnyMember>);
+        let told = catch_unwind(AssertUnwindSafe(|| group.set_mode(Mode::Disabled)));
+        assert!(told.is_err());
+        assert_eq!(*good.mode.lock(), Mode::Disabled);
+        let told = catch_unwind(AssertUnwindSafe(|| group.reset()));
+        assert!(told.is_err());
+        assert_eq!(*good.mode.lock(), Mode::Automatic);
+    }
+
+    #[test]
+    fn of_a_mode_set_while_a_reset_is_told_the_mode_stands() {
+        let group = Group::new();
+        let inside = group.clone();
+        let first = fake(move |mode| {
+            if mode == Mode::Automatic {
+                inside.set_mode(Mode::ForcedOpen);
+            }
+        });
+        let second = fake(|_| ());
+        group.join(Arc::clone(&first) as Arc<AnyMember>);
+        group.join(Arc::clone(&second) as Arc<AnyMember>);
+        group.reset();
+        assert_eq!(group.mode(), Mode::ForcedOpen);
+        let modes = [*first.mode.lock(), *second.mode.lock()];
+        assert_eq!(modes, [Mode::ForcedOpen; 2]);
+    }
+}

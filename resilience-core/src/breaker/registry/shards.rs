@@ -243,3 +243,79 @@ where
         .find(|(_, slot)| slot.entry.key.borrow() == key)
         .map(|(ahead, _)| from + ahead)
 }
+
+#[cfg(all(test, not(resilience_loom)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn one_entry() -> (Shards<u32>, Hand, u64) {
+        let (shards, mut hand) = (Shards::new(1), Hand::default());
+        let entry = Entry {
+            key: 1,
+            breaker: CircuitBreaker::new("one"),
+            used: AtomicU64::new(0),
+        };
+        let hash = shards.hash(&1);
+        shards.insert(hash, entry, &mut hand);
+        (shards, hand, hash)
+    }
+
+    #[test]
+    fn an_entry_that_a_reader_took_up_after_the_first_look_is_put_back() {
+        let (shards, mut hand, hash) = one_entry();
+        let taken = Cell::new(None);
+        let can_go = |entry: &Entry<u32>| {
+            let alone = entry.breaker.is_alone();
+            // A reader comes and goes between the two looks.
+            if alone {
+                taken.set(shards.find(hash, &1).map(|found| found.breaker.clone()));
+            }
+            alone
+        };
+        assert!(shards.evict(&mut hand, can_go).is_none());
+        assert!(taken.take().is_some());
+        assert!(shards.find(hash, &1).is_some());
+        assert_eq!(shards.len(), 1);
+    }
+
+    #[test]
+    fn an_entry_that_is_being_read_is_put_back() {
+        let (shards, mut hand, hash) = one_entry();
+        let reading = shards.find(hash, &1);
+        assert!(shards.evict(&mut hand, |_| true).is_none());
+        assert!(shards.find(hash, &1).is_some());
+        drop(reading);
+        assert!(shards.evict(&mut hand, |_| true).is_some());
+        assert!(shards.find(hash, &1).is_none());
+        assert_eq!(shards.len(), 0);
+    }
+
+    #[test]
+    fn the_hand_looks_at_so_many_entries_and_goes_on_from_there() {
+        let (shards, mut hand) = (Shards::new(1_000), Hand::default());
+        for key in 0..1_000_u32 {
+            let entry = Entry {
+                key,
+                breaker: CircuitBreaker::new("many"),
+                used: AtomicU64::new(0),
+            };
+            shards.insert(shards.hash(&key), entry, &mut hand);
+        }
+        let looked = Cell::new(0);
+        let count = |_: &Entry<u32>| {
+            looked.set(looked.get() + 1);
+            false
+        };
+        assert!(shards.evict(&mut hand, count).is_none());
+        assert_eq!(looked.get(), LOOKS);
+        // Wherever the one is that can go, so many searches find it.
+        let searches = (0..1_000).take_while(|_| {
+            let found = shards.evict(&mut hand, |entry| entry.key == 777);
+            found.is_none()
+        });
+        assert!(searches.count() <= 1_000 / LOOKS + 1);
+        assert!(shards.find(shards.hash(&777), &777).is_none());
+    }
+}

@@ -25,8 +25,14 @@ impl Inner {
         if outcome == Outcome::Success && self.packed() == admitted.key {
             self.plain_success(admitted.generation());
         } else {
-            self.settle_full(admitted, outcome);
+            // As words, in registers; see `Admitted`.
+            self.settle_words(admitted.key, admitted.at, admitted.shadow, outcome);
         }
+    }
+
+    #[inline(never)]
+    fn settle_words(&self, key: u64, at: u64, shadow: u64, outcome: Outcome) {
+        self.settle_full(Admitted { key, at, shadow }, outcome);
     }
 
     #[inline(always)]
@@ -47,7 +53,7 @@ impl Inner {
         self.counters.add(Counter::Stale);
     }
 
-    #[inline(never)]
+    #[inline]
     fn settle_full(&self, admitted: Admitted, outcome: Outcome) {
         if admitted.has(flag::SHADOW) {
             self.shadow_ends(admitted, Some(outcome));

@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
-use resilience_core::breaker::{CircuitBreaker, Config, OnCancel, State};
+use resilience_core::breaker::{CircuitBreaker, Classify, Config, OnCancel, Outcome, State};
 use resilience_core::clock::ManualClock;
-use resilience_tower::breaker::http::{HttpClassifier, JudgedBody};
+use resilience_tower::breaker::http::{ClassifyBody, HttpClassifier, JudgedBody};
 use resilience_tower::breaker::{Breaker, BreakerLayer};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -272,6 +272,50 @@ fn a_panic_of_the_body_is_a_failure_even_when_it_is_caught() {
     assert_eq!(breaker.state(), State::Open);
     drop(body);
     assert_eq!(breaker.state(), State::Open);
+}
+
+/// Fails the call by its own bug, at the head or at the end of the body.
+#[derive(Clone, Copy)]
+struct Buggy {
+    at_head: bool,
+}
+
+impl<B, E> Classify<Response<B>, E> for Buggy {
+    fn classify(&self, _: Result<&Response<B>, &E>) -> Outcome {
+        Outcome::Failure
+    }
+}
+
+impl<B: Body> ClassifyBody<B> for Buggy {
+    fn head(&self, _: &Response<B>) -> Option<Outcome> {
+        assert!(!self.at_head, "a bug in the classifier");
+        None
+    }
+
+    fn end(&self, _: Option<&HeaderMap>) -> Outcome {
+        panic!("a bug in the classifier")
+    }
+}
+
+#[test]
+fn a_panic_of_the_classifier_at_the_head_or_at_the_end_is_a_failure() {
+    for at_head in [true, false] {
+        let (breaker, _clock) = half_open();
+        let inner = service_fn(|response| ready(Ok::<_, Infallible>(response)));
+        let layer = BreakerLayer::from_handle(breaker.clone()).classify_body(Buggy { at_head });
+        let mut call = task::spawn(layer.layer(inner).oneshot(response(200, [Trailers])));
+        if at_head {
+            assert!(catch_unwind(AssertUnwindSafe(|| call.poll())).is_err());
+            assert_eq!(breaker.state(), State::Open);
+            continue;
+        }
+        let response = assert_ready_ok!(call.poll());
+        assert_eq!(breaker.state(), State::HalfOpen);
+        let mut body = task::spawn(response.into_body());
+        let polled = AssertUnwindSafe(|| body.enter(|cx, body| body.poll_frame(cx).is_ready()));
+        assert!(catch_unwind(polled).is_err());
+        assert_eq!(breaker.state(), State::Open);
+    }
 }
 
 #[test]

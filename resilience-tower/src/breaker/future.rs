@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 use pin_project::pin_project;
 use resilience_core::breaker::{OwnedPermit, Rejected};
 
+use super::unwind::DropOnUnwind;
 use super::{Error, JudgeCall};
 
 /// The response of a [`Breaker`](super::Breaker).
@@ -30,8 +31,7 @@ enum Kind<F, J> {
     Called {
         #[pin]
         inner: F,
-        // `None` while the inner future is polled, once the outcome is recorded, and if no
-        // breaker guards the call.
+        // `None` once the outcome is recorded, and if no breaker guards the call.
         permit: Option<OwnedPermit>,
         judge: J,
     },
@@ -75,17 +75,15 @@ where
                 permit,
                 judge,
             } => {
-                // Out of the future while the inner one runs: if it panics, this frame's
-                // unwinding drops the permit, which then sees `thread::panicking()`. In
-                // the future it would outlive a `catch_unwind` (tokio's tasks, hyper) and
-                // be dropped later as merely abandoned.
-                let held = permit.take();
-                let Poll::Ready(result) = inner.poll(cx) else {
-                    *permit = held;
+                // Not taken out for the poll: moving it costs more than a poll that is ready.
+                let armed = DropOnUnwind(permit);
+                let polled = inner.poll(cx);
+                armed.disarm();
+                let Poll::Ready(result) = polled else {
                     return Poll::Pending;
                 };
-                // A classifier that panics unwinds through `held` as well.
-                Poll::Ready(judge.end(held, result).map_err(Error::Inner))
+                // Should the judge panic, the unwinding drops the permit: a failure.
+                Poll::Ready(judge.end(permit.take(), result).map_err(Error::Inner))
             }
             KindProj::Rejected { error } => Poll::Ready(Err(Error::Rejected(*error))),
         }

@@ -95,6 +95,7 @@ mod keyed;
 mod layer;
 mod permits;
 mod service;
+mod unwind;
 
 pub use self::error::Error;
 pub use self::future::ResponseFuture;

@@ -8,6 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 use resilience_core::breaker::{Classify, Outcome, OwnedPermit};
 
+use crate::breaker::unwind::DropOnUnwind;
 use crate::breaker::{BreakerLayer, Judge, JudgeCall};
 
 /// Decides what a response says about the upstream: at its head, or when its body ends.
@@ -106,7 +107,7 @@ impl<J, P> BreakerLayer<J, P> {
 pub struct JudgedBody<B, C> {
     #[pin]
     inner: B,
-    // `None` while the inner body is polled, and once the outcome is recorded.
+    // `None` once the outcome is recorded.
     permit: Option<OwnedPermit>,
     classifier: C,
 }
@@ -120,13 +121,11 @@ impl<B: Body, C: ClassifyBody<B>> Body for JudgedBody<B, C> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        // Out of the body while the inner one runs, as in the response future: a panic then
-        // drops it while this frame unwinds, and is a failure.
-        let held = this.permit.take();
+        let armed = DropOnUnwind(this.permit);
         let polled = this.inner.as_mut().poll_frame(cx);
-        let Some(held) = held else {
+        if armed.0.is_none() {
             return polled;
-        };
+        }
         let outcome = match &polled {
             Poll::Pending => None,
             Poll::Ready(None) => Some(this.classifier.end(None)),
@@ -137,9 +136,11 @@ impl<B: Body, C: ClassifyBody<B>> Body for JudgedBody<B, C> {
                 ended.then(|| this.classifier.end(trailers))
             }
         };
-        match outcome {
-            Some(outcome) => held.record(outcome),
-            None => *this.permit = Some(held),
+        armed.disarm();
+        if let Some(outcome) = outcome
+            && let Some(permit) = this.permit.take()
+        {
+            permit.record(outcome);
         }
         polled
     }

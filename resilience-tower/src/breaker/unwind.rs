@@ -1,0 +1,24 @@
+//! Panics of what is polled with a permit in hand.
+
+use resilience_core::breaker::OwnedPermit;
+
+/// Drops the permit if the thread unwinds before [`disarm`](Self::disarm): the call is a failure.
+///
+/// A permit that is dropped by an unwinding thread is a failure, else it is merely abandoned.
+/// Runtimes (tokio's tasks, hyper) catch the panic of a poll and drop the future or the body
+/// later, when nothing unwinds any more; by then the permit must be gone.
+pub(super) struct DropOnUnwind<'a>(pub(super) &'a mut Option<OwnedPermit>);
+
+impl DropOnUnwind<'_> {
+    /// Nothing has panicked: the permit stays where it is.
+    #[inline]
+    pub(super) fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for DropOnUnwind<'_> {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
+}

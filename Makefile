@@ -8,12 +8,12 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest run --no-fail-fast' || echo 'test --no-fail-fast')
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps fmt clippy features tree unit doctest doc loom tour bench fuzz-check clean
+.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri fuzz-check fuzz-smoke fuzz examples tour bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-test: deps fmt clippy features tree unit doctest doc loom tour ## everything below, in order: what CI runs
+test: deps fmt clippy features tree unit doctest doc loom miri fuzz-check fuzz-smoke examples tour ## everything below, in order: what CI runs
 	@echo "make test: all checks passed"
 
 deps: ## install what the checks need (Debian and Ubuntu), else say what is missing
@@ -25,14 +25,16 @@ fmt: ## formatting
 clippy: ## lints, warnings denied, all targets and features
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
 
-features: ## each library alone without default features, and each layer alone
+features: ## each library alone without default features, then with each feature alone
 	@set -e; for crate in $(CRATES); do \
 		echo "check -p $$crate --no-default-features"; \
 		$(CARGO) check --quiet --locked -p $$crate --no-default-features; \
 	done; \
-	for feature in breaker rate-limit timeout http; do \
-		echo "check -p resilience-tower --features $$feature"; \
-		$(CARGO) check --quiet --locked -p resilience-tower --no-default-features --features $$feature; \
+	for crate in resilience-core resilience-tower; do \
+		for feature in $$(awk '/^\[/ { on = /^\[features\]/ } on && /^[a-z-]+ =/ { print $$1 }' $$crate/Cargo.toml); do \
+			echo "check -p $$crate --no-default-features --features $$feature"; \
+			$(CARGO) check --quiet --locked -p $$crate --no-default-features --features $$feature; \
+		done; \
 	done
 
 tree: ## the core must not know a runtime, tower or http
@@ -62,8 +64,25 @@ bench: ## criterion benches and the table of ratios
 	$(CARGO) bench --locked -p benches
 	$(CARGO) run --release --locked -p benches --bin ratios
 
-fuzz-check: ## the fuzz targets compile (needs nightly)
-	cd fuzz && $(CARGO) +nightly check --locked
+miri: ## small races and calls of the core under Miri (needs nightly; says so if it is absent)
+	@CARGO_TARGET_DIR=$(TARGET) sh scripts/miri.sh
+
+fuzz-check: ## format and lints of the fuzz targets
+	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked --target-dir $(abspath $(TARGET))/fuzz-check -- -D warnings
+
+fuzz-smoke: ## each fuzz target for a fixed number of runs from a fixed seed
+	@CARGO_TARGET_DIR=$(abspath $(TARGET)) sh scripts/fuzz.sh 20000
+
+fuzz: ## each fuzz target for ten million runs; keeps what it finds in target/corpus
+	@CARGO_TARGET_DIR=$(abspath $(TARGET)) FUZZ_CORPUS=$(abspath $(TARGET))/corpus sh scripts/fuzz.sh 10000000
+
+examples: ## each example of the layers runs to its end
+	@set -e; $(CARGO) build --quiet --locked -p resilience-tower --examples --all-features; \
+	for example in resilience-tower/examples/*.rs; do \
+		name=$$(basename $$example .rs); echo "example $$name"; \
+		log=$(TARGET)/example-$$name.log; \
+		timeout 60 $(TARGET)/debug/examples/$$name >$$log 2>&1 || { cat $$log; echo "example $$name failed"; exit 1; }; \
+	done
 
 clean: ## remove what the build made
 	$(CARGO) clean

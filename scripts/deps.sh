@@ -15,7 +15,16 @@ for component in rustfmt clippy-driver; do
     fi
 done
 
+# Miri is a component of nightly; without it `make miri` says that it is skipped.
+if command -v rustup >/dev/null 2>&1 && rustup toolchain list | grep -q '^nightly' &&
+    ! cargo +nightly miri --version >/dev/null 2>&1; then
+    rustup component add --toolchain nightly miri rust-src ||
+        echo "Miri could not be added to nightly; make miri will skip" >&2
+fi
+
 need cc build-essential
+# For libFuzzer.
+need c++ build-essential
 need chromium chromium
 need chromedriver chromium-driver
 [ -n "$missing" ] || exit 0

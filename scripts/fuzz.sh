@@ -26,7 +26,7 @@ for option in level=4 inline-8bit-counters pc-table trace-compares; do
 done
 # With --target the flags do not reach build scripts and macros.
 (cd fuzz && RUSTFLAGS="$coverage" ${CARGO:-cargo} build --quiet --release --locked \
-    --target "$host" --target-dir "$out")
+    --target "$host" --target-dir "$out" $(printf -- '--bin %s ' "$@"))
 
 for target in "$@"; do
     corpus=${FUZZ_CORPUS:+$FUZZ_CORPUS/$target}

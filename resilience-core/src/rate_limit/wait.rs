@@ -24,7 +24,9 @@
 //!
 //! Those who wait share a short lock, in which a place is found in O(log n) and given up in O(n)
 //! of those who wait. Those who do not wait never take it, unless they give permits back while
-//! somebody waits. Wakers are called outside of it.
+//! somebody waits. Wakers are called outside of it. A call that does not wait, and comes at the very
+//! moment at which the first waiter takes its place, may be refused for a permit that this waiter
+//! then cannot use.
 
 use std::{fmt, sync::Arc, task::Waker, time::Duration};
 

@@ -242,6 +242,18 @@ fn a_call_takes_the_cost_that_its_request_says() {
 }
 
 #[test]
+fn costs_of_costs_multiply() {
+    let twelve = Quota::per_second(1).unwrap().burst(12).unwrap();
+    let limiter = RateLimiter::with_clock(twelve, ManualClock::new());
+    let layer = RateLimitLayer::new(limiter.clone());
+    let layer = layer.cost(|n: &u32| *n).cost(|_: &u32| 2);
+    let service = layer.layer(service_fn(|n: u32| ready(Ok::<_, Infallible>(n))));
+    let mut call = task::spawn(service.oneshot(3));
+    assert_ready_ok!(call.poll());
+    assert_eq!(limiter.snapshot().remaining, 6);
+}
+
+#[test]
 fn all_of_several_limits_or_none() {
     let clock = ManualClock::new();
     let tenants = KeyedRateLimiter::with_clock(quota(), 100, clock.clone());

@@ -349,6 +349,20 @@ fn a_refusal_by_one_of_several_names_it_and_takes_from_none() {
 }
 
 #[test]
+fn the_limit_that_is_named_is_the_one_that_refused() {
+    let clock = ManualClock::new();
+    let mut service = three(&clock);
+    for consumer in ["ada", "grace", "edsger", "barbara"] {
+        call(&mut service, of_consumer(consumer));
+        call(&mut service, of_consumer(consumer));
+    }
+    let told = call(&mut service, of_consumer("donald"));
+    assert_eq!(told.json()["violated-policies"], serde_json::json!(["all"]));
+    assert_eq!(told.field("ratelimit").unwrap(), r#""all";r=0;t=8"#);
+    assert_eq!(told.refusal.unwrap().place, 2);
+}
+
+#[test]
 fn a_request_without_a_key_is_403_and_takes_nothing() {
     let clock = ManualClock::new();
     let mut service = three(&clock);
@@ -420,6 +434,25 @@ fn a_key_from_the_extensions_can_bring_its_own_quota() {
         r#""default";q=2;w=60"#
     );
     assert_eq!(call(&mut service, get()).status, StatusCode::FORBIDDEN);
+}
+
+#[test]
+fn one_of_several_limits_can_have_a_quota_per_key() {
+    let clock = ManualClock::new();
+    let keys = KeyedRateLimiter::with_clock(quota(2, 60, 2), 100, clock.clone());
+    let everybody = RateLimiter::with_clock(quota(100, 60, 100), clock);
+    let consumers =
+        Keyed::new(keys, extension::<Consumer>()).quota(|_: &Request<()>| quota(3, 60, 3));
+    let mut service = RateLimitLayer::new(All::of((everybody, consumers)))
+        .into_response()
+        .layer(Hello::default());
+    let admitted = (0..10).filter(|_| {
+        let mut request = get();
+        let (id, premium) = (1, true);
+        request.extensions_mut().insert(Consumer { id, premium });
+        call(&mut service, request).status == StatusCode::OK
+    });
+    assert_eq!(admitted.count(), 3);
 }
 
 #[test]
@@ -543,4 +576,46 @@ proptest! {
         prop_assert_eq!(r, u64::from(burst - used.min(burst)));
         prop_assert!(r as f64 / t as f64 <= rate, "{} in {} s above {}", r, t, rate);
     }
+}
+
+/// A rate limit that answers with errors goes into the responses of `refusal` as a breaker does.
+#[test]
+fn an_error_can_become_a_response_of_ones_own() {
+    use resilience_tower::rate_limit::Error;
+    use resilience_tower::refusal::IntoResponseLayer;
+
+    let (limiter, _clock) = limiter(quota(6, 60, 2));
+    let layer = IntoResponseLayer::new(
+        RateLimitLayer::new(limiter).cost(|_: &Request<()>| 2),
+        |refusal: &Error<Infallible>| {
+            let mut response = Response::new(Bytes::from(refusal.to_string()));
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        },
+    );
+    let mut service = layer.layer(Hello::default());
+    assert_eq!(call(&mut service, get()).status, StatusCode::OK);
+    let told = call(&mut service, get());
+    assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(told.body, b"rate limit reached, retry in 20s");
+}
+
+#[cfg(feature = "tonic")]
+#[test]
+fn a_layered_grpc_service_keeps_its_name() {
+    use resilience_tower::rate_limit::RateLimit;
+    use tonic::server::NamedService;
+
+    fn name<S: NamedService>(_: &S) -> &'static str {
+        S::NAME
+    }
+    struct Inventory;
+    impl NamedService for Inventory {
+        const NAME: &'static str = "shop.Inventory";
+    }
+    let (limiter, _clock) = limiter(quota(6, 60, 2));
+    let service: RateLimit<_, _, _> = RateLimitLayer::new(limiter)
+        .into_grpc_response()
+        .layer(Inventory);
+    assert_eq!(name(&service), "shop.Inventory");
 }

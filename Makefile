@@ -60,9 +60,10 @@ loom: ## model check of the lock-free parts
 tour: ## the reference application, end to end, as a check
 	$(CARGO) run --release --locked -p nestcms -- tour
 
-bench: ## criterion benches and the table of ratios
-	$(CARGO) bench --locked -p benches
-	$(CARGO) run --release --locked -p benches --bin ratios
+bench: ## every bench beside its peers, and the table of ratios into README.md (FILTER=part of a name: those only)
+	@if [ -z "$(FILTER)" ]; then rm -rf "$(TARGET)/criterion"; fi
+	$(CARGO) bench --locked -p benches -- $(FILTER)
+	$(CARGO) run --release --locked -p benches --bin ratios -- $(if $(FILTER),,--all --write README.md)
 
 miri: ## small races and calls of the core under Miri (needs nightly; says so if it is absent)
 	@CARGO_TARGET_DIR=$(TARGET) sh scripts/miri.sh

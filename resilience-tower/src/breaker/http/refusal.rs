@@ -16,6 +16,7 @@ pub type Refuse = fn(&Rejected) -> Response<Bytes>;
 /// `Retry-After` is in whole seconds, rounded up and never 0. The members of the body are
 /// `breaker` (its name), `state`, `reason`, `status`, `title` and `retry_after` (the same
 /// seconds); no `type`, which stands for `about:blank`. Nothing in it comes from the upstream.
+/// A breaker that was forced open tells its reset timeout, for nobody knows better.
 /// Whoever must not know the breaker's name needs a function of their own.
 pub fn problem(rejected: &Rejected) -> Response<Bytes> {
     let mut json = Json::new();

@@ -23,8 +23,8 @@
 //! # Promises
 //!
 //! - No layer boxes or allocates in `call` or `poll`, but to make a response of a refusal.
-//! - No layer locks, with these exceptions: a limit per key, for a key that it does not hold
-//!   yet, takes the short lock of a shard; calls that wait in line share one; and a timer, of a
+//! - No layer locks, with these exceptions: a limit or a breaker per key, for a key that it does
+//!   not hold yet, takes a short lock; calls that wait in line share one; and a timer, of a
 //!   timeout whose inner service is pending or of a call in line, takes tokio's own.
 //! - The policies that refuse (breaker, rate limit) take nothing in `poll_ready`: a clone
 //!   that became ready and was never called holds nothing.

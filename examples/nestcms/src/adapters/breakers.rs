@@ -113,6 +113,10 @@ struct Reporter {
 
 impl Reporter {
     fn report(&self, change: &Transition) {
+        // Probes that were lost, not a change of state.
+        if change.from == change.to {
+            return;
+        }
         let breaker = change.breaker.to_string();
         let data = match change.to {
             State::Open => {

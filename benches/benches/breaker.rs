@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use benches::Contest;
 use benches::peers::{COUNT_WINDOW, breaker};
-use benches::service::{answered, refused};
+use benches::service::{Noop, answered, refused};
 use criterion::{Criterion, criterion_group, criterion_main};
 use resilience_core::breaker::{OwnedPermit, Permit};
 use resilience_core::clock::{Clock, FastClock, StdClock};
+use resilience_tower::breaker::Breaker;
 
 fn closed_count(c: &mut Criterion) {
     let counter = AtomicU64::new(0);
@@ -43,12 +44,13 @@ fn closed_time(c: &mut Criterion) {
         .run(c);
 }
 
-/// The peer is a layer over a no-op service, as ours is in `layer/breaker`; no other peer
-/// knows slow calls.
+/// The peer is a layer over a no-op service, as `ours_layer` is; no other peer knows slow
+/// calls.
 fn closed_slow(c: &mut Criterion) {
     let counter = AtomicU64::new(0);
     let ours_count = breaker::count_slow();
     let ours_time = breaker::time_slow();
+    let ours_layer = Breaker::new(Noop, breaker::count_slow());
     let tower_resilience = breaker::tower_resilience_slow();
     Contest::new("breaker/closed_slow")
         .threads("fetch_add", || || add(&counter))
@@ -57,6 +59,10 @@ fn closed_slow(c: &mut Criterion) {
         })
         .threads("ours_time", || {
             || breaker::call(&ours_time, Permit::success)
+        })
+        .threads("ours_layer", || {
+            let mut service = ours_layer.clone();
+            move || answered(&mut service)
         })
         .threads("tower_resilience", || {
             let mut service = tower_resilience.clone();

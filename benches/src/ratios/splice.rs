@@ -54,4 +54,10 @@ mod tests {
             assert!(splice(&document, "| new |").is_err(), "{document}");
         }
     }
+
+    #[test]
+    fn the_readme_has_a_place_for_the_table() {
+        let readme = include_str!("../../../README.md");
+        assert!(splice(readme, "| new |").is_ok());
+    }
 }

@@ -112,8 +112,11 @@ macro_rules! permit {
             /// Books how the call ended.
             #[inline(always)]
             pub fn record(mut self, outcome: Outcome) {
-                if let Some($via) = self.$via.take() {
-                    $inner(&$via).settle(self.admitted, outcome);
+                let (via, admitted) = (self.$via.take(), self.admitted);
+                // Nothing is left to drop, and what is not dropped can stay in registers.
+                std::mem::forget(self);
+                if let Some($via) = via {
+                    $inner(&$via).settle(admitted, outcome);
                 }
             }
         }

@@ -167,6 +167,19 @@ fn a_change_keeps_the_share_that_is_missing() {
 }
 
 #[test]
+fn a_change_after_a_step_back_keeps_the_time_that_is_to_be_made_up() {
+    let clock = ManualClock::new();
+    clock.set(Duration::from_millis(900));
+    let limiter = RateLimiter::with_clock(quota(1000, 5), clock.clone());
+    limiter.try_acquire_n(5).unwrap();
+    clock.set(Duration::from_millis(200));
+    limiter.set_quota(quota(10, 50));
+    let wait = limiter.try_acquire().unwrap_err().retry_after.unwrap();
+    // The step, an interval, and the nanosecond that every change takes.
+    assert_eq!(wait, Duration::from_nanos(700_010_001));
+}
+
+#[test]
 fn a_refund_never_gives_more_than_was_taken() {
     let clock = ManualClock::new();
     let limiter = RateLimiter::with_clock(quota(1000, 5), clock.clone());

@@ -109,6 +109,23 @@ fn loom_a_place_that_changes_hands_is_charged_for_its_own_key_only() {
     });
 }
 
+#[test]
+fn loom_a_key_that_is_moved_keeps_the_charge_of_every_call() {
+    explore(|| {
+        let quota = Quota::per_second(1).unwrap().burst(3).unwrap();
+        let slots = Arc::new([Slot::new(), Slot::new()]);
+        slots[0].fill(A | 1, SECOND);
+        let other = Arc::clone(&slots);
+        let thread = thread::spawn(move || other[0].move_to(&other[1]));
+        let held = slots.iter().find(|slot| slot.holds(A | 1));
+        let taken = held.and_then(|slot| slot.take(A | 1, 1, 0, &quota));
+        thread.join().unwrap();
+        let calls = 1 + u64::from(taken.is_some());
+        assert!(slots[0].is_empty());
+        assert_eq!(slots[1].word().time(), calls * SECOND);
+    });
+}
+
 // A recovered key loses nothing by eviction; so if it was called again it must not count as such.
 #[test]
 fn loom_a_recovered_key_that_is_called_again_is_not_evicted_as_recovered() {

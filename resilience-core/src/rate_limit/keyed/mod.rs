@@ -81,7 +81,7 @@ use crate::clock::SharedClock;
 /// # Memory
 ///
 /// Reserved at construction, and never more, whatever the type of the keys: 21.4 bytes per key (up to
-/// 43 below 192 keys, and 1 KiB at most below 25) and 5 KiB. `max_keys` is at least 1 and at most 2^28
+/// 43 below 192 keys, and 1 KiB at most below 25) and 5 to 13 KiB. `max_keys` is at least 1 and at most 2^28
 /// (5.7 GB); other values are taken as the nearest of these.
 ///
 /// # Quotas
@@ -89,8 +89,10 @@ use crate::clock::SharedClock;
 /// There is one [quota](Self::set_quota) for all keys, which may be changed at any time; or the
 /// caller names one [per call](Self::try_acquire_with), for example by the key's tariff. A key that
 /// is met under another quota than the last time keeps its balance in proportion: whoever lacked a
-/// third of the old burst lacks a third of the new one. Fill times (burst × interval) that differ by
-/// less than 1 in 16 384 count as equal: what is missing is then kept as a time.
+/// third of the old burst lacks a third of the new one, rounded up to a nanosecond. Up to 512 fill
+/// times (burst × interval) that a limiter meets are remembered exactly, further ones to 15
+/// significant bits: with those a key may lose up to 1 / 16 384 of the burst in a change, and
+/// two that are closer to each other than that count as equal.
 ///
 /// # Examples
 ///

@@ -382,7 +382,7 @@ async fn a_refusal_by_the_line_can_be_a_response() {
     let refusal = told
         .extensions()
         .get::<resilience_tower::rate_limit::Refusal>();
-    let (limited, _) = refusal.unwrap().figures().unwrap();
+    let limited = refusal.unwrap().figures().unwrap();
     assert_eq!(limited.retry_after, Some(Duration::from_secs(2)));
 }
 

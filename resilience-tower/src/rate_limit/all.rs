@@ -1,6 +1,6 @@
 use resilience_core::rate_limit::{AllAdmitted, Check, NotAll, Quota, check_all};
 
-use super::{Admission, Limit, NoKey, Part, Quotas, Refusal};
+use super::{Admission, Ask, Limit, NoKey, Part, Quotas, Refusal};
 
 /// Several limits at once: a call counts against every one of them, or, refused by any, against
 /// none.
@@ -55,13 +55,14 @@ impl<T> All<T> {
 type Answer = Result<Result<Option<AllAdmitted>, NotAll>, usize>;
 
 /// Turns the answer into this module's terms; `quota` finds the one of a place.
-fn told(answer: Answer, n: u32, quota: impl Fn(usize) -> Quota) -> Result<Admission, Refusal> {
+fn told(answer: Answer, ask: Ask, quota: impl Fn(usize) -> Quota) -> Result<Admission, Refusal> {
+    let quota = |place| ask.quota.then(|| quota(place));
     match answer {
         Ok(Ok(Some(all))) => Ok(Admission::new(
             all.tightest,
             all.admitted,
             quota(all.tightest),
-            n,
+            ask.cost,
         )),
         Ok(Err(not)) => {
             let by = not.refused_by;
@@ -93,10 +94,11 @@ macro_rules! all_of {
         where
             $($type: Part<Req>),*
         {
-            fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal> {
+            fn admit(&self, request: &Req, ask: Ask) -> Result<Admission, Refusal> {
+                let n = ask.cost;
                 let ($($limit,)*) = &self.limits;
                 let answer: Answer = nested!(request, n, [] $($limit = $place)*);
-                told(answer, n, |place| match place {
+                told(answer, ask, |place| match place {
                     $($place => $limit.quota_for(request),)*
                     _ => self.limits.0.quota_for(request),
                 })

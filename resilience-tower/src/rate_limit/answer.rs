@@ -9,6 +9,9 @@ pub trait Keep {
     /// What is kept of a refusal until it is told, once per poll.
     type Kept: Copy;
 
+    /// Whether the limit is to tell its quota.
+    const QUOTA: bool;
+
     /// What to keep of `admission`.
     fn note(&self, admission: &Admission) -> Self::Note;
 
@@ -55,6 +58,8 @@ impl Keep for AsError {
     type Note = ();
     // Not the whole refusal: what an error does not tell need not be found out.
     type Kept = Error<Infallible>;
+
+    const QUOTA: bool = false;
 
     #[inline]
     fn note(&self, _: &Admission) {}

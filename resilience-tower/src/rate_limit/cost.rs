@@ -2,7 +2,7 @@ use std::fmt;
 
 use resilience_core::rate_limit::{Check, Quota};
 
-use super::{Admission, Limit, NoKey, Part, Quotas, Refusal};
+use super::{Admission, Ask, Limit, NoKey, Part, Quotas, Refusal};
 
 /// A limit whose calls cost what a function finds in the request.
 ///
@@ -31,9 +31,9 @@ where
     L: Limit<Req>,
     F: Fn(&Req) -> u32,
 {
-    fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal> {
-        let cost = (self.cost)(request).saturating_mul(n);
-        self.limit.admit(request, cost)
+    #[inline]
+    fn admit(&self, request: &Req, ask: Ask) -> Result<Admission, Refusal> {
+        self.limit.admit(request, ask.times((self.cost)(request)))
     }
 }
 

@@ -42,8 +42,8 @@ pub enum Reason {
     Limited {
         /// The limiter's answer, with the exact wait.
         limited: Limited,
-        /// The quota it was decided by.
-        quota: Quota,
+        /// The quota it was decided by, if it was asked for.
+        quota: Option<Quota>,
     },
     /// The request has no key.
     NoKey,
@@ -51,15 +51,15 @@ pub enum Reason {
     Wait {
         /// The line's answer, with the wait until it would have been the call's turn.
         refused: WaitRefused,
-        /// The quota it was decided by.
-        quota: Quota,
+        /// The quota it was decided by, if it was asked for.
+        quota: Option<Quota>,
     },
 }
 
 impl Refusal {
     /// A refusal by a used up quota.
     #[inline]
-    pub fn limited(place: usize, limited: Limited, quota: Quota) -> Self {
+    pub fn limited(place: usize, limited: Limited, quota: Option<Quota>) -> Self {
         let reason = Reason::Limited { limited, quota };
         Self { place, reason }
     }
@@ -71,16 +71,24 @@ impl Refusal {
     }
 
     /// A refusal by the line in front of a limit.
-    pub fn wait(refused: WaitRefused, quota: Quota) -> Self {
+    pub fn wait(refused: WaitRefused, quota: Option<Quota>) -> Self {
         let reason = Reason::Wait { refused, quota };
         Self { place: 0, reason }
     }
 
-    /// The figures of the limit that refused, and its quota; `None` without a key.
-    pub fn figures(&self) -> Option<(Limited, Quota)> {
+    /// The figures of the limit that refused; `None` without a key.
+    pub fn figures(&self) -> Option<Limited> {
         match self.reason {
-            Reason::Limited { limited, quota } => Some((limited, quota)),
-            Reason::Wait { refused, quota } => Some((refused.limited, quota)),
+            Reason::Limited { limited, .. } => Some(limited),
+            Reason::Wait { refused, .. } => Some(refused.limited),
+            Reason::NoKey => None,
+        }
+    }
+
+    /// The quota of the limit that refused; `None` without a key, or if it was not asked for.
+    pub fn quota(&self) -> Option<Quota> {
+        match self.reason {
+            Reason::Limited { quota, .. } | Reason::Wait { quota, .. } => quota,
             Reason::NoKey => None,
         }
     }

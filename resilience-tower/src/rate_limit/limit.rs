@@ -12,13 +12,47 @@ use super::{NoKey, Refusal};
 /// | [`All`](super::All) of several | against every one of them, all or none |
 /// | [`WithCost`](super::WithCost) of another | as that one, each call with its own cost |
 pub trait Limit<Req> {
-    /// Admits `request` now at a cost of `n`, or refuses it, at once. Cost 0 is always admitted,
-    /// if there is a key.
+    /// Admits `request` now or refuses it, at once. Cost 0 is always admitted, if there is a key.
     ///
     /// # Errors
     ///
     /// [`Refusal`], which names the limit, with the exact wait.
-    fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal>;
+    fn admit(&self, request: &Req, ask: Ask) -> Result<Admission, Refusal>;
+}
+
+/// What is asked of a limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Ask {
+    /// What the call costs.
+    pub cost: u32,
+    /// Whether the quota is to be told with the answer; if not, it need not be read.
+    pub quota: bool,
+}
+
+impl Ask {
+    /// To admit a call of this cost.
+    #[inline]
+    pub fn new(cost: u32) -> Self {
+        let quota = false;
+        Self { cost, quota }
+    }
+
+    /// Whether to tell the quota; not by default.
+    #[inline]
+    #[must_use]
+    pub fn with_quota(mut self, tell: bool) -> Self {
+        self.quota = tell;
+        self
+    }
+
+    /// The same at `factor` times the cost, up to `u32::MAX`.
+    #[inline]
+    #[must_use]
+    pub fn times(mut self, factor: u32) -> Self {
+        self.cost = self.cost.saturating_mul(factor);
+        self
+    }
 }
 
 /// An admitted call: the answer of the limit that has the least left.
@@ -29,9 +63,9 @@ pub struct Admission {
     pub place: usize,
     /// Its answer; `None` of a limit that does not tell one.
     pub admitted: Option<Admitted>,
-    /// The quota it was decided by. Read after the decision: of a quota that is changed in that
-    /// moment, the new one.
-    pub quota: Quota,
+    /// The quota it was decided by, if it was asked for. Read after the decision: of a quota that
+    /// is changed in that moment, the new one.
+    pub quota: Option<Quota>,
     /// What the call cost.
     pub cost: u32,
 }
@@ -42,7 +76,7 @@ impl Admission {
     pub fn new(
         place: usize,
         admitted: impl Into<Option<Admitted>>,
-        quota: Quota,
+        quota: Option<Quota>,
         cost: u32,
     ) -> Self {
         Self {
@@ -80,20 +114,24 @@ pub trait Part<Req>: Quotas {
 
 impl<Req> Limit<Req> for RateLimiter {
     #[inline]
-    fn admit(&self, _: &Req, n: u32) -> Result<Admission, Refusal> {
-        match self.try_acquire_n(n) {
-            Ok(admitted) => Ok(Admission::new(0, admitted, self.quota(), n)),
-            Err(limited) => Err(Refusal::limited(0, limited, self.quota())),
+    fn admit(&self, _: &Req, ask: Ask) -> Result<Admission, Refusal> {
+        let answer = self.try_acquire_n(ask.cost);
+        let quota = ask.quota.then(|| self.quota());
+        match answer {
+            Ok(admitted) => Ok(Admission::new(0, admitted, quota, ask.cost)),
+            Err(limited) => Err(Refusal::limited(0, limited, quota)),
         }
     }
 }
 
 impl<Req> Limit<Req> for LeasedRateLimiter {
     #[inline]
-    fn admit(&self, _: &Req, n: u32) -> Result<Admission, Refusal> {
-        match self.try_acquire_n(n) {
-            Ok(()) => Ok(Admission::new(0, None, self.quota(), n)),
-            Err(limited) => Err(Refusal::limited(0, limited, self.quota())),
+    fn admit(&self, _: &Req, ask: Ask) -> Result<Admission, Refusal> {
+        let answer = self.try_acquire_n(ask.cost);
+        let quota = ask.quota.then(|| self.quota());
+        match answer {
+            Ok(()) => Ok(Admission::new(0, None, quota, ask.cost)),
+            Err(limited) => Err(Refusal::limited(0, limited, quota)),
         }
     }
 }

@@ -64,6 +64,6 @@ pub use self::cost::WithCost;
 pub use self::error::{Error, NoKey, Reason, Refusal};
 pub use self::future::ResponseFuture;
 pub use self::layer::RateLimitLayer;
-pub use self::limit::{Admission, Limit, Part, Quotas};
+pub use self::limit::{Admission, Ask, Limit, Part, Quotas};
 pub use self::refund::{Refund, RefundIf};
 pub use self::service::RateLimit;

@@ -76,6 +76,8 @@ impl<A: Keep, L, F> Keep for RefundIf<A, L, F> {
     type Note = (A::Note, u32);
     type Kept = A::Kept;
 
+    const QUOTA: bool = A::QUOTA;
+
     #[inline]
     fn note(&self, admission: &Admission) -> Self::Note {
         (self.answer.note(admission), admission.cost)

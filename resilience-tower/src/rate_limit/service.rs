@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use resilience_core::rate_limit::RateLimiter;
 use tower_service::Service;
 
-use super::{Answer, AsError, Limit, ResponseFuture};
+use super::{Answer, AsError, Ask, Limit, ResponseFuture};
 
 /// A service whose calls draw on a limit, and are refused at once when it is used up.
 ///
@@ -71,7 +71,7 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         // Here and not in `poll_ready`: a clone that is ready and never called would
         // otherwise cost a unit.
-        match self.limit.admit(&req, 1) {
+        match self.limit.admit(&req, Ask::new(1).with_quota(A::QUOTA)) {
             Ok(admission) => {
                 let note = self.answer.note(&admission);
                 ResponseFuture::admitted(self.inner.call(req), note, self.answer.clone())

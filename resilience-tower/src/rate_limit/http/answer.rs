@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, Entry, HeaderName, RETRY_AFTER};
@@ -42,7 +43,7 @@ struct Figures {
     seconds: u64,
     /// `X-RateLimit-Reset`.
     reset: u64,
-    quota: Quota,
+    quota: Option<Quota>,
 }
 
 impl HttpAnswer {
@@ -72,7 +73,7 @@ impl HttpAnswer {
         }
     }
 
-    fn limited(&self, place: usize, limited: &Limited, quota: Quota) -> Response<Bytes> {
+    fn limited(&self, place: usize, limited: &Limited, quota: Option<Quota>) -> Response<Bytes> {
         let policy = self.texts.policies.get(place);
         let retry_after = limited.retry_after.map(whole_seconds);
         let body = policy.map(|policy| match retry_after {
@@ -93,7 +94,8 @@ impl HttpAnswer {
             limit: limited.limit,
             remaining: limited.remaining,
             seconds: retry_after.unwrap_or_else(|| {
-                fields::effective_window(limited.remaining, limited.reset_after, quota)
+                self.texts
+                    .effective_window(place, limited.remaining, limited.reset_after, quota)
             }),
             reset: whole_seconds(limited.reset_after),
             quota,
@@ -106,21 +108,34 @@ impl HttpAnswer {
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl Texts {
+    /// `t` of the limit at `place`, by `quota` or else the one that the texts were made for.
+    fn effective_window(
+        &self,
+        place: usize,
+        remaining: u32,
+        reset_after: Duration,
+        quota: Option<Quota>,
+    ) -> u64 {
+        let prepared = self.policies.get(place).map(|policy| policy.quota);
+        // Without either there is no policy to tell of.
+        quota.or(prepared).map_or(1, |quota| {
+            fields::effective_window(remaining, reset_after, quota)
+        })
+    }
+
     fn tell(&self, headers: &mut HeaderMap, figures: &Figures) {
         let Some(policy) = self.policies.get(figures.place) else {
             return;
         };
         if let Some(prepared) = &self.field {
-            let field = if policy.quota == figures.quota {
-                Some(prepared.clone())
-            } else {
-                policy::field(&self.policies, |place, policy| {
-                    if place == figures.place {
-                        figures.quota
-                    } else {
-                        policy.quota
-                    }
-                })
+            let field = match figures.quota {
+                Some(quota) if quota != policy.quota => {
+                    policy::field(&self.policies, |place, policy| match place {
+                        _ if place == figures.place => quota,
+                        _ => policy.quota,
+                    })
+                }
+                _ => Some(prepared.clone()),
             };
             let limit = policy.limit_value(figures.remaining, figures.seconds);
             for (name, value) in [(RATELIMIT_POLICY, field), (RATELIMIT, limit)] {
@@ -146,6 +161,8 @@ impl Texts {
 impl Keep for HttpAnswer {
     type Note = Admission;
     type Kept = Refusal;
+
+    const QUOTA: bool = true;
 
     fn note(&self, admission: &Admission) -> Admission {
         *admission
@@ -174,7 +191,9 @@ impl<B, E> Answer<Response<B>, E> for HttpAnswer {
             place: note.place,
             limit: admitted.limit,
             remaining,
-            seconds: fields::effective_window(remaining, reset_after, note.quota),
+            seconds: self
+                .texts
+                .effective_window(note.place, remaining, reset_after, note.quota),
             reset: whole_seconds(reset_after),
             quota: note.quota,
         };
@@ -184,7 +203,7 @@ impl<B, E> Answer<Response<B>, E> for HttpAnswer {
 
     fn refused(&self, refusal: &Refusal) -> Result<Self::Response, E> {
         let mut response = match refusal.figures() {
-            Some((limited, quota)) => self.limited(refusal.place, &limited, quota),
+            Some(limited) => self.limited(refusal.place, &limited, refusal.quota()),
             None => refusal::problem(StatusCode::FORBIDDEN, None, no_key()),
         };
         response.extensions_mut().insert(*refusal);

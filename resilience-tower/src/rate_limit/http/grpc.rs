@@ -24,6 +24,8 @@ impl Keep for GrpcAnswer {
     type Note = ();
     type Kept = Refusal;
 
+    const QUOTA: bool = false;
+
     fn note(&self, _: &Admission) {}
 
     fn keep(&self, refusal: &Refusal) -> Refusal {
@@ -41,7 +43,7 @@ impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
 
     fn refused(&self, refusal: &Refusal) -> Result<Self::Response, E> {
         let mut response = match refusal.figures() {
-            Some((limited, _)) => {
+            Some(limited) => {
                 let wait = limited.retry_after;
                 let mut response = refusal::grpc(RESOURCE_EXHAUSTED, "rate limit reached", wait);
                 if wait.is_none() {

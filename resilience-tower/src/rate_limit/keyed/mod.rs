@@ -57,7 +57,7 @@ use resilience_core::rate_limit::{Check, KeyedRateLimiter, Quota};
 pub use self::hashed::{Extension, Header, extension, header};
 pub use self::hashed::{Hashed, KeyHash, hashed};
 pub use self::key::{KeyOf, Required, required};
-use super::{Admission, Limit, NoKey, Part, Quotas, Refusal};
+use super::{Admission, Ask, Limit, NoKey, Part, Quotas, Refusal};
 
 /// A limit that counts each call for the key of its request.
 pub struct Keyed<K: ?Sized, F, Q = OneQuota> {
@@ -110,14 +110,20 @@ where
     Q: QuotaOf<Req>,
 {
     #[inline]
-    fn admit(&self, request: &Req, n: u32) -> Result<Admission, Refusal> {
+    fn admit(&self, request: &Req, ask: Ask) -> Result<Admission, Refusal> {
         let key = self.key.key_of(request).ok_or_else(|| Refusal::no_key(0))?;
         let (answer, quota) = match self.quota.quota_of(request) {
-            None => (self.limiter.try_acquire_n(&key, n), self.limiter.quota()),
-            Some(quota) => (self.limiter.try_acquire_with(&key, n, quota), quota),
+            None => {
+                let answer = self.limiter.try_acquire_n(&key, ask.cost);
+                (answer, ask.quota.then(|| self.limiter.quota()))
+            }
+            Some(quota) => {
+                let answer = self.limiter.try_acquire_with(&key, ask.cost, quota);
+                (answer, Some(quota))
+            }
         };
         match answer {
-            Ok(admitted) => Ok(Admission::new(0, admitted, quota, n)),
+            Ok(admitted) => Ok(Admission::new(0, admitted, quota, ask.cost)),
             Err(limited) => Err(Refusal::limited(0, limited, quota)),
         }
     }

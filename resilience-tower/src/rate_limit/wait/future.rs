@@ -106,7 +106,8 @@ where
                     };
                     match turn {
                         Ok(admitted) => {
-                            let admission = Admission::new(0, admitted, limiter.quota(), cost);
+                            let admission =
+                                Admission::new(0, admitted, Some(limiter.quota()), cost);
                             let turn = Turn::new(limiter, cost);
                             Kind::Readying {
                                 note: this.answer.note(&admission),
@@ -116,7 +117,7 @@ where
                             }
                         }
                         Err(refused) => {
-                            let refusal = Refusal::wait(refused, limiter.quota());
+                            let refusal = Refusal::wait(refused, Some(limiter.quota()));
                             Kind::Refused(this.answer.keep(&refusal))
                         }
                     }

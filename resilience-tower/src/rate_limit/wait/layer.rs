@@ -21,6 +21,10 @@ pub struct WaitLayer<T = Terms, A = AsError> {
 impl<A> RateLimitLayer<RateLimiter, A> {
     /// Lets calls above the quota wait for their turn, at most `max` of them (in all lines of this
     /// limiter); see [`wait`](super). 0 refuses at once, as without a line.
+    ///
+    /// How refusals are answered (`into_response` …) is said before this, what a call costs
+    /// after it, by [`terms`](WaitLayer::terms). For a plain [`RateLimiter`]: a line for each key,
+    /// or before several limits, would be one that others can overtake.
     pub fn wait(self, max: usize) -> WaitLayer<Terms, A> {
         let (limiter, answer) = self.into_parts();
         WaitLayer {

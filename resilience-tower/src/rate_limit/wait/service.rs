@@ -73,7 +73,7 @@ where
             }
             Err(refused) => {
                 let quota = self.queue.limiter().quota();
-                ResponseFuture::refused(&Refusal::wait(refused, quota), answer)
+                ResponseFuture::refused(&Refusal::wait(refused, Some(quota)), answer)
             }
         }
     }

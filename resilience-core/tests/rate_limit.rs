@@ -47,7 +47,7 @@ fn keys_are_counted_alone_and_never_exceed_the_cap() {
     let limiter = KeyedRateLimiter::with_clock(quota, 100, clock.clone());
     assert!(limiter.try_acquire(&0).is_ok());
     assert!(limiter.try_acquire(&0).is_err());
-    for key in 1..10_000 {
+    for key in 1..if cfg!(miri) { 300 } else { 10_000 } {
         assert!(limiter.try_acquire(&key).is_ok());
         assert!(limiter.len() <= 100);
     }

@@ -67,7 +67,11 @@ impl<T: Default> Striped<T> {
     pub(crate) fn mine(&self) -> (&T, Stripe) {
         let stripe = Stripe::current();
         // PANIC-FREE: an index is below STRIPES.
-        let mine = self.each[stripe.index].get_or_init(Box::default);
+        let mine = &self.each[stripe.index];
+        let mine = match mine.get() {
+            Some(mine) => mine,
+            None => make(mine),
+        };
         (mine, stripe)
     }
 
@@ -76,6 +80,13 @@ impl<T: Default> Striped<T> {
         let made = self.each.iter().filter_map(OnceLock::get);
         made.map(|padded| &***padded)
     }
+}
+
+/// Fills `empty`. Allocates before, so that threads which share a stripe do not wait for that.
+#[cold]
+fn make<T: Default>(empty: &OnceLock<Box<CachePadded<T>>>) -> &CachePadded<T> {
+    let made = Box::default();
+    empty.get_or_init(|| made)
 }
 
 impl<T: Default> Default for Striped<T> {

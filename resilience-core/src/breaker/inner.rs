@@ -12,8 +12,8 @@ use super::{
     events::{Cause, Events, Transition},
     places::Places,
     shadow::Shadow,
-    state::{Gear, State, Word, nanos, open_for},
-    tagged::{VALUE_BITS, VALUE_MASK, micros, tag, tagged, value},
+    state::{Gear, State, Word, nanos},
+    tagged::{VALUE_BITS, VALUE_MASK, tag, tagged},
     time::{Counts, Face, SEGMENTS, TimeWindow},
     window::Marks,
 };
@@ -77,7 +77,7 @@ pub(super) struct Inner {
     pub(super) clock: SharedClock,
     pub(super) name: Arc<str>,
     pub(super) short_name: ShortName,
-    seed: u64,
+    pub(super) seed: u64,
     /// This is a shadow, and says so in its events.
     is_shadow: bool,
 }
@@ -187,7 +187,7 @@ impl Inner {
             .is_ok()
     }
 
-    fn stands(&self, generation: u32) -> bool {
+    pub(super) fn stands(&self, generation: u32) -> bool {
         Word::generation_of(self.packed()) == generation
     }
 
@@ -253,82 +253,6 @@ impl Inner {
         }
     }
 
-    /// Raises a tagged word to `to`, while the state is of `generation`.
-    fn raise(&self, at: &AtomicU64, generation: u32, to: u64) {
-        let next = tagged(generation, to);
-        loop {
-            let seen = at.load(Ordering::Acquire);
-            let raised = value(seen, generation).is_some_and(|value| value >= next & VALUE_MASK);
-            if raised || !self.stands(generation) || exchange(at, seen, next) {
-                return;
-            }
-        }
-    }
-
-    // ---- deadlines, in nanoseconds
-
-    /// Lets the wait of `generation` end `wait` after `now`, or later if it is to end later.
-    pub(super) fn set_deadline(&self, generation: u32, now: u64, wait: u64) {
-        self.raise(&self.words.wait, generation, micros(wait));
-        let deadline = micros(now.saturating_add(wait));
-        self.raise(&self.words.deadline, generation, deadline);
-    }
-
-    #[inline]
-    pub(super) fn deadline(&self, generation: u32) -> Option<u64> {
-        // ORDERING: Relaxed. The tag says whether the value is of this generation; it publishes
-        // nothing else.
-        let word = self.words.deadline.load(Ordering::Relaxed);
-        // 52 bits times a thousand fit.
-        value(word, generation).map(|micros| micros * 1000)
-    }
-
-    /// How long a caller at `now` must wait for `deadline`. Longer than the whole wait means that
-    /// the clock stepped back: then the wait begins anew, and no step keeps a breaker open for
-    /// longer than that.
-    #[inline]
-    pub(super) fn remaining(&self, generation: u32, deadline: u64, now: u64) -> u64 {
-        let remaining = deadline.saturating_sub(now);
-        let whole = self.words.wait.load(Ordering::Relaxed);
-        match value(whole, generation) {
-            Some(whole) if remaining > whole * 1000 + 1000 => {
-                self.begin_wait_anew(generation, deadline, now, whole * 1000)
-            }
-            _ => remaining,
-        }
-    }
-
-    #[cold]
-    fn begin_wait_anew(&self, generation: u32, deadline: u64, now: u64, whole: u64) -> u64 {
-        let seen = tagged(generation, deadline / 1000);
-        let next = tagged(generation, micros(now.saturating_add(whole)));
-        let _ = exchange(&self.words.deadline, seen, next);
-        whole
-    }
-
-    /// The deadline of `word`, set here if its writer has not come to it: one that stalls, or
-    /// whose clock panics, must not leave the breaker open (or a probe out) for ever.
-    pub(super) fn deadline_or_help(&self, word: Word, now: u64) -> u64 {
-        if let Some(deadline) = self.deadline(word.generation) {
-            return deadline;
-        }
-        let wait = match word.state {
-            State::Closed => return u64::MAX,
-            State::HalfOpen => nanos(self.config.load().lease()),
-            // The wait that the writer will come to, except for what an upstream asked of it. If
-            // it does come, its own `raise` can only lengthen this one.
-            State::Open => self.open_for(word, None),
-        };
-        self.set_deadline(word.generation, now, wait);
-        self.deadline(word.generation)
-            .unwrap_or_else(|| now.saturating_add(wait))
-    }
-
-    pub(super) fn open_for(&self, word: Word, asked: Option<Duration>) -> u64 {
-        let seed = self.seed ^ u64::from(word.generation);
-        open_for(&self.config.load(), word.openings, seed, asked)
-    }
-
     // ---- events
 
     /// To be called by the winner of the change to `to`, after it.
@@ -375,7 +299,7 @@ impl Judged {
     }
 }
 
-fn exchange(at: &AtomicU64, seen: u64, next: u64) -> bool {
+pub(super) fn exchange(at: &AtomicU64, seen: u64, next: u64) -> bool {
     // ORDERING: AcqRel. Who sees the word sees what its writer had seen, the state among it.
     at.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire)
         .is_ok()

@@ -79,6 +79,7 @@ mod config;
 mod config_serde;
 mod control;
 mod counters;
+mod deadline;
 mod error;
 mod events;
 mod group;

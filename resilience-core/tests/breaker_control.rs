@@ -56,18 +56,20 @@ fn a_window_after_4096_generations_without_a_close_begins_empty() {
 
 #[test]
 fn a_breaker_that_was_toggled_by_hand_4096_times_still_waits_and_counts() {
-    let (breaker, clock) = fixture(five());
-    fail(&breaker, 3);
-    for _ in 0..2048 {
-        breaker.set_mode(Mode::ForcedOpen);
-        breaker.set_mode(Mode::Automatic);
+    for toggles in 4094..=4097 {
+        let (breaker, clock) = fixture(five());
+        fail(&breaker, 3);
+        for toggle in 0..toggles {
+            let modes = [Mode::ForcedOpen, Mode::Automatic];
+            breaker.set_mode(modes[toggle % 2]);
+        }
+        breaker.reset();
+        assert_eq!(breaker.snapshot().calls, 0, "after {toggles}");
+        fail(&breaker, 5);
+        assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), RESET);
+        clock.advance(RESET);
+        assert!(breaker.try_acquire().is_ok());
     }
-    breaker.reset();
-    assert_eq!(breaker.snapshot().calls, 0);
-    fail(&breaker, 5);
-    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), RESET);
-    clock.advance(RESET);
-    assert!(breaker.try_acquire().is_ok());
 }
 
 #[test]

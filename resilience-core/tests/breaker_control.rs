@@ -187,3 +187,19 @@ fn settings_that_cannot_act_are_refused_by_name() {
         "failure_count is 101, allowed: 1 to 100"
     );
 }
+
+// Nobody had looked at the window since it fell below minimum calls.
+#[test]
+fn the_first_success_of_a_segment_judges_if_it_reaches_minimum_calls() {
+    let second = Duration::from_secs(1);
+    let settings = Config::builder().count_window(None).minimum_calls(10);
+    let (breaker, clock) = fixture(settings.time_window(second * 10));
+    let succeed = |times| (0..times).for_each(|_| breaker.try_acquire().unwrap().success());
+    succeed(6);
+    clock.advance(second * 9);
+    fail(&breaker, 5);
+    succeed(4);
+    clock.advance(second);
+    succeed(1);
+    assert_eq!(breaker.state(), State::Open);
+}

@@ -31,13 +31,13 @@ struct Clumsy(u64);
 
 impl Hasher for Clumsy {
     fn finish(&self) -> u64 {
-        self.0 << 40 | self.0 % 3
+        (self.0 << 40) | (self.0 % 3)
     }
 
     fn write(&mut self, bytes: &[u8]) {
         bytes
             .iter()
-            .for_each(|byte| self.0 = self.0 << 3 ^ u64::from(*byte));
+            .for_each(|byte| self.0 = (self.0 << 3) ^ u64::from(*byte));
     }
 }
 
@@ -76,7 +76,10 @@ fn exact(mut choices: Choices<'_>) -> Option<()> {
                 limiter.reset(&key);
                 *bucket = Bucket::new(rate(quota));
             }
-            6 => assert_eq!(told(Ok(limiter.peek(&key))), bucket.peek(0, now)),
+            6 => {
+                let n = choices.byte()?.into();
+                assert_eq!(told(limiter.peek(&key, n)), bucket.peek(n, now));
+            }
             _ => time += moved(&mut choices)?,
         }
         clock.set(Duration::from_nanos(time));
@@ -167,7 +170,7 @@ fn crowded<S: std::hash::BuildHasher>(mut choices: Choices<'_>, hasher: S) -> Op
                 }
                 _ => {
                     let quota = quota(&mut choices)?;
-                    let _ = limiter.peek_with(&number, quota);
+                    let _ = limiter.peek_with(&number, 1, quota);
                     let seen = limiter.snapshot();
                     assert_eq!((seen.keys, seen.max_keys), (limiter.len(), cap));
                 }

@@ -1,5 +1,7 @@
 //! What the fuzz targets share: how bytes become choices, and the plain models.
 
+#[path = "../../resilience-core/tests/model/breaker.rs"]
+pub mod breaker;
 #[path = "../../resilience-core/tests/model/bucket.rs"]
 pub mod bucket;
 pub mod limits;

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn codes_are_exact_until_the_places_are_taken_and_never_change() {
         let fills = Fills::new();
-        let coded: Vec<_> = (1..5000_u64)
+        let coded: Vec<_> = (1..if cfg!(miri) { 200 } else { 5000_u64 })
             .map(|n| n * 1_234_567_891)
             .map(|fill| (fill, fills.code(fill)))
             .collect();

@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_key_is_found_wherever_it_was_moved_and_the_count_is_right() {
         let terms = |table: &Table| table.fills.terms(Quota::per_minute(1).unwrap());
-        for _ in 0..if cfg!(miri) { 2 } else { 300 } {
+        for _ in 0..if cfg!(miri) { 1 } else { 300 } {
             let table = Table::with_buckets(32, 8);
             let (hasher, terms) = (RandomState::new(), terms(&table));
             let hashes: Vec<_> = (0..60).map(|key| hasher.hash_one(key)).collect();
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn wherever_a_new_key_comes_the_nearest_to_recovery_of_a_small_table_goes() {
         let hasher = RandomState::new();
-        for new in 0..if cfg!(miri) { 20 } else { 2000 } {
+        for new in 0..if cfg!(miri) { 5 } else { 2000 } {
             let table = Table::with_buckets(2, 16);
             let quota = Quota::per_minute(1).unwrap().burst(3).unwrap();
             let terms = table.fills.terms(quota);

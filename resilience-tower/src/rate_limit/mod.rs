@@ -3,8 +3,14 @@
 //! [`RateLimitLayer::new`] counts all calls together, [`RateLimitLayer::keyed`] per key (a client
 //! address, a tenant, an API key: see [`keyed`]), [`All`] against several limits at once;
 //! [`cost`](RateLimitLayer::cost) lets calls weigh more than one unit; [`wait`] lets calls wait for
-//! their turn (feature `wait`). The counting, a token
-//! bucket, is that of [`resilience_core::rate_limit`].
+//! their turn (feature `wait`). The counting, a token bucket, is that of
+//! [`resilience_core::rate_limit`].
+//!
+//! # How a refusal is told
+//!
+//! As an [`Error`], which says how long to wait. At the edge of a server it can be an HTTP or gRPC
+//! response instead (`into_response`, `into_grpc_response`; module [`http`], feature `http`).
+//! Neither the inner service nor its readiness is touched by a refused call.
 //!
 //! # Where it stands
 //!

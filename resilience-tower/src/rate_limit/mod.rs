@@ -10,7 +10,7 @@
 //!
 //! As an [`Error`], which says how long to wait. At the edge of a server it can be an HTTP or gRPC
 //! response instead (`into_response`, `into_grpc_response`; module [`http`], feature `http`).
-//! Neither the inner service nor its readiness is touched by a refused call.
+//! The inner service never sees a refused call.
 //!
 //! # Where it stands
 //!

@@ -126,8 +126,12 @@ fn run(mut choices: Choices<'_>) -> Option<()> {
                 }
                 _ => {
                     let config = self::config(&mut choices)?;
+                    let other_minimum = config.minimum_calls() != model.config().minimum_calls();
                     breaker.set_config(config.clone());
                     model.set_config(config, now);
+                    if other_minimum {
+                        start_over(&breaker, &mut model);
+                    }
                 }
             },
             15 => match which {
@@ -150,6 +154,7 @@ fn run(mut choices: Choices<'_>) -> Option<()> {
                     assert_eq!(breaker.promote_shadow(), shadow.is_some());
                     if let Some(shadow) = shadow.take() {
                         model.set_config(shadow.model.config().clone(), now);
+                        start_over(&breaker, &mut model);
                     }
                 }
                 _ => {
@@ -174,6 +179,15 @@ fn run(mut choices: Choices<'_>) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Whether the first success after a change of minimum calls judges what the time window holds is
+/// left open; with an empty window it does not matter.
+fn start_over(breaker: &CircuitBreaker, model: &mut Breaker) {
+    if model.config().time_window().is_some() {
+        breaker.reset();
+        model.reset();
+    }
 }
 
 impl Shadow {

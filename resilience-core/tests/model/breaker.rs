@@ -97,8 +97,6 @@ pub struct Breaker {
     /// The segment of time that runs, and by how much the clock stepped back.
     segment: u64,
     skew: u64,
-    /// The time window held something adverse and too few calls after the last outcome.
-    watched: bool,
     rejected: u64,
     would_have_refused: u64,
     stale: u64,
@@ -133,7 +131,6 @@ impl Breaker {
             timed: Vec::new(),
             segment: 0,
             skew: 0,
-            watched: false,
             rejected: 0,
             would_have_refused: 0,
             stale: 0,
@@ -358,17 +355,12 @@ impl Breaker {
         }
         // A plain success is judged only by the windows whose minimum calls it completes.
         let now_enough = self.few(now).map(|few| !few);
-        let mut judged = [0, 1].map(|which| failed || slow || few[which] && now_enough[which]);
-        // Nor does it wait for the next one if a change of settings made the calls enough.
-        judged[1] |= self.watched;
+        let judged = [0, 1].map(|which| failed || slow || few[which] && now_enough[which]);
         if self.mode != Mode::ForcedClosed
             && let Some((cause, counts)) = self.judge(judged, failed && places, failed || slow, now)
         {
             self.open(cause, counts, asked, now);
         }
-        let minimum = u64::from(self.config.minimum_calls());
-        let [_, time] = self.windows(now);
-        self.watched = time.is_some_and(|c| c.calls < minimum && c.failures + c.slow > 0);
     }
 
     /// Whether count and time window have fewer than minimum calls.
@@ -492,7 +484,6 @@ impl Breaker {
             self.window_era = self.era;
             self.places.clear();
             self.timed.clear();
-            self.watched = false;
         }
     }
 

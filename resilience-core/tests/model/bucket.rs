@@ -98,6 +98,11 @@ impl Bucket {
         }
     }
 
+    /// So much is missing.
+    pub fn adopt(&mut self, missing: u128, now: u128) {
+        (self.missing, self.touched) = (missing, now);
+    }
+
     /// Empties it.
     pub fn exhaust(&mut self, now: u128) {
         (self.missing, self.touched) = (self.rate.fill().max(self.missing(now)), now);

@@ -172,8 +172,8 @@ mod claim {
     }
 }
 
-/// Under the model checker all threads run in one, so its own thread locals are asked. Two threads
-/// of a model have an index of their own, the others share.
+/// Under the model checker all threads run in one, so its own thread locals are asked. One thread
+/// of a model has an index of its own, the others share.
 #[cfg(resilience_loom)]
 mod claim {
     use std::cell::Cell;
@@ -194,7 +194,7 @@ mod claim {
         MINE.with(|mine| {
             if mine.get() == usize::MAX {
                 let next = NEXT.fetch_add(1, Ordering::Relaxed);
-                mine.set(if next < 2 { next } else { SHARED });
+                mine.set(if next < 1 { next } else { SHARED });
             }
             mine.get()
         })

@@ -23,9 +23,9 @@ use super::{
     },
     Full, RegistryBuilder,
     builder::{Configs, Names},
-    shards::{Entry, Hand, Shard, Shards},
+    shards::{Entry, Hand, Shards},
 };
-use crate::clock::SharedClock;
+use crate::{clock::SharedClock, primitive::fence};
 
 pub(in crate::breaker) struct Inner<K> {
     shards: Shards<K>,
@@ -65,7 +65,7 @@ impl Wanted {
 
 /// What an eviction left over; to be dropped outside the lock, for what is in it may run code of
 /// the user when dropped (a subscriber's closure, a key).
-type Garbage<K> = Option<Arc<Shard<K>>>;
+type Garbage<K> = Option<Arc<Entry<K>>>;
 
 type Panic = Box<dyn Any + Send>;
 
@@ -149,9 +149,13 @@ impl<K> Inner<K> {
 
     fn can_go(&self, entry: &Entry<K>, mode: Mode, now: u64) -> bool {
         let breaker = &entry.breaker;
-        self.is_idle(entry, now)
-            && breaker.is_alone()
-            && breaker.mode() == mode
+        if !self.is_idle(entry, now) || !breaker.is_alone() {
+            return false;
+        }
+        // ORDERING: pairs with the Release with which the last handle or permit was dropped: what
+        // it did to the state is seen below.
+        fence();
+        breaker.mode() == mode
             // One that was open before it was forced has something to remember.
             && mode != Mode::ForcedOpen
             && breaker.state() == State::Closed

@@ -166,12 +166,12 @@ impl<K> Shards<K> {
     }
 
     /// Takes out one of the next few entries that `can_go`, which is asked again when nobody can
-    /// be about to use it any more. The answer is what is left to drop, best outside the lock.
+    /// be about to use it any more. The answer is best dropped outside the lock.
     pub(super) fn evict(
         &self,
         hand: &mut Hand,
         can_go: impl Fn(&Entry<K>) -> bool,
-    ) -> Option<Arc<Shard<K>>> {
+    ) -> Option<Arc<Entry<K>>> {
         let (mut looks, mut laps) = (LOOKS.min(self.len()), self.shards.len().min(LOOKS));
         while looks > 0 {
             hand.shard &= self.shards.len() - 1;
@@ -189,9 +189,9 @@ impl<K> Shards<K> {
             if can_go(&slot.entry) {
                 let copy = without(&shard, hand.place);
                 drop(shard);
-                if let Some(old) = take(cell, copy, hand.place, &can_go) {
+                if let Some(entry) = take(cell, copy, hand.place, &can_go) {
                     self.len.fetch_sub(1, Ordering::Relaxed);
-                    return Some(old);
+                    return Some(entry);
                 }
             }
             hand.place += 1;
@@ -202,27 +202,33 @@ impl<K> Shards<K> {
 
 /// Puts `copy` in the place of the shard, unless the entry at `place` is still used by someone.
 ///
-/// A reader that came before the exchange may be about to clone the entry's breaker. So the entry
-/// is out of reach first, then it is looked whether a reader is left, and whether one that has
-/// gone took a handle along; if so, all is put back. Nobody can have missed the entry: who does not
-/// find it waits for the lock, and looks again.
+/// A reader that came before the exchange may be about to clone the entry's breaker, and it may
+/// read this vector or an older one. So the entry is out of reach first; then it is looked whether
+/// a vector that has it is still read, and whether a reader that has gone took a handle along; if
+/// so, all is put back. Nobody can have missed the entry: who does not find it waits for the lock,
+/// and looks again.
 fn take<K>(
     cell: &ArcSwap<Shard<K>>,
     copy: Shard<K>,
     place: usize,
     can_go: impl Fn(&Entry<K>) -> bool,
-) -> Option<Arc<Shard<K>>> {
+) -> Option<Arc<Entry<K>>> {
     let mut old = cell.swap(Arc::new(copy));
-    // ORDERING: the exchange has turned each reader's debt into a count of `old`, and `get_mut` is
-    // an Acquire read of that count. Readers who had gone by then released their debt before; the
-    // fence pairs with that, so that the handles they cloned are seen by `can_go`.
+    // ORDERING: the exchange has turned each reader's debt into a count of the vector it reads, and
+    // such a vector is a count of the entry. `get_mut` reads the counts with Acquire. Readers who
+    // had gone by then released before; the fence pairs with that, so that `can_go` sees the
+    // handles they cloned.
     fence();
-    let unread = Arc::get_mut(&mut old).is_some();
-    if unread && old.get(place).is_some_and(|slot| can_go(&slot.entry)) {
-        return Some(old);
+    let unread = |shard: &mut Arc<Shard<K>>| {
+        let slot = Arc::get_mut(shard)?.get_mut(place)?;
+        Arc::get_mut(&mut slot.entry).map(|entry| can_go(entry))
+    };
+    if unread(&mut old) != Some(true) {
+        cell.store(old);
+        return None;
     }
-    cell.store(old);
-    None
+    // The other entries of the vector must not count as used until it is dropped elsewhere.
+    Arc::into_inner(old).map(|mut shard| shard.swap_remove(place).entry)
 }
 
 fn without<K>(shard: &Shard<K>, place: usize) -> Shard<K> {
@@ -290,6 +296,39 @@ mod tests {
         assert!(shards.evict(&mut hand, |_| true).is_some());
         assert!(shards.find(hash, &1).is_none());
         assert_eq!(shards.len(), 0);
+    }
+
+    // Regression: the readers of the present vector were counted, and not those of one before.
+    #[test]
+    fn an_entry_that_is_being_read_in_an_older_vector_is_put_back() {
+        let (shards, mut hand, hash) = one_entry();
+        let reading = shards.find(hash, &1);
+        let entry = Entry {
+            key: 2,
+            breaker: CircuitBreaker::new("two"),
+            used: AtomicU64::new(0),
+        };
+        shards.insert(shards.hash(&2), entry, &mut hand);
+        for _ in 0..2 {
+            assert!(shards.evict(&mut hand, |entry| entry.key == 1).is_none());
+        }
+        drop(reading);
+        assert!(shards.evict(&mut hand, |entry| entry.key == 1).is_some());
+    }
+
+    #[test]
+    fn what_an_eviction_leaves_behind_keeps_no_other_entry_from_going() {
+        let (shards, mut hand) = (Shards::new(3), Hand::default());
+        for key in 0..3_u32 {
+            let entry = Entry {
+                key,
+                breaker: CircuitBreaker::new("three"),
+                used: AtomicU64::new(0),
+            };
+            shards.insert(shards.hash(&key), entry, &mut hand);
+        }
+        let evicted: Vec<_> = (0..3).map(|_| shards.evict(&mut hand, |_| true)).collect();
+        assert!(evicted.iter().all(Option::is_some));
     }
 
     #[test]

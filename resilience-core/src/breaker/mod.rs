@@ -290,7 +290,7 @@ impl CircuitBreaker {
     ///
     /// | setting | what happens to what is under way |
     /// |---|---|
-    /// | thresholds, rates, minimum calls | hold from the next judgement on, for what the windows hold already |
+    /// | thresholds, rates, minimum calls | hold from the next judgement on, for what the windows hold already; the next success may judge the time window once |
     /// | `count_window` | the calls that both sizes can hold stay |
     /// | `time_window` | begins empty; unchanged, it stays |
     /// | `slow_call` | holds from the next outcome on; calls counted stay fast or slow as they were; calls admitted while it was off are never slow |

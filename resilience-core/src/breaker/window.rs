@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! level 0   [block number: 48 | holes: 8 bits | failures: 8 bits]              8 places per word
-//! level 1…4 [block number | holes: w | failures: w], w = 3·level + 4           64 … 32 768 places
+//! level 1…5 [block number | holes: w | failures: w], w = 3·level + 4          64 … 262 144 places
 //! ```
 //!
 //! The block number tells which lap of the ring a word belongs to, so nothing is ever cleared: a
@@ -18,7 +18,7 @@
 
 use crate::primitive::{AtomicU64, Ordering};
 
-const LEVELS: usize = 5;
+const LEVELS: usize = 6;
 
 /// Marks in a range of places.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

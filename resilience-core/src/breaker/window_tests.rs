@@ -151,3 +151,20 @@ proptest! {
         check(100_000, &steps)?;
     }
 }
+
+/// Wide enough for blocks of every level, and twice around the ring.
+#[test]
+#[cfg_attr(miri, ignore = "too many places")]
+fn a_window_of_more_than_half_a_million_places_counts_every_seventh() {
+    const SIZE: u32 = 600_000;
+    const END: u64 = 1_300_000;
+    let window = Marks::new(SIZE, false);
+    (0..END)
+        .step_by(7)
+        .for_each(|place| window.mark(place, Mark::Failure));
+    for from in [END - u64::from(SIZE), 786_432, 900_001, END - 8, END] {
+        let count = window.count(from, END);
+        assert_eq!(count.failures, END.div_ceil(7) - from.div_ceil(7), "{from}");
+        assert_eq!(count.holes, 0);
+    }
+}

@@ -194,24 +194,27 @@ impl Inner {
     // ---- words of a generation
 
     /// Gives the words of the window the tag of `generation`, so that what they count begins here.
-    /// Only while the state is still of generation `valid`; who comes first for a tag decides.
+    /// Only while the state is still of generation `valid`, which is `generation` or the one before;
+    /// who comes first for a tag decides, and a word that has the next tag already keeps it: one who
+    /// is late to tag `valid` must not undo what another has prepared for the change that ends it.
     ///
     /// The state is looked at after the word and before its exchange: if it still stands, all
     /// words of later generations are written after this look, and make the exchange fail.
     pub(super) fn begin_window(&self, valid: u32, generation: u32) {
-        let still = || self.stands(valid);
-        let place = self.places.retag(tag(generation), still);
+        let next = tag(valid.wrapping_add(1));
+        let wanted = |seen: u64| {
+            let begun = seen >> VALUE_BITS == tag(generation) || seen >> VALUE_BITS == next;
+            !begun && self.stands(valid)
+        };
+        let place = self.places.retag(tag(generation), wanted);
         let start = tagged(generation, place);
         loop {
             let seen = self.words.start.load(Ordering::Acquire);
-            if seen >> VALUE_BITS == start >> VALUE_BITS || !still() {
-                break;
-            }
-            if exchange(&self.words.start, seen, start) {
+            if !wanted(seen) || exchange(&self.words.start, seen, start) {
                 break;
             }
         }
-        self.words.face.begin(tag(generation), still);
+        self.words.face.begin(tag(generation), wanted);
         self.aim();
     }
 

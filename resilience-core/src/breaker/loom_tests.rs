@@ -345,3 +345,39 @@ fn loom_of_two_who_promote_a_shadow_one_does() {
         assert!(breaker.shadow().is_none());
     });
 }
+
+/// A prober that was late to tag the words of its half-open period took the tag of the next closed
+/// generation away from who closed it. Every later outcome was stale, and nothing ever opened.
+fn a_late_prober(windows: impl Fn(ConfigBuilder) -> ConfigBuilder + Send + Sync + 'static) {
+    model(move || {
+        let (breaker, time) = breaker(windows(small().half_open_permits(2)));
+        open(&breaker);
+        time.advance(10);
+        let other = breaker.clone();
+        let thread = thread::spawn(move || {
+            other.try_acquire_owned().map(OwnedPermit::success).ok();
+        });
+        breaker.try_acquire().map(Permit::success).ok();
+        thread.join().unwrap();
+        assert_eq!(breaker.state(), State::Closed);
+        // One of them may have come when it was closed, and be a success in the window.
+        for _ in 0..2 {
+            breaker.try_acquire().map(Permit::failure).ok();
+        }
+        assert_eq!(breaker.state(), State::Open);
+    });
+}
+
+#[test]
+fn loom_a_late_prober_never_takes_the_count_window_from_who_closes() {
+    a_late_prober(|config| config);
+}
+
+#[test]
+fn loom_a_late_prober_never_takes_the_time_window_from_who_closes() {
+    a_late_prober(|config| {
+        config
+            .count_window(None)
+            .time_window(Duration::from_secs(1))
+    });
+}

@@ -41,15 +41,15 @@ impl Places {
         self.next.load(Ordering::Acquire) & VALUE_MASK
     }
 
-    /// From here on places are of generation `tag`, unless `still` says that the caller comes too
-    /// late. The answer is at or after the first place of the new tag.
-    pub(super) fn retag(&self, tag: u64, still: impl Fn() -> bool) -> u64 {
+    /// From here on places are of generation `tag`, if `wanted` says so of the word as it is. The
+    /// answer is at or after the first place of the tag that the word then has.
+    pub(super) fn retag(&self, tag: u64, wanted: impl Fn(u64) -> bool) -> u64 {
         loop {
             let seen = self.next.load(Ordering::Acquire);
-            let next = tag << VALUE_BITS | seen & VALUE_MASK;
-            if seen == next || !still() {
+            if !wanted(seen) {
                 return seen & VALUE_MASK;
             }
+            let next = tag << VALUE_BITS | seen & VALUE_MASK;
             let exchange =
                 self.next
                     .compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire);

@@ -111,15 +111,11 @@ impl Face {
         }
     }
 
-    /// A window of generation `tag` begins, empty, unless it has begun or `still` says that the
-    /// caller comes too late.
-    pub(super) fn begin(&self, tag: u64, still: impl Fn() -> bool) {
+    /// A window of generation `tag` begins, empty, if `wanted` says so of the word as it is.
+    pub(super) fn begin(&self, tag: u64, wanted: impl Fn(u64) -> bool) {
         loop {
             let seen = self.base.load(Ordering::Acquire);
-            if seen >> VALUE_BITS == tag || !still() {
-                return;
-            }
-            if self.exchange(seen, word(tag, seen.wrapping_add(GAP))) {
+            if !wanted(seen) || self.exchange(seen, word(tag, seen.wrapping_add(GAP))) {
                 return;
             }
         }

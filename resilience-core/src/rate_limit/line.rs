@@ -243,8 +243,8 @@ impl Line {
             let taken = granted.taken;
             // Whoever waits for it is asked next.
             let _ = bucket.give_back(taken.nanos, taken.fill, now);
-            self.advance(bucket, now);
         }
+        self.advance(bucket, now);
     }
 
     /// Tells the calls that do not wait whether somebody does, and for how much.

@@ -217,6 +217,48 @@ fn an_upstream_that_asks_for_longer_is_left_alone_for_longer() {
     assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), RESET);
 }
 
+// Regression: only the outcome that opened was asked how long.
+#[test]
+fn what_an_upstream_asked_before_the_failure_that_opens_counts_as_well() {
+    let (breaker, clock, _) = fixture(five().half_open_permits(3).success_threshold(2));
+    let overloaded = |seconds| {
+        let retry_after = Some(Duration::from_secs(seconds));
+        let permit = breaker.try_acquire().unwrap();
+        permit.record(Outcome::Overloaded { retry_after });
+    };
+    overloaded(90);
+    overloaded(50);
+    clock.advance(Duration::from_secs(10));
+    fail(&breaker, 3);
+    let wait = || breaker.try_acquire().unwrap_err().retry_after();
+    assert_eq!(
+        wait(),
+        Duration::from_secs(80),
+        "counted from when it was asked"
+    );
+    clock.advance(Duration::from_secs(80));
+    // The same for probes: the first that fails does not reopen, and asks.
+    overloaded(500);
+    fail(&breaker, 1);
+    assert_eq!(wait(), Duration::from_secs(500));
+    // What an earlier period was asked is over with it.
+    clock.advance(Duration::from_secs(500));
+    fail(&breaker, 2);
+    assert!(wait() < Duration::from_secs(300), "{:?}", wait());
+}
+
+#[test]
+fn breakers_of_one_name_do_not_probe_together_when_they_vary_their_wait() {
+    let waits: std::collections::HashSet<_> = (0..20)
+        .map(|_| {
+            let (breaker, _, _) = fixture(five().jitter(0.5));
+            fail(&breaker, 5);
+            breaker.try_acquire().unwrap_err().retry_after()
+        })
+        .collect();
+    assert!(waits.len() > 10, "{waits:?}");
+}
+
 #[test]
 fn a_cancelled_call_counts_as_the_policy_says_and_a_panic_as_a_failure() {
     let long = OnCancel::FailureAfter(Duration::from_secs(1));

@@ -192,7 +192,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// The longest the breaker stays open; the reset timeout to 1 day. Equal to the reset timeout
+    /// The longest that the reset timeout grows by doubling; the reset timeout to 1 day. Jitter, and
+    /// what an upstream asks for, come on top. Equal to the reset timeout
     /// it turns the doubling off. Default: 5 min, or the reset timeout when that is longer.
     pub fn max_reset_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.max_reset_timeout = timeout.into();
@@ -200,7 +201,8 @@ impl ConfigBuilder {
     }
 
     /// Share by which the reset timeout varies to both sides, so that many processes do not
-    /// probe at once; 0 up to (not including) 1. Derived from name and generation, not random.
+    /// probe at once; 0 up to (not including) 1. Drawn anew for each opening, from a number that
+    /// differs from breaker to breaker and from process to process.
     pub fn jitter(mut self, share: f64) -> Self {
         self.jitter = share;
         self

@@ -14,7 +14,9 @@ pub enum Outcome {
     Ignored,
     /// A failure of an upstream that said how long to stay away.
     Overloaded {
-        /// What the upstream asked for; at most one day is honoured.
+        /// What the upstream asked for; at most one day is honoured. If the breaker opens in the
+        /// period (generation) that admitted the call, it stays open for so long from this outcome
+        /// on, whichever outcome opens it.
         retry_after: Option<Duration>,
     },
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    config::LONGEST,
     inner::{Inner, exchange},
     state::{State, Word, nanos, open_for},
     tagged::{VALUE_MASK, micros, tagged, value},
@@ -58,16 +59,28 @@ impl Inner {
         let wait = match word.state {
             State::Closed => return u64::MAX,
             State::HalfOpen => nanos(self.config.load().lease()),
-            // The wait that the writer will come to, except for what an upstream asked of it. If
-            // it does come, its own `raise` can only lengthen this one.
-            State::Open => self.open_for(word, None),
+            // The wait that the writer will come to. If it does come, its own `raise` can only
+            // lengthen this one.
+            State::Open => self.open_for(word, now),
         };
         self.set_deadline(word.generation, now, wait);
         self.deadline(word.generation)
             .unwrap_or_else(|| now.saturating_add(wait))
     }
 
-    pub(super) fn open_for(&self, word: Word, asked: Option<Duration>) -> u64 {
+    /// The upstream asked a call of `generation` to stay away for so long.
+    #[cold]
+    pub(super) fn ask(&self, generation: u32, wait: Duration) {
+        let until = self.clock.nanos().saturating_add(nanos(wait.min(LONGEST)));
+        self.raise(&self.words.asked, generation, micros(until));
+    }
+
+    /// How long a breaker that opens to `word` stays open from `now`: not for less than any call of
+    /// the generation before it was asked to.
+    pub(super) fn open_for(&self, word: Word, now: u64) -> u64 {
+        let asked = self.words.asked.load(Ordering::Acquire);
+        let asked = value(asked, word.generation.wrapping_sub(1))
+            .map(|until| Duration::from_nanos((until * 1000).saturating_sub(now)));
         let seed = self.seed ^ u64::from(word.generation);
         open_for(&self.config.load(), word.openings, seed, asked)
     }

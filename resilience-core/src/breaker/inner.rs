@@ -1,6 +1,10 @@
 //! The shared part of a breaker: its words, and what all of its parts need.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
@@ -60,6 +64,9 @@ pub(super) struct Words {
     /// `[generation: 12 | microseconds: 52]`: how long the wait for the deadline was when it was
     /// set.
     pub(super) wait: AtomicU64,
+    /// `[generation: 12 | microseconds: 52]`: until when the upstream of the calls of a generation
+    /// asked to be left alone.
+    pub(super) asked: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -135,6 +142,7 @@ impl Inner {
                 start: zero(),
                 deadline: zero(),
                 wait: zero(),
+                asked: zero(),
             }),
             places: CachePadded::new(Places::new(marks(&config), own)),
             time: TimeWindow::default(),
@@ -145,7 +153,9 @@ impl Inner {
             control: Lock::default(),
             clock,
             short_name: ShortName::new(&name),
-            seed: fnv(&name),
+            // Random, so that processes whose breakers have one name and open together do not probe
+            // together.
+            seed: RandomState::new().hash_one(&name),
             name,
             is_shadow: false,
         };
@@ -259,10 +269,11 @@ impl Inner {
     // ---- events
 
     /// To be called by the winner of the change to `to`, after it.
-    pub(super) fn opened(&self, from: Word, to: Word, judged: Judged, asked: Option<Duration>) {
+    pub(super) fn opened(&self, from: Word, to: Word, judged: Judged) {
         self.counters.opened(judged.cause);
-        let wait = self.open_for(to, asked);
-        self.set_deadline(to.generation, self.clock.nanos(), wait);
+        let now = self.clock.nanos();
+        let wait = self.open_for(to, now);
+        self.set_deadline(to.generation, now, wait);
         self.emit(from, to, judged, Some(Duration::from_nanos(wait)));
     }
 
@@ -345,11 +356,4 @@ pub(super) fn segment(config: &Config) -> u64 {
 
 fn marks(config: &Config) -> Marks {
     Marks::new(config.places(), config.slow_call().is_some())
-}
-
-/// FNV-1a; the seed of the jitter.
-fn fnv(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

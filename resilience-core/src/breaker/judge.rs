@@ -28,7 +28,7 @@ impl Inner {
     /// Opens if a threshold is crossed in `generation`.
     #[cold]
     #[inline(never)]
-    pub(super) fn evaluate(&self, generation: u32, trigger: Trigger, asked: Option<Duration>) {
+    pub(super) fn evaluate(&self, generation: u32, trigger: Trigger) {
         // ORDERING: SeqCst fence. Each outcome is written before its evaluation reads the others,
         // so of two outcomes that cross the threshold together at least one sees both.
         fence();
@@ -44,7 +44,7 @@ impl Inner {
             };
             let next = word.open();
             if self.change(word, next) {
-                return self.opened(word, next, judged, asked);
+                return self.opened(word, next, judged);
             }
             // Another opened, or only the gear has changed.
         }

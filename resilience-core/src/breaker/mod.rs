@@ -32,7 +32,7 @@
 //! | A probe that never ends? | When all permits are spent and the youngest probe has outlived its [`lease`], all that are out are written off ([`Cause::LeaseExpired`]), and each makes room for another. |
 //! | A dropped call? | Its permit comes back. [`on_cancel`] says what it counts as: nothing, a failure, or a failure if it ran for so long. |
 //! | A panic? | A permit dropped while its thread panics is a failure. |
-//! | How long is it open? | [`reset_timeout`] × 2^(openings in a row − 1), at most [`max_reset_timeout`], ± [`jitter`], and never less than the upstream asked for ([`Outcome::Overloaded`], at most a day). Closing takes it back to the base. |
+//! | How long is it open? | [`reset_timeout`] × 2^(openings in a row − 1), at most [`max_reset_timeout`], ± [`jitter`], and never less than an outcome of the period that it ends asked for ([`Outcome::Overloaded`], at most a day), counted from that outcome. Closing takes it back to the base. |
 //! | What does a refusal say? | Name, state, [`Reason`] and [`retry_after`](Rejected::retry_after). |
 //! | By hand? | [`set_mode`](CircuitBreaker::set_mode): forced open, forced closed, disabled, observe only; [`reset`](CircuitBreaker::reset); [`set_config`](CircuitBreaker::set_config), with a rule for each setting. |
 //! | Trying new settings? | [`set_shadow`](CircuitBreaker::set_shadow) runs them beside the live ones; [`promote_shadow`](CircuitBreaker::promote_shadow) makes them live in one step. |

@@ -43,7 +43,7 @@ impl Inner {
         if taken >> VALUE_BITS != tag(generation) {
             self.leave_hole(taken & VALUE_MASK);
         } else if taken == self.words.evaluate_at.load(Ordering::Relaxed) {
-            self.evaluate(generation, Trigger::Minimum, None);
+            self.evaluate(generation, Trigger::Minimum);
         }
     }
 
@@ -75,22 +75,27 @@ impl Inner {
         };
         let slow =
             slow_now && now.saturating_sub(admitted.at) > self.words.slow.load(Ordering::Relaxed);
+        // Before the outcome itself: whoever opens by it finds what was asked.
+        if let Outcome::Overloaded {
+            retry_after: Some(wait),
+        } = outcome
+        {
+            self.ask(admitted.generation(), wait);
+        }
         if admitted.has(flag::PROBE) {
             return self.probe_ended(admitted.generation(), outcome, slow);
         }
-        match outcome {
-            Outcome::Success => self.book(admitted.generation(), false, slow, now, None),
-            Outcome::Failure => self.book(admitted.generation(), true, slow, now, None),
-            Outcome::Overloaded { retry_after } => {
-                self.book(admitted.generation(), true, slow, now, retry_after);
-            }
-            Outcome::Ignored => {}
-        }
+        self.book(
+            admitted.generation(),
+            outcome != Outcome::Success,
+            slow,
+            now,
+        );
     }
 
     /// Counts the outcome of a closed call in the windows, and judges them if it must.
     #[inline]
-    fn book(&self, generation: u32, failed: bool, slow: bool, now: u64, asked: Option<Duration>) {
+    fn book(&self, generation: u32, failed: bool, slow: bool, now: u64) {
         if Word::generation_of(self.packed()) != generation {
             return self.counters.add(Counter::Stale);
         }
@@ -112,23 +117,16 @@ impl Inner {
             }
         }
         if failed || slow {
-            self.book_adverse(generation, taken, failed, slow, asked);
+            self.book_adverse(generation, taken, failed, slow);
         } else if taken.is_some_and(|t| t == self.words.evaluate_at.load(Ordering::Relaxed)) {
-            self.evaluate(generation, Trigger::Minimum, None);
+            self.evaluate(generation, Trigger::Minimum);
         } else if watched {
-            self.evaluate(generation, Trigger::Watch, None);
+            self.evaluate(generation, Trigger::Watch);
         }
     }
 
     #[cold]
-    fn book_adverse(
-        &self,
-        generation: u32,
-        taken: Option<u64>,
-        failed: bool,
-        slow: bool,
-        asked: Option<Duration>,
-    ) {
+    fn book_adverse(&self, generation: u32, taken: Option<u64>, failed: bool, slow: bool) {
         let place = taken.map(|taken| taken & VALUE_MASK);
         if let Some(place) = place {
             let failure = failed.then_some(Mark::Failure);
@@ -136,7 +134,7 @@ impl Inner {
             self.places.mark(place, failure.into_iter().chain(slow));
         }
         let failed = place.filter(|_| failed);
-        self.evaluate(generation, Trigger::Adverse { failed }, asked);
+        self.evaluate(generation, Trigger::Adverse { failed });
     }
 
     fn probe_ended(&self, generation: u32, outcome: Outcome, slow: bool) {
@@ -146,11 +144,10 @@ impl Inner {
             if word.generation != generation {
                 return self.counters.add(Counter::Stale);
             }
-            let (next, asked) = match outcome {
-                Outcome::Ignored => (word.probe_abandoned(), None),
-                Outcome::Success if !slow => (word.probe_succeeded(&config), None),
-                Outcome::Success | Outcome::Failure => (word.probe_failed(&config), None),
-                Outcome::Overloaded { retry_after } => (word.probe_failed(&config), retry_after),
+            let next = match outcome {
+                Outcome::Ignored => word.probe_abandoned(),
+                Outcome::Success if !slow => word.probe_succeeded(&config),
+                _ => word.probe_failed(&config),
             };
             if next.state == State::Closed {
                 self.begin_window(word.generation, next.generation);
@@ -165,7 +162,7 @@ impl Inner {
                 State::Open => {
                     let mut judged = Judged::new(Cause::ProbeFailed, calls, failures + 1);
                     judged.counts.slow = slow.into();
-                    self.opened(word, next, judged, asked);
+                    self.opened(word, next, judged);
                 }
                 State::Closed => {
                     let judged = Judged::new(Cause::ProbesSucceeded, calls, failures);

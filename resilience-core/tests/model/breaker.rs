@@ -90,6 +90,8 @@ pub struct Breaker {
     /// When the wait of this era ends, and how long it was.
     deadline: u64,
     wait: u64,
+    /// Until when the upstream asked to be left alone in this era.
+    asked_until: u64,
     /// The era whose outcomes the windows hold.
     window_era: u32,
     places: VecDeque<Ended>,
@@ -126,6 +128,7 @@ impl Breaker {
             good: 0,
             deadline: 0,
             wait: 0,
+            asked_until: 0,
             window_era: era,
             places: VecDeque::new(),
             timed: Vec::new(),
@@ -256,16 +259,22 @@ impl Breaker {
             Outcome::Overloaded { retry_after } => (true, retry_after),
             _ => (true, None),
         };
+        let counted = matches!(ticket.kind, Kind::Call | Kind::Probe);
+        if counted && ticket.era == self.era && let Some(asked) = asked {
+            let day = Duration::from_secs(86_400);
+            let until = micros(now.saturating_add(nanos(asked.min(day))));
+            self.asked_until = self.asked_until.max(until);
+        }
         match ticket.kind {
             Kind::Uncounted | Kind::Unjudged => {}
             Kind::Call if outcome == Outcome::Ignored => {}
             _ if ticket.era != self.era => self.stale += 1,
-            Kind::Call => self.book(failed, slow, asked, now),
+            Kind::Call => self.book(failed, slow, now),
             Kind::Probe if outcome == Outcome::Ignored => {
                 self.out -= 1;
                 self.spent -= 1;
             }
-            Kind::Probe => self.probe_ended(failed, slow, asked, now),
+            Kind::Probe => self.probe_ended(failed, slow, now),
         }
     }
 
@@ -309,7 +318,7 @@ impl Breaker {
         }
     }
 
-    fn probe_ended(&mut self, failed: bool, slow: bool, asked: Option<Duration>, now: u64) {
+    fn probe_ended(&mut self, failed: bool, slow: bool, now: u64) {
         self.out -= 1;
         let ended = self.spent - self.out;
         if !failed && !slow {
@@ -333,11 +342,11 @@ impl Breaker {
                 failures: (ended - self.good).into(),
                 slow: slow.into(),
             };
-            self.open(Cause::ProbeFailed, counts, asked, now);
+            self.open(Cause::ProbeFailed, counts, now);
         }
     }
 
-    fn book(&mut self, failed: bool, slow: bool, asked: Option<Duration>, now: u64) {
+    fn book(&mut self, failed: bool, slow: bool, now: u64) {
         let few = self.few(now);
         let places = self.takes_places();
         let segment = self.segment_of(now).unwrap_or_default();
@@ -359,7 +368,7 @@ impl Breaker {
         if self.mode != Mode::ForcedClosed
             && let Some((cause, counts)) = self.judge(judged, failed && places, failed || slow, now)
         {
-            self.open(cause, counts, asked, now);
+            self.open(cause, counts, now);
         }
     }
 
@@ -492,11 +501,12 @@ impl Breaker {
     fn enter(&mut self, state: State) {
         self.state = state;
         self.era += 1;
-        (self.deadline, self.wait) = (0, 0);
+        (self.deadline, self.wait, self.asked_until) = (0, 0, 0);
     }
 
-    fn open(&mut self, cause: Cause, counts: Counts, asked: Option<Duration>, now: u64) {
+    fn open(&mut self, cause: Cause, counts: Counts, now: u64) {
         let from = self.state;
+        let asked = self.asked_until.saturating_sub(now);
         self.enter(State::Open);
         (self.spent, self.out, self.good) = (0, 0, 0);
         self.openings = (self.openings + 1).min(MOST_OPENINGS);
@@ -513,7 +523,7 @@ impl Breaker {
         let day = Duration::from_secs(86_400);
         let wait = doubled
             .min(nanos(self.config.max_reset_timeout()))
-            .max(nanos(asked.unwrap_or_default().min(day)));
+            .max(asked.min(nanos(day)));
         self.wait_for(wait, now);
         self.tell(from, cause, counts, Some(wait));
     }

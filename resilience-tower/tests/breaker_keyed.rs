@@ -119,6 +119,21 @@ fn the_choice_can_be_changed_while_calls_run() {
     call(&clone, ("b", WORKS)).unwrap();
 }
 
+#[test]
+fn a_mode_set_on_the_registry_holds_for_keys_that_do_not_fit_as_well() {
+    for on_full in [OnFull::Refuse, OnFull::Admit, OnFull::Share] {
+        let registry = full();
+        let hosts = hosts(&registry, on_full);
+        registry.set_mode(Mode::ForcedOpen);
+        let refused = refusal(call(&hosts, ("b", WORKS)));
+        assert_eq!(refused.reason(), Reason::ForcedOpen, "{on_full:?}");
+        for mode in [Mode::Disabled, Mode::ForcedClosed] {
+            registry.set_mode(mode);
+            call(&hosts, ("b", WORKS)).unwrap();
+        }
+    }
+}
+
 /// Tells by the request which breaker guards it, and that some have none.
 #[derive(Clone)]
 struct Chosen(CircuitBreaker);

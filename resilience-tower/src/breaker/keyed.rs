@@ -34,12 +34,15 @@ pub struct Keyed<K, F> {
     registry: Registry<K>,
     key: F,
     overflow: CircuitBreaker,
+    /// Forced open: refuses what has no breaker while the registry is forced open.
+    stopped: CircuitBreaker,
 }
 
 /// What becomes of a call whose key is new while the registry is full of breakers that cannot go.
 ///
 /// Such calls have one breaker in common, and the choice is that breaker's [`Mode`]: see
-/// [`Keyed::overflow`].
+/// [`Keyed::overflow`]. A mode that is set on the registry by hand comes first: while it is forced
+/// open they are refused, while it is forced closed or disabled they are called.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnFull {
     /// It is refused ([`Mode::ForcedOpen`]): a flood of keys cannot reach the upstream unguarded.
@@ -61,10 +64,13 @@ impl<K, F> Keyed<K, F> {
             OnFull::Admit => Mode::Disabled,
             OnFull::Share => Mode::Automatic,
         });
+        let stopped = CircuitBreaker::with_config("overflow", registry.config());
+        stopped.set_mode(Mode::ForcedOpen);
         Self {
             registry,
             key,
             overflow,
+            stopped,
         }
     }
 
@@ -98,8 +104,13 @@ where
     #[inline]
     fn try_acquire(&self, request: &Req) -> Result<Option<OwnedPermit>, Rejected> {
         let key = (self.key)(request);
-        let own = self.registry.with(&key, CircuitBreaker::try_acquire_owned);
-        own.unwrap_or_else(|_full| self.overflow.try_acquire_owned())
-            .map(Some)
+        match self.registry.with(&key, CircuitBreaker::try_acquire_owned) {
+            Ok(own) => own.map(Some),
+            Err(_full) => match self.registry.mode() {
+                Mode::ForcedOpen => self.stopped.try_acquire_owned().map(Some),
+                Mode::ForcedClosed | Mode::Disabled => Ok(None),
+                _ => self.overflow.try_acquire_owned().map(Some),
+            },
+        }
     }
 }

@@ -259,60 +259,96 @@ pub const PATHS: &[Path] = &[
         unit: GOVERNOR,
         goal: &[1.1],
         ours: threads!("rate_limit/direct", "ours", over "governor"),
-        peers: &[peer(
-            "rate-net",
-            threads!("rate_limit/direct", "rate_net", over "governor"),
-        )],
+        peers: &[
+            peer(
+                "governor",
+                threads!("rate_limit/direct", "governor", over "governor"),
+            ),
+            peer(
+                "rate-net",
+                threads!("rate_limit/direct", "rate_net", over "governor"),
+            ),
+        ],
     },
     Path {
         path: "direct limiter, leased",
         unit: GOVERNOR,
         goal: &[0.6, 0.15],
         ours: threads!("rate_limit/direct", "ours_leased", over "governor"),
-        peers: &[peer(
-            "rate-net",
-            threads!("rate_limit/direct", "rate_net", over "governor"),
-        )],
+        peers: &[
+            peer(
+                "governor",
+                threads!("rate_limit/direct", "governor", over "governor"),
+            ),
+            peer(
+                "rate-net",
+                threads!("rate_limit/direct", "rate_net", over "governor"),
+            ),
+        ],
     },
     Path {
         path: "direct limiter, refused",
         unit: GOVERNOR,
         goal: &[],
         ours: threads!("rate_limit/refused", "ours", over "governor"),
-        peers: &[peer(
-            "rate-net",
-            threads!("rate_limit/refused", "rate_net", over "governor"),
-        )],
+        peers: &[
+            peer(
+                "governor",
+                threads!("rate_limit/refused", "governor", over "governor"),
+            ),
+            peer(
+                "rate-net",
+                threads!("rate_limit/refused", "rate_net", over "governor"),
+            ),
+        ],
     },
     Path {
         path: "keyed limiter, one hot key",
         unit: GOVERNOR,
         goal: &[1.0, 0.5],
         ours: threads!("keyed/hot", "ours", over "governor"),
-        peers: &[peer(
-            "rate-net",
-            threads!("keyed/hot", "rate_net", over "governor"),
-        )],
+        peers: &[
+            peer(
+                "governor",
+                threads!("keyed/hot", "governor", over "governor"),
+            ),
+            peer(
+                "rate-net",
+                threads!("keyed/hot", "rate_net", over "governor"),
+            ),
+        ],
     },
     Path {
         path: "keyed limiter, 1 000 keys",
         unit: GOVERNOR,
         goal: &[1.0, 1.0],
         ours: threads!("keyed/thousand", "ours", over "governor"),
-        peers: &[peer(
-            "rate-net",
-            threads!("keyed/thousand", "rate_net", over "governor"),
-        )],
+        peers: &[
+            peer(
+                "governor",
+                threads!("keyed/thousand", "governor", over "governor"),
+            ),
+            peer(
+                "rate-net",
+                threads!("keyed/thousand", "rate_net", over "governor"),
+            ),
+        ],
     },
     Path {
         path: "keyed limiter, 1 000 000 keys",
         unit: GOVERNOR,
         goal: &[1.0, 1.0],
         ours: threads!("keyed/million", "ours", over "governor"),
-        peers: &[peer(
-            "rate-net",
-            threads!("keyed/million", "rate_net", over "governor"),
-        )],
+        peers: &[
+            peer(
+                "governor",
+                threads!("keyed/million", "governor", over "governor"),
+            ),
+            peer(
+                "rate-net",
+                threads!("keyed/million", "rate_net", over "governor"),
+            ),
+        ],
     },
     Path {
         path: "memory per `u64` key, a million keys under a cap",
@@ -333,6 +369,13 @@ pub const PATHS: &[Path] = &[
             peer("governor", one!("keyed/stall", "governor")),
             peer("rate-net", one!("keyed/stall", "rate_net")),
         ],
+    },
+    Path {
+        path: "the same loop with no limiter in it: the machine's own pauses",
+        unit: "µs",
+        goal: &[],
+        ours: one!("keyed/stall", "nothing"),
+        peers: &[],
     },
     Path {
         path: "refusal through the limiter's layer, as an answer",

@@ -27,11 +27,12 @@ need cc build-essential
 need c++ build-essential
 need chromium chromium
 need chromedriver chromium-driver
+need redis-server redis-server
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "missing:$missing (Debian package names)." >&2
-    echo "Install a C compiler, Chromium and its chromedriver with your package manager, then run make again." >&2
+    echo "Install a C compiler, Chromium, its chromedriver and Redis with your package manager, then run make again." >&2
     exit 1
 fi
 

@@ -9,8 +9,12 @@ use std::{
 };
 
 pub use self::memory::{MemoryReplayStore, WhenFull};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisOptions, RedisReplayStore, RedisUrlError};
 
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 /// What names a delivery: signed data of the scheme (its id, hashed, or its MAC).
 pub type ReplayKey = [u8; 32];

@@ -1,14 +1,17 @@
-//! Strict hex and base64 of exactly one HMAC-SHA256 value.
+//! Strict hex and base64 of values whose length is known.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// Decodes 64 lower-case hex digits; anything else is `None`.
-pub(crate) fn hex_decode(text: &[u8]) -> Option<[u8; 32]> {
-    let text: &[u8; 64] = text.try_into().ok()?;
-    let mut out = [0; 32];
+/// Decodes exactly `N` bytes in lower-case hex; anything else is `None`.
+pub(crate) fn hex_decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let (pairs, []) = text.as_chunks::<2>() else {
+        return None;
+    };
+    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
+    let mut out = [0; N];
     // No branch per digit: the digits of a MAC are random, so a branch guesses wrong often.
     let mut all = 0;
-    for (byte, pair) in out.iter_mut().zip(text.as_chunks::<2>().0) {
+    for (byte, pair) in out.iter_mut().zip(pairs) {
         let [high, low] = pair.map(|digit| NIBBLES[usize::from(digit)]);
         all |= high | low;
         *byte = high << 4 | low & 15;
@@ -44,15 +47,16 @@ pub(crate) fn hex_encode(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Decodes 32 bytes in canonical, padded base64 of the standard alphabet.
-pub(crate) fn base64_decode(text: &[u8]) -> Option<[u8; 32]> {
-    if text.len() != 44 {
+/// Decodes exactly `N` bytes (at most 64) in canonical, padded base64 of the standard
+/// alphabet.
+pub(crate) fn base64_decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    if text.len() != N.div_ceil(3) * 4 {
         return None;
     }
     // One group more than needed: the decoder asks for room before it sees the padding.
-    let mut room = [0; 48];
+    let mut room = [0; 72];
     match STANDARD.decode_slice(text, &mut room) {
-        Ok(32) => room.first_chunk().copied(),
+        Ok(len) if len == N => room.first_chunk().copied(),
         _ => None,
     }
 }
@@ -76,7 +80,7 @@ mod tests {
             format!("{good}00"),
             format!("0x{}", &good[2..]),
         ] {
-            assert_eq!(hex_decode(bad.as_bytes()), None, "{bad}");
+            assert_eq!(hex_decode::<32>(bad.as_bytes()), None, "{bad}");
         }
     }
 
@@ -93,7 +97,24 @@ mod tests {
             good.replace('/', "_"),
             format!(" {}", &good[1..]),
         ] {
-            assert_eq!(base64_decode(bad.as_bytes()), None, "{bad}");
+            assert_eq!(base64_decode::<32>(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn every_length_that_a_signature_has_is_read_and_no_other() {
+        fn both<const N: usize>() {
+            let bytes = [0xa5; N];
+            for len in [0, 19, 20, 21, 31, 32, 33, 63, 64, 65] {
+                let other = vec![0xa5; len];
+                let expected = (len == N).then_some(bytes);
+                assert_eq!(hex_decode(hex_encode(&other).as_bytes()), expected);
+                assert_eq!(base64_decode(base64_encode(&other).as_bytes()), expected);
+            }
+            assert_eq!(hex_decode::<N>(&[b'a'; N]), None);
+        }
+        both::<20>();
+        both::<32>();
+        both::<64>();
     }
 }

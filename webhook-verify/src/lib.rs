@@ -21,10 +21,10 @@ mod verifier;
 pub use self::{
     error::{Error, Reason, Step, Trace},
     headers::HeaderPolicy,
-    mac::MAX_CANDIDATES,
+    mac::{Hash, MAX_CANDIDATES},
     payload::{FieldType, PayloadPolicy},
-    scheme::Scheme,
-    secret::{KeySet, Secret, SecretError},
+    scheme::{Encoding, Part, ReplayBasis, Scheme, SchemeBuilder, SchemeError, TimeUnit},
+    secret::{KeyFormat, KeySet, Secret, SecretError},
     session::{Session, Verified},
     signer::{SignError, Signer},
     source::{ForwardedBy, IpPolicy, IpRangeError, IpRules},

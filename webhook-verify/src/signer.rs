@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hmac::Mac as _;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
+#[cfg(feature = "ed25519")]
+use crate::mac::ed25519;
 use crate::{
     clock::{SystemClock, WallClock},
-    mac::{self, KeyState},
-    scheme::{Part, Scheme, id_is_well_formed},
-    secret::Secret,
+    mac::{Candidates, Mac},
+    scheme::{Field, Inputs, Scheme, id_is_well_formed},
+    secret::{Material, Secret},
+    session::Delivery,
 };
 
 /// Signs bodies with one secret.
@@ -17,8 +19,16 @@ use crate::{
 pub struct Signer {
     scheme: Scheme,
     key_id: String,
-    state: KeyState,
+    key: SignKey,
     clock: Arc<dyn WallClock>,
+}
+
+#[derive(Clone)]
+enum SignKey {
+    Of(Material),
+    /// Wiped on drop by its own type.
+    #[cfg(feature = "ed25519")]
+    Ed25519(Arc<ed25519_dalek::SigningKey>),
 }
 
 /// A delivery that cannot be signed.
@@ -28,9 +38,18 @@ pub enum SignError {
     /// The scheme needs an id of 1 to 256 visible ASCII characters without `.`.
     #[error("this scheme needs an id of 1 to 256 visible ASCII characters without `.`")]
     Id,
-    /// A time that receivers refuse: more than 12 digits.
+    /// A time that receivers refuse: more than 12 digits (15 in milliseconds).
     #[error("timestamp has more than 12 digits")]
     Time,
+    /// The key cannot sign this scheme: it is of another kind, or a public key.
+    #[error("this key cannot sign this scheme")]
+    Key,
+    /// The scheme signs method, target or other headers of the request.
+    #[error("this scheme signs the request: use `sign_request`")]
+    Request,
+    /// A header that the scheme signs is absent or repeated.
+    #[error("header `{0}`, which is signed, is not there once")]
+    Header(HeaderName),
 }
 
 impl Signer {
@@ -38,11 +57,17 @@ impl Signer {
     #[must_use]
     #[allow(clippy::needless_pass_by_value)] // The secret is not needed any more: wipe it.
     pub fn new(scheme: Scheme, secret: Secret) -> Self {
-        let state = secret.state();
+        #[cfg(feature = "ed25519")]
+        let key = secret.signing_key().map_or_else(
+            || SignKey::Of(secret.material()),
+            |key| SignKey::Ed25519(Arc::new(key)),
+        );
+        #[cfg(not(feature = "ed25519"))]
+        let key = SignKey::Of(secret.material());
         Self {
             scheme,
             key_id: secret.id().to_owned(),
-            state,
+            key,
             clock: Arc::new(SystemClock),
         }
     }
@@ -57,35 +82,58 @@ impl Signer {
     /// The headers that sign `body` now, for a scheme without ids.
     ///
     /// # Errors
-    /// When the scheme needs an id.
+    /// When the scheme needs an id or the request, or the key cannot sign it.
     pub fn sign(&self, body: &[u8]) -> Result<HeaderMap, SignError> {
-        self.headers(None, self.clock.now(), body)
+        self.headers(None, self.clock.now(), None, body)
     }
 
     /// As [`sign`](Self::sign), at a time since the Unix epoch.
     ///
     /// # Errors
-    /// When the scheme needs an id, or the time has more than 12 digits.
+    /// As [`sign`](Self::sign), and when the time has too many digits.
     pub fn sign_at(&self, at: Duration, body: &[u8]) -> Result<HeaderMap, SignError> {
-        self.headers(None, at, body)
+        self.headers(None, at, None, body)
     }
 
     /// The headers that sign `body` under `id`, which must stay the same when the delivery
     /// is tried again. A scheme without ids ignores it.
     ///
     /// # Errors
-    /// When the id is not well-formed, or the time has more than 12 digits.
+    /// As [`sign_at`](Self::sign_at), and when the id is not well-formed.
     pub fn sign_with_id(
         &self,
         id: &str,
         at: Duration,
         body: &[u8],
     ) -> Result<HeaderMap, SignError> {
-        self.headers(Some(id), at, body)
+        self.headers(Some(id), at, None, body)
     }
 
-    fn headers(&self, id: Option<&str>, at: Duration, body: &[u8]) -> Result<HeaderMap, SignError> {
-        let at = at.as_secs().to_string();
+    /// As [`sign_with_id`](Self::sign_with_id), for schemes that sign more of the request
+    /// than its body: the method, path, query and headers of `request` are those that the
+    /// receiver will see. Add the headers that come back to it.
+    ///
+    /// # Errors
+    /// As [`sign_with_id`](Self::sign_with_id), and when a signed header is absent or
+    /// repeated.
+    pub fn sign_request(
+        &self,
+        request: &Parts,
+        id: Option<&str>,
+        at: Duration,
+        body: &[u8],
+    ) -> Result<HeaderMap, SignError> {
+        self.headers(id, at, Some(request), body)
+    }
+
+    fn headers(
+        &self,
+        id: Option<&str>,
+        at: Duration,
+        request: Option<&Parts>,
+        body: &[u8],
+    ) -> Result<HeaderMap, SignError> {
+        let scheme = &self.scheme;
         let mut headers = HeaderMap::new();
         let mut put = |name: &HeaderName, text: &str, error| {
             let value = HeaderValue::from_str(text).map_err(|_| error)?;
@@ -93,30 +141,71 @@ impl Signer {
             Ok(())
         };
         let id = id.unwrap_or("");
-        if let Some(name) = &self.scheme.id {
+        if let Some(name) = &scheme.id {
             if !id_is_well_formed(id.as_bytes()) {
                 return Err(SignError::Id);
             }
             put(name, id, SignError::Id)?;
         }
-        if let Some(name) = &self.scheme.timestamp {
-            if at.len() > 12 {
+        let mut time = String::new();
+        if let Some(timestamp) = &scheme.timestamp {
+            time = timestamp.unit.count(at).to_string();
+            if time.len() > timestamp.unit.most_digits() {
                 return Err(SignError::Time);
             }
-            put(name, &at, SignError::Time)?;
         }
-        let mut state = self.state.clone();
-        for part in self.scheme.prefix {
-            match part {
-                Part::Id => state.update(id.as_bytes()),
-                Part::Timestamp => state.update(at.as_bytes()),
-                Part::Dot => state.update(b"."),
+        self.check_request(request)?;
+        let inputs = Inputs {
+            id: id.as_bytes(),
+            timestamp: time.as_bytes(),
+            request,
+        };
+        let mac = self.mac(inputs, body).ok_or(SignError::Key)?;
+        let label = scheme.time_label();
+        if let (None, Some(name)) = (label, scheme.time_header()) {
+            put(name, &time, SignError::Time)?;
+        }
+        let label = label.map(|label| (label, time.as_str()));
+        let text = scheme.signature.text(&mac, label);
+        put(&scheme.signature.header, &text, SignError::Key)?;
+        Ok(headers)
+    }
+
+    fn check_request(&self, request: Option<&Parts>) -> Result<(), SignError> {
+        let Some(parts) = request else {
+            return match self.scheme.signs_request() {
+                true => Err(SignError::Request),
+                false => Ok(()),
+            };
+        };
+        for name in self.scheme.signed_headers() {
+            if !matches!(Field::of(&parts.headers, name), Field::Once(_)) {
+                return Err(SignError::Header(name.clone()));
             }
         }
-        state.update(body);
-        let text = self.scheme.signature_text(&mac::finish(state));
-        put(&self.scheme.signature, &text, SignError::Id)?;
-        Ok(headers)
+        Ok(())
+    }
+
+    fn mac(&self, inputs: Inputs<'_>, body: &[u8]) -> Option<Mac> {
+        let none = Candidates::new();
+        let delivery = Delivery {
+            scheme: &self.scheme,
+            inputs,
+            candidates: &none,
+        };
+        match &self.key {
+            SignKey::Of(Material::Shared(key)) => delivery.hmac(key, body),
+            #[cfg(feature = "ed25519")]
+            SignKey::Of(Material::Ed25519(_)) => None,
+            #[cfg(feature = "ed25519")]
+            SignKey::Ed25519(key) => {
+                self.scheme.signature.ed25519.as_ref()?;
+                // Ed25519 hashes its input twice, so it needs all of it at hand.
+                let mut signed = Vec::with_capacity(body.len() + 64);
+                delivery.feed(body, |bytes| signed.extend_from_slice(bytes));
+                Some(ed25519::sign(key, &signed))
+            }
+        }
     }
 }
 

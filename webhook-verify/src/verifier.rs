@@ -12,8 +12,8 @@ use crate::{
     headers::HeaderPolicy,
     payload::PayloadPolicy,
     replay::{ReplayKey, ReplayStore, Reserve, StoreError, Times, Token},
-    scheme::Scheme,
-    secret::{KeySet, Secret, SecretError},
+    scheme::{ReplayBasis, Scheme},
+    secret::{Key, KeySet, Secret, SecretError},
     session::Verified,
     source::IpPolicy,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) body_limit: usize,
     pub(crate) clock: Arc<dyn WallClock>,
     pub(crate) namespace: String,
+    /// Whether the content names a delivery: some schemes, and only for a replay store.
+    pub(crate) by_content: bool,
     replay: Option<Arc<dyn ReplayStore>>,
     replay_lifetime: Duration,
     replay_lease: Duration,
@@ -60,6 +62,7 @@ impl Verifier {
             body_limit: 256 * 1024,
             clock: Arc::new(SystemClock),
             namespace: scheme.name.to_owned(),
+            by_content: false,
             replay: None,
             replay_lifetime: scheme.replay_lifetime,
             replay_lease: Duration::from_secs(60),
@@ -211,7 +214,8 @@ impl Builder {
         self
     }
 
-    /// Uses a key set that others hold a handle of, in place of single secrets.
+    /// Uses a key set that others hold a handle of, in place of single secrets. A key that
+    /// comes later and is of a kind that cannot verify the scheme is never tried.
     pub fn keys(mut self, keys: KeySet) -> Self {
         self.keys = Some(keys);
         self
@@ -305,7 +309,8 @@ impl Builder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// No key, two keys with one id, an order that is not each of the five steps once, a
+    /// No key, two keys with one id, a key of a kind that the scheme has no signatures of,
+    /// an order that is not each of the five steps once, a
     /// replay lifetime below past and future tolerance together, or one or a lease of zero.
     pub fn build(self) -> Result<Verifier, BuildError> {
         let Self {
@@ -325,6 +330,11 @@ impl Builder {
             None if secrets.is_empty() => return Err(BuildError::NoKey),
             None => inner.keys.replace(secrets)?,
         }
+        let misfit = |key: &&Key| !key.fits(&inner.scheme);
+        if let Some(key) = inner.keys.load().iter().find(misfit) {
+            return Err(BuildError::KeyKind(key.id.clone()));
+        }
+        inner.by_content = inner.scheme.replay == ReplayBasis::Content && inner.replay.is_some();
         if inner.scheme.timestamp.is_some() {
             let needed = inner.tolerance.0.saturating_add(inner.tolerance.1);
             let given = lifetime.unwrap_or_else(|| needed.max(inner.replay_lifetime));
@@ -358,6 +368,9 @@ pub enum BuildError {
     /// Both `keys` and single secrets.
     #[error("secrets are set both one by one and as a key set")]
     KeysTwice,
+    /// A key of a kind that cannot verify this scheme, such as an Ed25519 key for HMAC.
+    #[error("key `{0}` is of a kind that this scheme has no signatures of")]
+    KeyKind(Arc<str>),
     /// Key trouble.
     #[error(transparent)]
     Secret(#[from] SecretError),

@@ -1,106 +1,11 @@
-//! Secrets and the key set that can be changed while deliveries arrive.
+//! The key set that can be changed while deliveries arrive.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use base64::{Engine, engine::general_purpose::STANDARD};
-use zeroize::Zeroizing;
 
-use crate::mac::{self, KeyState};
-
-/// One shared secret with an id of your choice.
-///
-/// The id is reported in [`Verified`](crate::Verified) and in events, so it must not be
-/// secret. The key is wiped on drop and never shown by `Debug`.
-#[derive(Clone)]
-pub struct Secret {
-    id: Arc<str>,
-    key: Zeroizing<Vec<u8>>,
-}
-
-impl Secret {
-    /// A secret whose bytes are the key (PayTabs, the timestamped scheme).
-    ///
-    /// # Errors
-    /// When the id or key is empty, or the key begins or ends with ASCII white space
-    /// (the usual trace of a line feed in a file or variable).
-    pub fn new(id: &str, key: impl AsRef<[u8]>) -> Result<Self, SecretError> {
-        let key = key.as_ref();
-        if key.trim_ascii().len() != key.len() {
-            return Err(SecretError::WhiteSpace);
-        }
-        Self::of(id, Zeroizing::new(key.to_vec()))
-    }
-
-    /// A Standard Webhooks secret: `whsec_` and the key in base64.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new), and when the prefix is absent or the rest is not canonical,
-    /// padded base64.
-    pub fn whsec(id: &str, text: &str) -> Result<Self, SecretError> {
-        if text.trim_ascii().len() != text.len() {
-            return Err(SecretError::WhiteSpace);
-        }
-        let encoded = text.strip_prefix("whsec_").ok_or(SecretError::Prefix)?;
-        // Decoded in place, so that the part before a wrong character is wiped as well.
-        let mut key = Zeroizing::new(Vec::with_capacity(encoded.len()));
-        STANDARD
-            .decode_vec(encoded, &mut key)
-            .map_err(|_| SecretError::Base64)?;
-        Self::of(id, key)
-    }
-
-    fn of(id: &str, key: Zeroizing<Vec<u8>>) -> Result<Self, SecretError> {
-        match (id.is_empty(), key.is_empty()) {
-            (true, _) => Err(SecretError::NoId),
-            (_, true) => Err(SecretError::Empty),
-            _ => Ok(Self { id: id.into(), key }),
-        }
-    }
-
-    /// The id.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    pub(crate) fn state(&self) -> KeyState {
-        mac::key_state(&self.key)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secret")
-            .field("id", &self.id)
-            .field("key", &"[redacted]")
-            .finish()
-    }
-}
-
-/// A secret or key set that cannot be used.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SecretError {
-    /// The id is empty.
-    #[error("secret id is empty")]
-    NoId,
-    /// The key is empty.
-    #[error("secret key is empty")]
-    Empty,
-    /// The key begins or ends with white space.
-    #[error("secret key begins or ends with white space")]
-    WhiteSpace,
-    /// The prefix `whsec_` is absent.
-    #[error("secret must begin with `whsec_`")]
-    Prefix,
-    /// Not canonical base64.
-    #[error("secret is not padded base64 of the standard alphabet")]
-    Base64,
-    /// Two keys of a set share an id.
-    #[error("secret id `{0}` is used twice")]
-    DuplicateId(Arc<str>),
-}
+use super::{Secret, SecretError};
+use crate::{mac::SharedKey, scheme::Scheme};
 
 /// The active keys; a handle whose clones share one set.
 ///
@@ -112,8 +17,17 @@ pub struct KeySet(Arc<ArcSwap<Vec<Key>>>);
 #[derive(Clone)]
 pub(crate) struct Key {
     pub(crate) id: Arc<str>,
-    pub(crate) state: KeyState,
+    pub(crate) material: Material,
     until: Option<Duration>,
+}
+
+/// A key made ready. Its kind chooses the algorithm: a shared key never tries an Ed25519
+/// signature, nor the other way round.
+#[derive(Clone)]
+pub(crate) enum Material {
+    Shared(Arc<SharedKey>),
+    #[cfg(feature = "ed25519")]
+    Ed25519(Arc<ed25519_dalek::VerifyingKey>),
 }
 
 impl Key {
@@ -121,6 +35,15 @@ impl Key {
     /// Asks for the time only when there is an end.
     pub(crate) fn active(&self, now: impl FnOnce() -> Duration) -> bool {
         self.until.is_none_or(|until| now() < until)
+    }
+
+    /// Whether deliveries of `scheme` can be signed by a key of this kind.
+    pub(crate) fn fits(&self, scheme: &Scheme) -> bool {
+        match self.material {
+            Material::Shared(_) => scheme.signature.hmac.is_some(),
+            #[cfg(feature = "ed25519")]
+            Material::Ed25519(_) => scheme.signature.ed25519.is_some(),
+        }
     }
 }
 
@@ -150,7 +73,7 @@ impl KeySet {
                 return Err(SecretError::DuplicateId(secret.id));
             }
             keys.push(Key {
-                state: secret.state(),
+                material: secret.material(),
                 id: secret.id,
                 until,
             });
@@ -166,7 +89,7 @@ impl KeySet {
     pub fn rotate(&self, new: &Secret, old_until: Duration) -> Result<(), SecretError> {
         let added = Key {
             id: new.id.clone(),
-            state: new.state(),
+            material: new.material(),
             until: None,
         };
         let mut clash = false;

@@ -1,0 +1,127 @@
+//! The schemes of providers.
+//!
+//! Each says which headers it reads, which bytes are signed, how the key is written
+//! ([`Scheme::secret`] reads that form), what its default tolerance is, what rotation looks
+//! like, what names a delivery in a replay store, and what the scheme does not protect.
+//! Common to all: header values are read strictly (one header of a name; lower-case hex or
+//! canonical base64 of the exact length; the prefix exactly as documented), and of all the
+//! rest of the request nothing is protected, the path and the other headers included,
+//! unless a preset says so.
+//!
+//! A tolerance is how far a timestamp may lie in the past and in the future. Where a scheme
+//! has no signed timestamp, a recorded delivery stays valid for as long as the key: it is
+//! remembered for 24 hours by a replay store unless the builder says otherwise, and after
+//! that only the application (state of the payment, of the repository) stops it.
+//!
+//! "Replay key: the signature" means that the same bytes are the same delivery. A retry that
+//! is signed anew, with another timestamp, is another one: the application must recognise
+//! it by its content.
+
+use std::{borrow::Cow, time::Duration};
+
+use http::HeaderName;
+
+use crate::{
+    scheme::{Encoding, Part, Place, ReplayBasis, Scheme, SignatureField, TimeUnit, Timestamp},
+    secret::KeyFormat,
+};
+
+pub use self::{own::*, payments::*, platforms::*, standard::*};
+
+mod own;
+mod payments;
+mod platforms;
+mod standard;
+
+/// The preset of this name, such as `stripe`; for settings and command lines.
+///
+/// [`square`] is not among them: it needs a URL.
+#[must_use]
+pub fn named(name: &str) -> Option<Scheme> {
+    let preset = NAMED.iter().find(|(known, _)| *known == name);
+    preset.map(|(_, scheme)| scheme())
+}
+
+/// The names that [`named`] knows, in alphabetical order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMED.iter().map(|(name, _)| *name)
+}
+
+type Preset = fn() -> Scheme;
+
+const NAMED: &[(&str, Preset)] = &[
+    #[cfg(feature = "ed25519")]
+    ("discord", discord),
+    ("dropbox", dropbox),
+    ("github", github),
+    ("lemon_squeezy", lemon_squeezy),
+    ("linear", linear),
+    ("paddle", paddle),
+    ("paytabs_callback", paytabs_callback),
+    ("razorpay", razorpay),
+    ("shopify", shopify),
+    ("slack", slack),
+    ("standard_webhooks", standard_webhooks),
+    ("stripe", stripe),
+    ("svix", svix),
+    ("timestamped", timestamped),
+    ("timestamped_body_only", timestamped_body_only),
+    ("zoom", zoom),
+];
+
+/// One HMAC-SHA256 value over the body, under a key in text.
+fn body_only(name: &'static str, header: &'static str, encoding: Encoding) -> Scheme {
+    Scheme {
+        name,
+        signature: SignatureField::one(header, "", encoding),
+        timestamp: None,
+        id: None,
+        before: [].into(),
+        after: [].into(),
+        key_format: KeyFormat::Text,
+        tolerance: (FIVE_MINUTES, FIVE_MINUTES),
+        replay: ReplayBasis::Signature,
+        replay_lifetime: Duration::from_secs(24 * 60 * 60),
+    }
+}
+
+/// Seconds in a header of their own.
+const fn seconds_in(header: &'static str) -> Option<Timestamp> {
+    Some(Timestamp {
+        place: Place::Header(HeaderName::from_static(header)),
+        unit: TimeUnit::Seconds,
+    })
+}
+
+/// Seconds in the list of the signature header.
+const fn seconds_after(label: &'static str) -> Option<Timestamp> {
+    Some(Timestamp {
+        place: Place::Signature(Cow::Borrowed(label)),
+        unit: TimeUnit::Seconds,
+    })
+}
+
+const FIVE_MINUTES: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_keeps_the_rules_of_schemes() {
+        let square = square("https://example.com/hook");
+        for scheme in names().filter_map(named).chain([square]) {
+            assert_eq!(scheme.check(), Ok(()), "{}", scheme.name());
+        }
+    }
+
+    #[test]
+    fn every_name_is_that_of_its_scheme_and_they_are_in_order() {
+        let all: Vec<_> = names().collect();
+        assert!(all.is_sorted());
+        for name in all {
+            assert_eq!(named(name).unwrap().name(), name);
+        }
+        assert!(named("Stripe").is_none());
+    }
+}

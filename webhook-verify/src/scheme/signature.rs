@@ -1,0 +1,153 @@
+//! The signature header: its grammar, read and written.
+
+use std::borrow::Cow;
+
+use http::HeaderName;
+
+use super::Field;
+use crate::{
+    encoding,
+    error::Reason,
+    mac::{Algorithm, Candidates, Hash, Mac},
+};
+
+/// How the bytes of a signature are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// Lower-case hex, two digits per byte.
+    Hex,
+    /// Base64 of the standard alphabet (RFC 4648 section 4), padded and canonical.
+    Base64,
+}
+
+/// What stands before a value: `sha256=`, `v1,`, `t=`, or nothing.
+pub(crate) type Label = Cow<'static, str>;
+
+/// One header with one value, or with a list of labelled values.
+#[derive(Clone, Debug)]
+pub(crate) struct SignatureField {
+    pub(crate) header: HeaderName,
+    /// Between the values of a list; without it the header is one value.
+    pub(crate) separator: Option<u8>,
+    pub(crate) encoding: Encoding,
+    pub(crate) hmac: Option<(Hash, Label)>,
+    pub(crate) ed25519: Option<Label>,
+}
+
+impl SignatureField {
+    /// One HMAC-SHA256 value.
+    pub(crate) const fn one(header: &'static str, label: &'static str, encoding: Encoding) -> Self {
+        Self {
+            header: HeaderName::from_static(header),
+            separator: None,
+            encoding,
+            hmac: Some((Hash::Sha256, Cow::Borrowed(label))),
+            ed25519: None,
+        }
+    }
+
+    /// The value of `label` in the list, which must be there exactly once.
+    pub(crate) fn labelled<'a>(&self, field: Field<'a>, label: &str) -> Field<'a> {
+        let Field::Once(value) = field else {
+            return field;
+        };
+        let mut found = self
+            .tokens(value)
+            .filter_map(|token| token.strip_prefix(label.as_bytes()));
+        match (found.next(), found.next()) {
+            (Some(value), None) => Field::Once(value),
+            _ => Field::Malformed,
+        }
+    }
+
+    /// Reads the candidates of `value` into `all`; `time` is the label of the timestamp in
+    /// the list. Undecodable ones are skipped when another is well-formed.
+    pub(crate) fn candidates(
+        &self,
+        value: &[u8],
+        time: Option<&str>,
+        all: &mut Candidates,
+    ) -> Result<(), Reason> {
+        let mut seen = 0;
+        for token in self.tokens(value) {
+            if time.is_some_and(|time| token.starts_with(time.as_bytes())) {
+                continue;
+            }
+            // Unknown labels count as well, so that a list cannot be long for nothing.
+            if seen == crate::MAX_CANDIDATES {
+                return Err(Reason::TooManySignatures);
+            }
+            seen += 1;
+            if let Some(mac) = self.candidate(token) {
+                all.push(mac);
+            }
+        }
+        if all.is_empty() {
+            Err(Reason::Malformed(self.header.clone()))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The items of the list; the whole value when it is none.
+    fn tokens<'a>(&self, value: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let separator = self.separator;
+        value.split(move |byte| Some(*byte) == separator)
+    }
+
+    /// The label decides which kind of key may try the value, never the other way round.
+    fn candidate(&self, token: &[u8]) -> Option<Mac> {
+        if let Some((hash, label)) = &self.hmac
+            && let Some(text) = token.strip_prefix(label.as_bytes())
+        {
+            return self.encoding.decode(text, Algorithm::Hmac(*hash));
+        }
+        let text = token.strip_prefix(self.ed25519.as_ref()?.as_bytes())?;
+        self.encoding.decode(text, Algorithm::Ed25519)
+    }
+
+    /// The header value that carries `mac`, and `time` if it stands in the list.
+    pub(crate) fn text(&self, mac: &Mac, time: Option<(&str, &str)>) -> String {
+        let label = match mac.algorithm() {
+            Algorithm::Hmac(_) => self.hmac.as_ref().map(|(_, label)| label),
+            Algorithm::Ed25519 => self.ed25519.as_ref(),
+        };
+        let label = label.map_or("", |label| label);
+        let value = self.encoding.encode(mac.bytes());
+        match (time, self.separator) {
+            (Some((name, at)), Some(separator)) => {
+                format!("{name}{at}{}{label}{value}", char::from(separator))
+            }
+            _ => format!("{label}{value}"),
+        }
+    }
+}
+
+impl Encoding {
+    /// Exactly as many bytes as `algorithm` makes; anything else is `None`.
+    fn decode(self, text: &[u8], algorithm: Algorithm) -> Option<Mac> {
+        match algorithm {
+            Algorithm::Hmac(Hash::Sha256) => self.exactly::<32>(text, algorithm),
+            Algorithm::Hmac(Hash::Sha1) => self.exactly::<20>(text, algorithm),
+            Algorithm::Hmac(Hash::Sha512) | Algorithm::Ed25519 => {
+                self.exactly::<64>(text, algorithm)
+            }
+        }
+    }
+
+    fn exactly<const N: usize>(self, text: &[u8], algorithm: Algorithm) -> Option<Mac> {
+        let bytes: [u8; N] = match self {
+            Self::Hex => encoding::hex_decode(text)?,
+            Self::Base64 => encoding::base64_decode(text)?,
+        };
+        Some(Mac::new(algorithm, &bytes))
+    }
+
+    fn encode(self, bytes: &[u8]) -> String {
+        match self {
+            Self::Hex => encoding::hex_encode(bytes),
+            Self::Base64 => encoding::base64_encode(bytes),
+        }
+    }
+}

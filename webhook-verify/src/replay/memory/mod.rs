@@ -24,11 +24,12 @@ pub enum WhenFull {
 
 /// A bounded store in the memory of this process.
 ///
-/// Sharded by key: one shard for every 4096 deliveries of capacity, at most 64, each with an
-/// equal part of the capacity. Chance fills one shard before the others, so a store of many
-/// shards begins to refuse when it is full to 95 to 98 %.
+/// Sharded by key: one shard for every 4096 deliveries of capacity up to 64 shards, then
+/// larger ones, of 65 535 deliveries at most, each with an equal part of the capacity.
+/// Chance fills one shard before the others, so a store of many shards begins to refuse when
+/// it is full to 95 to 98 %.
 ///
-/// Memory: 60 bytes per delivery of capacity and 1 KiB per shard. The address space is taken
+/// Memory: 56 bytes per delivery of capacity and 1 KiB per shard. The address space is taken
 /// when the store is made, the memory itself (where the system gives it page by page) when
 /// it is first used; nothing is allocated later, and no call pays for a table that grows.
 ///
@@ -48,10 +49,11 @@ pub struct MemoryReplayStore {
     hasher: RandomState,
 }
 
-/// A slot of a shard's table and its place in the index.
-const BYTES_PER_DELIVERY: usize = 60;
+/// A slot of a shard's table, its bucket and its place in a chain.
+const BYTES_PER_DELIVERY: usize = 56;
 
-const MOST_SHARDS: usize = 64;
+/// Far more than threads that could meet.
+const ENOUGH_SHARDS: usize = 64;
 /// Small shards fill unevenly: of 16 shards, the fullest one is full when the store is at
 /// 81 % with 64 deliveries each, and at 97 % with 4096 (medians of a simulation).
 const LEAST_PER_SHARD: usize = 4096;
@@ -60,15 +62,17 @@ impl MemoryReplayStore {
     /// A store of at most `capacity` deliveries (at least 1) that refuses when full.
     ///
     /// # Panics
-    /// When the address space cannot hold 60 bytes for each delivery.
+    /// When the address space cannot hold 56 bytes for each delivery.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let count = (capacity / LEAST_PER_SHARD).clamp(1, MOST_SHARDS);
+        let count = (capacity / LEAST_PER_SHARD)
+            .clamp(1, ENOUGH_SHARDS)
+            .max(capacity.div_ceil(MAX_SLOTS));
         let hasher = RandomState::new();
         let shards = (0..count).map(|shard| {
             // The first ones take what does not divide.
             let slots = capacity / count + usize::from(shard < capacity % count);
-            Mutex::new(Table::new(slots.clamp(1, MAX_SLOTS), hasher.clone()))
+            Mutex::new(Table::new(slots.max(1), hasher.clone()))
         });
         Self {
             shards: shards.collect(),

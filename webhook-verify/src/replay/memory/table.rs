@@ -4,6 +4,10 @@
 //! queue of entries that end about when it does. Slots never move, so both lists are made
 //! of slot numbers, and nothing is allocated after [`Table::new`].
 //!
+//! Chains lie apart from the slots and carry 16 bits of each key's hash. So the walk along
+//! a chain stays in a small array, and of the slots, which are far too many for a cache, a
+//! call touches the one that it looks for; one for a key that is new, none.
+//!
 //! Queues are by kind (reserved, committed) and by the power of two of the seconds an entry
 //! lasts. In one queue an entry waits behind another for no longer than it lasts itself
 //! (and a second), whatever lifetimes the verifiers have that share a store. Without such
@@ -17,12 +21,12 @@ use std::{
 use crate::replay::{ReplayKey, Reserve, StoreError, Times, Token};
 
 /// Slot `n - 1`, or nothing for 0, so that memory fresh from the system is an empty index.
-type Link = u32;
+type Link = u16;
 
 const NOTHING: Link = 0;
 
 /// The most slots one shard can number.
-pub(super) const MAX_SLOTS: usize = u32::MAX as usize - 1;
+pub(super) const MAX_SLOTS: usize = Link::MAX as usize;
 
 const CLASSES: usize = 32;
 /// Queues of reserved entries come first, those of committed ones after them.
@@ -36,11 +40,13 @@ const DROPS: usize = 2;
 
 pub(super) struct Table {
     /// The first slot of each bucket's chain; as many buckets as slots.
-    heads: Box<[Link]>,
+    heads: Box<[Mark]>,
+    /// What follows each slot in its chain.
+    chains: Box<[Mark]>,
     /// Grows within what was reserved when the table was made.
     slots: Vec<Slot>,
-    /// Slots given back, linked by `chain`.
-    free: Link,
+    /// Slots given back, linked by `chains`.
+    free: Mark,
     held: usize,
     /// Of the latest reservation. It wraps: a token is mistaken for another one only after
     /// exactly 2^32 reservations of this shard, the last of them of the same key.
@@ -57,13 +63,29 @@ struct Slot {
     key: ReplayKey,
     due: Due,
     serial: u32,
-    chain: Link,
     before: Link,
     after: Link,
 }
 
-// The promise of the store's documentation: a slot and its bucket.
-const _: () = assert!(size_of::<Slot>() + size_of::<Link>() == super::BYTES_PER_DELIVERY);
+// The promise of the store's documentation: a slot, its bucket and its place in a chain.
+const _: () = assert!(size_of::<Slot>() + 2 * size_of::<Mark>() == super::BYTES_PER_DELIVERY);
+
+/// `[lower bits of the key's hash: 16 | link: 16]`. A bare number, of which the system
+/// gives zeroed pages that cost nothing until they are used.
+type Mark = u32;
+
+const fn mark(hash: u64, link: Link) -> Mark {
+    (hash as u32) << Link::BITS | link as u32
+}
+
+const fn link_of(mark: Mark) -> Link {
+    mark as Link
+}
+
+/// Whether `mark` may be of a key with this hash.
+const fn may_be(mark: Mark, hash: u64) -> bool {
+    (mark >> Link::BITS) as u16 == hash as u16
+}
 
 /// `[end in ms since the Unix epoch: 58 | queue: 6]`
 #[derive(Clone, Copy)]
@@ -80,9 +102,10 @@ struct Queue {
 impl Table {
     pub(super) fn new(slots: usize, hasher: RandomState) -> Self {
         Self {
-            heads: vec![NOTHING; slots].into_boxed_slice(),
+            heads: vec![0; slots].into_boxed_slice(),
+            chains: vec![0; slots].into_boxed_slice(),
             slots: Vec::with_capacity(slots),
-            free: NOTHING,
+            free: 0,
             held: 0,
             serial: 0,
             occupied: 0,
@@ -195,13 +218,12 @@ impl Table {
     }
 
     fn find(&self, hash: u64, key: &ReplayKey) -> Option<Link> {
-        let mut link = self.heads[self.bucket(hash)];
-        while link != NOTHING {
-            let slot = self.slot(link);
-            if slot.key == *key {
-                return Some(link);
+        let mut mark = self.heads[self.bucket(hash)];
+        while link_of(mark) != NOTHING {
+            if may_be(mark, hash) && self.slot(link_of(mark)).key == *key {
+                return Some(link_of(mark));
             }
-            link = slot.chain;
+            mark = self.chain(link_of(mark));
         }
         None
     }
@@ -219,40 +241,43 @@ impl Table {
             key,
             due: Due(0),
             serial: 0,
-            chain: self.heads[bucket],
             before: NOTHING,
             after: NOTHING,
         };
-        let link = self.free;
-        let link = if link == NOTHING {
-            self.slots.push(slot);
-            // PANIC-FREE: never more slots than `MAX_SLOTS`.
-            self.slots.len() as Link
-        } else {
-            self.free = self.slot(link).chain;
-            *self.slot_mut(link) = slot;
-            link
+        let link = match link_of(self.free) {
+            NOTHING => {
+                self.slots.push(slot);
+                // Never more slots than `MAX_SLOTS`, so none is cut off.
+                self.slots.len() as Link
+            }
+            link => {
+                self.free = self.chain(link);
+                *self.slot_mut(link) = slot;
+                link
+            }
         };
-        self.heads[bucket] = link;
+        *self.chain_mut(link) = self.heads[bucket];
+        self.heads[bucket] = mark(hash, link);
         self.held += 1;
         Ok(link)
     }
 
     fn remove(&mut self, link: Link, hash: u64) {
         self.leave_queue(link);
-        let next = self.slot(link).chain;
+        let next = self.chain(link);
         let bucket = self.bucket(hash);
-        if self.heads[bucket] == link {
+        let first = link_of(self.heads[bucket]);
+        if first == link {
             self.heads[bucket] = next;
         } else {
-            let mut before = self.heads[bucket];
-            while self.slot(before).chain != link {
-                before = self.slot(before).chain;
+            let mut before = first;
+            while link_of(self.chain(before)) != link {
+                before = link_of(self.chain(before));
             }
-            self.slot_mut(before).chain = next;
+            *self.chain_mut(before) = next;
         }
-        self.slot_mut(link).chain = self.free;
-        self.free = link;
+        *self.chain_mut(link) = self.free;
+        self.free = mark(0, link);
         self.held -= 1;
     }
 
@@ -275,9 +300,8 @@ impl Table {
     }
 
     fn leave_queue(&mut self, link: Link) {
-        let Slot {
-            due, before, after, ..
-        } = *self.slot(link);
+        let slot = self.slot(link);
+        let (due, before, after) = (slot.due, slot.before, slot.after);
         let index = due.queue();
         if after == NOTHING {
             self.queues[index].back = before;
@@ -298,20 +322,29 @@ impl Table {
         }
     }
 
-    /// Multiplies in place of a remainder; the lower half of the hash, as the upper half
-    /// chooses the shard.
+    /// Multiplies in place of a remainder. Bits 16 to 31 of the hash decide, as the upper
+    /// half chooses the shard, and the lowest ones are those of the marks.
     fn bucket(&self, hash: u64) -> usize {
         let low = hash & u64::from(u32::MAX);
         ((low * self.heads.len() as u64) >> 32) as usize
     }
 
-    // PANIC-FREE: links come from `take_slot` and slots are never taken away.
+    // PANIC-FREE: links come from `take_slot` and slots are never taken away. The same holds
+    // for the chains.
     fn slot(&self, link: Link) -> &Slot {
-        &self.slots[link as usize - 1]
+        &self.slots[usize::from(link) - 1]
     }
 
     fn slot_mut(&mut self, link: Link) -> &mut Slot {
-        &mut self.slots[link as usize - 1]
+        &mut self.slots[usize::from(link) - 1]
+    }
+
+    fn chain(&self, link: Link) -> Mark {
+        self.chains[usize::from(link) - 1]
+    }
+
+    fn chain_mut(&mut self, link: Link) -> &mut Mark {
+        &mut self.chains[usize::from(link) - 1]
     }
 }
 

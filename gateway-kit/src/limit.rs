@@ -60,7 +60,7 @@ pub(crate) fn problem(limited: &Limited) -> Problem {
     .retry_after(wait)
     .header(
         HeaderName::from_static("x-ratelimit-limit"),
-        number(limited.limit.into()),
+        number(limited.burst.into()),
     )
     .header(
         HeaderName::from_static("x-ratelimit-remaining"),

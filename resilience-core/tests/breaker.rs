@@ -43,7 +43,6 @@ fn succeed(breaker: &CircuitBreaker, times: u32) {
 
 const RESET: Duration = Duration::from_secs(30);
 
-// C.c1
 #[test]
 fn the_fifth_failure_in_a_row_opens_once() {
     let (breaker, _, events) = fixture(five());
@@ -58,7 +57,6 @@ fn the_fifth_failure_in_a_row_opens_once() {
     assert_eq!(events[0].cause, Cause::ConsecutiveFailures);
 }
 
-// C.c2
 #[test]
 fn the_rate_is_judged_from_minimum_calls_on_and_opens_at_the_threshold() {
     let (breaker, _, events) = fixture(Config::builder().minimum_calls(10));
@@ -76,7 +74,6 @@ fn the_rate_is_judged_from_minimum_calls_on_and_opens_at_the_threshold() {
     );
 }
 
-// C.c3
 #[test]
 fn failures_that_left_the_window_do_not_count() {
     let (breaker, _, _) = fixture(Config::builder().count_window(20).minimum_calls(20));
@@ -89,7 +86,6 @@ fn failures_that_left_the_window_do_not_count() {
     assert_eq!(breaker.state(), State::Open);
 }
 
-// C.c4, C.c5
 #[test]
 fn open_refuses_until_the_deadline_and_then_one_of_64_callers_moves_it() {
     let (breaker, clock, events) = fixture(five().half_open_permits(10));
@@ -123,7 +119,6 @@ fn open_refuses_until_the_deadline_and_then_one_of_64_callers_moves_it() {
     assert_eq!(events.lock().unwrap().len(), 2);
 }
 
-// C.c6
 #[test]
 fn a_dropped_probe_gives_its_permit_back() {
     let (breaker, clock, _) = fixture(five().half_open_permits(2));
@@ -139,7 +134,6 @@ fn a_dropped_probe_gives_its_permit_back() {
     assert!(breaker.try_acquire().is_ok());
 }
 
-// C.c7
 #[test]
 fn a_late_outcome_is_stale_and_changes_nothing() {
     let (breaker, clock, _) = fixture(five());
@@ -299,7 +293,7 @@ fn a_clock_that_steps_back_breaks_nothing() {
     assert!(breaker.try_acquire().is_ok());
 }
 
-// C.c8: threads that record while the breaker changes state leave exact counters behind.
+// Threads that record while the breaker changes state leave exact counters behind.
 #[test]
 fn counters_are_exact_after_a_storm() {
     let (breaker, _, _) = fixture(Config::builder().failure_rate(None).count_window(100_000));
@@ -377,4 +371,35 @@ fn a_breaker_whose_opener_died_is_given_its_deadline_by_the_next_caller() {
     clock.time.advance(Duration::from_micros(1));
     breaker.try_acquire().unwrap().success();
     assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn a_setting_that_cannot_be_read_is_told_with_its_value_and_what_is_allowed() {
+    let error = |json: String| {
+        serde_json::from_str::<Config>(&json)
+            .unwrap_err()
+            .to_string()
+    };
+    for (value, told) in [
+        ("-1", "`-1`"),
+        ("4294967296", "`4294967296`"),
+        ("1.5", "`1.5`"),
+        ("true", "`true`"),
+        ("\"many\"", "\"many\""),
+    ] {
+        let text = error(format!("{{\"failure_count\": {value}}}"));
+        assert!(text.contains(told) && text.contains("\"off\""), "{text}");
+    }
+    for (value, told) in [("30", "`30`"), ("\"half an hour\"", "\"half an hour\"")] {
+        let text = error(format!("{{\"time_window\": {value}}}"));
+        assert!(text.contains(told) && text.contains("\"30s\""), "{text}");
+    }
+    let config: Config = serde_json::from_str(
+        r#"{"failure_rate": 1, "failure_count": null, "slow_call": "2s", "slow_call_rate": "off"}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        (config.failure_rate(), config.failure_count()),
+        (Some(1.0), None)
+    );
 }

@@ -90,7 +90,6 @@ fn the_classifier_decides_what_a_result_counts_as() {
     assert_eq!(breaker.snapshot().retry_after, Some(RESET * 3));
 }
 
-// C.c6
 #[test]
 fn a_dropped_call_gives_its_probe_permit_back_and_decides_nothing() {
     let (breaker, _) = half_open_next();

@@ -155,7 +155,7 @@ fn a_key_is_judged_by_the_quota_its_caller_names() {
     limiter.refund_with(&2, 1, free);
     assert_eq!(limiter.peek_with(&2, 0, paid).unwrap().remaining, 10);
     // Keys without a tariff of their own keep to the common quota.
-    assert_eq!(limiter.try_acquire(&3).unwrap().limit, 1);
+    assert_eq!(limiter.try_acquire(&3).unwrap().burst, 1);
 }
 
 #[test]

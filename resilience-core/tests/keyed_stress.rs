@@ -115,7 +115,7 @@ fn changing_quotas_grant_no_key_more_than_one_burst() {
                     None => limiter.try_acquire(&key),
                 };
                 if let Ok(admitted) = answer {
-                    let share = 600 / u64::from(admitted.limit);
+                    let share = 600 / u64::from(admitted.burst);
                     spent[key].fetch_add(share, Ordering::Relaxed);
                 }
             }

@@ -63,7 +63,7 @@ fn a_refusal_tells_the_exact_wait_of_this_thread() {
     clock.advance(Duration::from_millis(3));
     limiter.try_acquire_n(2).unwrap();
     let limited = limiter.try_acquire_n(5).unwrap_err();
-    assert_eq!((limited.limit, limited.remaining), (30, 1));
+    assert_eq!((limited.burst, limited.remaining), (30, 1));
     let wait = limited.retry_after.unwrap();
     assert_eq!(wait, Duration::from_millis(4));
     clock.advance(wait - Duration::from_nanos(1));

@@ -157,7 +157,7 @@ fn a_quota_that_changes_beside_calls_gives_none_twice() {
             for _ in 0..4 {
                 if let Ok(admitted) = limiter.try_acquire() {
                     // As shares of the burst of its time: quarters and halves.
-                    taken.fetch_add(4 / admitted.limit as usize, Ordering::Relaxed);
+                    taken.fetch_add(4 / admitted.burst as usize, Ordering::Relaxed);
                 }
             }
             0

@@ -219,7 +219,7 @@ fn every_handle_sees_a_change_at_once() {
     for burst in 1..50 {
         limiter.set_quota(quota(1000, burst));
         assert_eq!(other.quota(), quota(1000, burst));
-        assert_eq!(other.try_acquire_n(0).unwrap().limit, burst);
+        assert_eq!(other.try_acquire_n(0).unwrap().burst, burst);
     }
 }
 
@@ -289,7 +289,7 @@ fn every_admission_is_charged_under_the_quota_that_decided_it() {
                 for round in 0..5 * ROUNDS {
                     let n = 1 + (round + thread) % 3;
                     if let Ok(admitted) = limiter.try_acquire_n(n) {
-                        let each = 200_000_000 / admitted.limit;
+                        let each = 200_000_000 / admitted.burst;
                         parts.fetch_add((n * each).into(), Ordering::Relaxed);
                     }
                 }

@@ -22,10 +22,13 @@
 //!
 //! # Promises
 //!
-//! - No layer boxes or allocates in `call` or `poll`, but to make a response of a refusal.
+//! - No layer boxes. None allocates in `call` or `poll`, with these exceptions: a refusal that
+//!   becomes a response; the fields of a limit that an admitted response is told; a call that
+//!   waits in line; and the first call of a thread on a breaker, which makes a line of counters.
 //! - No layer locks, with these exceptions: a limit or a breaker per key, for a key that it does
-//!   not hold yet, takes a short lock; calls that wait in line share one; and a timer, of a
-//!   timeout whose inner service is pending or of a call in line, takes tokio's own.
+//!   not hold yet, takes a short lock; calls that wait in line share one; a breaker that changes
+//!   its state takes that of its subscribers; and a timer, of a timeout whose inner service is
+//!   pending or of a call in line, takes tokio's own.
 //! - The policies that refuse (breaker, rate limit) take nothing in `poll_ready`: a clone
 //!   that became ready and was never called holds nothing.
 //!   A call that waits in line is the other way round; see `rate_limit::wait`.

@@ -21,3 +21,8 @@ impl<S: NamedService, L, A> NamedService for crate::rate_limit::RateLimit<S, L, 
 impl<S: NamedService, T, A> NamedService for crate::rate_limit::wait::Wait<S, T, A> {
     const NAME: &'static str = S::NAME;
 }
+
+#[cfg(feature = "timeout")]
+impl<S: NamedService> NamedService for crate::timeout::Timeout<S> {
+    const NAME: &'static str = S::NAME;
+}

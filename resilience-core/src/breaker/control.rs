@@ -124,10 +124,12 @@ impl Inner {
     /// The settings of the shadow become the live ones; false if there is no shadow.
     pub(super) fn promote_shadow(&self) -> bool {
         let _guard = self.control.lock();
-        let Some(shadow) = self.shadow.swap(None) else {
+        let Some(shadow) = self.shadow.load_full() else {
             return false;
         };
         self.apply(shadow.config());
+        self.shadow.store(None);
+        self.set_features();
         true
     }
 }

@@ -69,7 +69,8 @@
 //! row), and reads no clock. The time window is counted in a line of the calling thread, and reads
 //! the clock once per call; slow calls read it twice. A refusal reads the clock and writes only the
 //! calling thread's line. The first call of a thread that needs such a line makes it, which
-//! allocates; after that no call does.
+//! allocates; after that no call does. In a process with more than 31 such threads at once the rest
+//! share one line.
 
 mod admission;
 mod builder;

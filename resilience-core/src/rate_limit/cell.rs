@@ -68,7 +68,7 @@ fn remaining(full_at: u64, now: u64, quota: &Quota) -> u32 {
 #[inline]
 pub(super) fn admitted(full_at: u64, now: u64, quota: &Quota) -> Admitted {
     Admitted {
-        limit: quota.burst_size(),
+        burst: quota.burst_size(),
         remaining: remaining(full_at, now, quota),
         reset_after: Duration::from_nanos(full_at.saturating_sub(now)),
     }
@@ -78,7 +78,7 @@ pub(super) fn admitted(full_at: u64, now: u64, quota: &Quota) -> Admitted {
 #[inline]
 pub(super) fn limited(full_at: u64, now: u64, quota: &Quota, wait: Option<u64>) -> Limited {
     Limited {
-        limit: quota.burst_size(),
+        burst: quota.burst_size(),
         remaining: remaining(full_at, now, quota),
         retry_after: wait.map(Duration::from_nanos),
         reset_after: Duration::from_nanos(full_at.saturating_sub(now)),

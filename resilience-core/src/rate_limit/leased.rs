@@ -35,8 +35,8 @@ use crate::{
 ///
 /// # Who holds what
 ///
-/// The first `threads` threads that come hold a lease; others take each permit from the common
-/// bucket. A thread whose lease is used up takes `block` permits, or if there are not so many what
+/// The first `threads` threads that come hold a lease (of the first 31 threads of the process that
+/// use any policy here); others take each permit from the common bucket. A thread whose lease is used up takes `block` permits, or if there are not so many what
 /// its call lacks, so nobody hoards while permits are short. A lease has no age: what a thread does
 /// not spend stays with it until it calls [`give_back`](Self::give_back), and what it leaves when it
 /// ends is the next thread's that comes in its place.
@@ -325,7 +325,7 @@ impl Inner {
     /// A refusal of the common bucket, as this limiter tells it to a thread that holds `left`.
     fn told(&self, limited: Limited, left: u32) -> Limited {
         Limited {
-            limit: self.quota().burst_size(),
+            burst: self.quota().burst_size(),
             remaining: limited.remaining.saturating_add(left),
             ..limited
         }

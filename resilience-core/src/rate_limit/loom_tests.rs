@@ -65,7 +65,7 @@ fn loom_a_call_is_charged_under_the_quota_that_decided_it() {
         let other = Arc::clone(&bucket);
         let thread = thread::spawn(move || {
             let admitted = other.take(1, 0).unwrap();
-            match (admitted.limit, admitted.remaining) {
+            match (admitted.burst, admitted.remaining) {
                 // Two of eight are missing, and then one of four.
                 (8, 6) => SECOND + 1,
                 // A half of four is missing, and then one more.
@@ -75,7 +75,7 @@ fn loom_a_call_is_charged_under_the_quota_that_decided_it() {
         });
         bucket.set_quota(quota(1, 4), || 0);
         let refused = bucket.take(5, 0).unwrap_err();
-        assert_eq!((refused.limit, refused.retry_after), (4, None));
+        assert_eq!((refused.burst, refused.retry_after), (4, None));
         let expected = thread.join().unwrap();
         let missing = bucket.snapshot(0).reset_after.as_nanos() as u64;
         assert_eq!(missing, expected);
@@ -91,7 +91,7 @@ fn loom_a_refusal_never_mixes_two_quotas() {
         let thread = thread::spawn(move || other.take(1, 0).unwrap_err());
         bucket.set_quota(quota(10, 3), || 0);
         let refused = thread.join().unwrap();
-        let told = (refused.limit, refused.retry_after.unwrap().as_secs());
+        let told = (refused.burst, refused.retry_after.unwrap().as_secs());
         assert!(matches!(told, (1, 1) | (3, 10)), "{told:?}");
     });
 }

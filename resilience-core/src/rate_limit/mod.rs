@@ -68,7 +68,7 @@ pub use self::{
 #[non_exhaustive]
 pub struct Admitted {
     /// The burst: the most that is admitted at once.
-    pub limit: u32,
+    pub burst: u32,
     /// What would be admitted at once now.
     pub remaining: u32,
     /// The time until the whole burst is back.
@@ -79,12 +79,12 @@ pub struct Admitted {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("rate limit reached, {}", match .retry_after {
     Some(wait) => format!("retry in {wait:?}"),
-    None => format!("a call of this cost is never admitted (burst {})", .limit),
+    None => format!("a call of this cost is never admitted (burst {})", .burst),
 })]
 #[non_exhaustive]
 pub struct Limited {
     /// The burst: the most that is admitted at once.
-    pub limit: u32,
+    pub burst: u32,
     /// What would be admitted at once now; less than was asked for.
     pub remaining: u32,
     /// The wait after which the same call is admitted, if no other comes first; `None` when its

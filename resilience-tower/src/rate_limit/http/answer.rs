@@ -91,7 +91,7 @@ impl HttpAnswer {
         }
         let figures = Figures {
             place,
-            limit: limited.limit,
+            limit: limited.burst,
             remaining: limited.remaining,
             seconds: retry_after.unwrap_or_else(|| {
                 self.texts
@@ -189,7 +189,7 @@ impl<B, E> Answer<Response<B>, E> for HttpAnswer {
         let (remaining, reset_after) = (admitted.remaining, admitted.reset_after);
         let figures = Figures {
             place: note.place,
-            limit: admitted.limit,
+            limit: admitted.burst,
             remaining,
             seconds: self
                 .texts

@@ -166,9 +166,20 @@ fn a_field_of_the_other_family_never_takes_the_place_of_one() {
     }
 }
 
-/// Stripe publishes no fixed value.
+/// Stripe publishes no fixed value; the first one is computed here, the second one was made
+/// by `generate_signature_header` of stripe-python 16.1.0.
 #[test]
 fn stripe() {
+    let made = "t=1700000000,v1=0c8670ed117751cc551a20e35839447075c42800ea3cf3e8a2fbda99cd1e6edd";
+    let event = br#"{"id":"evt_1","object":"event"}"#;
+    let fields = [("stripe-signature", made)];
+    holds(
+        &presets::stripe(),
+        "whsec_test_secret",
+        1_700_000_000,
+        event,
+        &fields,
+    );
     let (key, at, body) = ("whsec_test_secret", 1_700_000_000, br#"{"id":"evt_1"}"#);
     let mac = hex(&hmac(key.as_bytes(), &[b"1700000000.", body]));
     let header = format!("t=1700000000,v1={mac}");
@@ -277,9 +288,25 @@ fn slack() {
     );
 }
 
-/// Zoom's documentation has no value.
+/// Zoom's documentation has no value; the second one is accepted by @zoom/rivet 0.4.0.
 #[test]
 fn zoom() {
+    let event =
+        br#"{"event":"meeting.started","payload":{"account_id":"A"},"event_ts":1739923528123}"#;
+    let fields = [
+        ("x-zm-request-timestamp", "1739923528"),
+        (
+            "x-zm-signature",
+            "v0=1e09f2c29a9a7bcf2e2eeaca8def903c059d763879df552a05ca008cdab28461",
+        ),
+    ];
+    holds(
+        &presets::zoom(),
+        "zoom-secret",
+        1_739_923_528,
+        event,
+        &fields,
+    );
     let (key, body) = ("zoom secret token", br#"{"event":"meeting.started"}"#);
     let mac = hex(&hmac(key.as_bytes(), &[b"v0:1700000000:", body]));
     let value = format!("v0={mac}");
@@ -344,6 +371,16 @@ fn square() {
     );
 }
 
+/// Accepted by @shopify/shopify-api 13.1.0.
+#[test]
+fn shopify() {
+    let fields = [(
+        "x-shopify-hmac-sha256",
+        "VnKUjZsLuN5iZWjn5EntcBVCF9kMN43LglzCE1/GSeY=",
+    )];
+    holds(&presets::shopify(), "hush", 1, br#"{"id":1}"#, &fields);
+}
+
 /// Providers with one value over the body; none of them publishes a vector that is used
 /// here.
 #[test]
@@ -402,6 +439,24 @@ mod asymmetric {
         holds(&scheme, PRIVATE, AT, BODY, &fields);
         let public = verifier(&scheme, scheme.secret("k", PUBLIC).unwrap(), AT);
         assert!(public.verify(&delivery(V1A), None, BODY).is_ok());
+    }
+
+    /// The example in the specification, under the key of Svix's own tests: a pair of 64
+    /// bytes, where the Go library has a seed of 32.
+    #[test]
+    fn svix_v1a() {
+        let key = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
+        let value = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==";
+        let fields = [
+            ("svix-id", ID),
+            ("svix-timestamp", "1614265330"),
+            ("svix-signature", value),
+        ];
+        let scheme = presets::svix();
+        holds(&scheme, key, AT, BODY, &fields);
+        let public = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
+        let public = verifier(&scheme, scheme.secret("k", public).unwrap(), AT);
+        assert!(public.verify(&post(&fields), None, BODY).is_ok());
     }
 
     #[test]

@@ -211,6 +211,9 @@ mod tests {
         assert!(all.push(Mac::new(Algorithm::Ed25519, &wide)));
         assert!(all.push(Mac::new(Algorithm::Hmac(Hash::Sha512), &wide[..63])));
         assert!(all.push(Mac::new(Algorithm::Hmac(Hash::Sha512), &[])));
+        let mut end = [7; 64];
+        end[63] = 0;
+        assert!(!all.contain(&Mac::new(Algorithm::Hmac(Hash::Sha512), &end)));
         assert!(!all.contain(&hmac));
         assert!(all.push(hmac) && all.contain(&hmac));
     }

@@ -37,12 +37,12 @@ mod standard;
 ///
 /// [`square`] is not among them: it needs a URL.
 #[must_use]
-pub fn named(name: &str) -> Option<Scheme> {
+pub fn by_name(name: &str) -> Option<Scheme> {
     let preset = NAMED.iter().find(|(known, _)| *known == name);
     preset.map(|(_, scheme)| scheme())
 }
 
-/// The names that [`named`] knows, in alphabetical order.
+/// The names that [`by_name`] knows, in alphabetical order.
 pub fn names() -> impl Iterator<Item = &'static str> {
     NAMED.iter().map(|(name, _)| *name)
 }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn every_preset_keeps_the_rules_of_schemes() {
         let square = square("https://example.com/hook");
-        for scheme in names().filter_map(named).chain([square]) {
+        for scheme in names().filter_map(by_name).chain([square]) {
             assert_eq!(scheme.check(), Ok(()), "{}", scheme.name());
         }
     }
@@ -120,8 +120,8 @@ mod tests {
         let all: Vec<_> = names().collect();
         assert!(all.is_sorted());
         for name in all {
-            assert_eq!(named(name).unwrap().name(), name);
+            assert_eq!(by_name(name).unwrap().name(), name);
         }
-        assert!(named("Stripe").is_none());
+        assert!(by_name("Stripe").is_none());
     }
 }

@@ -36,7 +36,7 @@
 //! | What does a refusal say? | Name, state, [`Reason`] and [`retry_after`](Rejected::retry_after). |
 //! | By hand? | [`set_mode`](CircuitBreaker::set_mode): forced open, forced closed, disabled, observe only; [`reset`](CircuitBreaker::reset); [`set_config`](CircuitBreaker::set_config), with a rule for each setting. |
 //! | Trying new settings? | [`set_shadow`](CircuitBreaker::set_shadow) runs them beside the live ones; [`promote_shadow`](CircuitBreaker::promote_shadow) makes them live in one step. |
-//! | Who is told? | [`subscribe`](CircuitBreaker::subscribe) and [`subscribe_channel`](CircuitBreaker::subscribe_channel): once per change, by the thread that won it, after it, outside any lock. |
+//! | Who is told? | [`subscribe`](CircuitBreaker::subscribe) and [`subscribe_channel`](CircuitBreaker::subscribe_channel): once per change, by the thread that won it, after it, outside any lock. A slow callback delays the one call that won; a channel delays none. |
 //! | A clock that steps back? | A wait that is then longer than it was in all begins anew. The time window goes on from the segment that it had reached. A call that ended before it began took no time. |
 //!
 //! [`count_window`]: ConfigBuilder::count_window
@@ -296,7 +296,7 @@ impl CircuitBreaker {
     /// | `time_window` | begins empty; unchanged, it stays |
     /// | `slow_call` | holds from the next outcome on; calls counted stay fast or slow as they were; calls admitted while it was off are never slow |
     /// | `half_open_permits` | hold from the next caller on; probes that are out stay out. If a period is left without a way to end, it begins anew when the lease is over |
-    /// | `success_threshold`, `probe_failures` | hold from the next outcome of a probe on |
+    /// | `success_threshold`, `probe_failures`, `half_open_failure_rate` | hold from the next outcome of a probe on |
     /// | `reset_timeout`, its cap, `jitter` | a running wait keeps its deadline; the next opening waits by the new ones |
     /// | `lease` | holds from the next probe on |
     /// | `on_cancel` | holds for the next call that is dropped; one without a start time (no setting needed it when it was admitted) is no failure by its time |
@@ -313,6 +313,8 @@ impl CircuitBreaker {
     ///
     /// The shadow begins closed and observes: it refuses nothing, and its changes of state go to
     /// the same subscribers, as [`Transition::shadow`]. While there is one, calls take a longer path.
+    /// [`set_mode`](Self::set_mode) and [`reset`](Self::reset) leave it as it is; while the breaker is
+    /// disabled it sees nothing, while it is forced open only that calls are refused.
     pub fn set_shadow(&self, config: Config) {
         self.shared.inner.set_shadow(config);
     }

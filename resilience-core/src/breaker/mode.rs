@@ -25,7 +25,7 @@ pub enum Mode {
     Disabled,
     /// Every call is admitted; the breaker changes its state as if it decided, so that settings
     /// can be tried without harm. A call that would have been refused is counted as such, and its
-    /// outcome is not judged.
+    /// outcome is not judged. [`reset`](super::CircuitBreaker::reset) ends it.
     ObserveOnly,
 }
 

@@ -1,7 +1,7 @@
 //! A breaker in plain code: lists instead of rings, fields instead of words, one thread.
 //!
-//! Follows the rules that the documentation of `breaker` states. Included by the fuzz targets and
-//! by tests that compare a breaker with it. All times are nanoseconds of the breaker's clock.
+//! Follows the rules that the documentation of `breaker` states. Included by the fuzz target that
+//! compares a breaker with it. All times are nanoseconds of the breaker's clock.
 
 use std::{collections::VecDeque, time::Duration};
 

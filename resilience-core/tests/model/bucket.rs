@@ -1,6 +1,6 @@
 //! A token bucket filled by hand: the plainest code that could be right.
 //!
-//! Included by the fuzz targets and by tests that compare a limiter with it.
+//! Included by the fuzz targets that compare a limiter with it.
 
 /// The rate and the burst of a quota.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

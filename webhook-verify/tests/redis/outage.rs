@@ -13,6 +13,10 @@ use webhook_verify::{Error, Reason, Reservation, Secret, Signer, Verified, Verif
 
 use super::*;
 
+fn hasty(server: &Server) -> RedisReplayStore {
+    store_within(TIMEOUT, server)
+}
+
 /// Fails the test when an answer takes much longer than the timeout: the machine may be
 /// busy, a store that hangs is not back in ten times that.
 async fn soon<T>(call: impl Future<Output = T>) -> T {
@@ -25,7 +29,7 @@ async fn soon<T>(call: impl Future<Output = T>) -> T {
 fn a_killed_server_is_an_outage_at_once_and_the_next_one_is_found() {
     run(async {
         let mut server = Server::start();
-        let store = store(&server);
+        let store = hasty(&server);
         token(store.reserve(KEY, long()).await);
         server.kill();
         for _ in 0..3 {
@@ -44,7 +48,7 @@ fn a_killed_server_is_an_outage_at_once_and_the_next_one_is_found() {
 fn a_server_that_comes_back_empty_accepts_a_delivery_once_more() {
     run(async {
         let mut server = Server::start();
-        let store = store(&server);
+        let store = hasty(&server);
         let held = token(store.reserve(KEY, long()).await);
         store.commit(KEY, held, long()).await.unwrap();
         server.restart_empty();
@@ -59,7 +63,7 @@ fn a_server_that_comes_back_empty_accepts_a_delivery_once_more() {
 fn a_paused_server_is_an_outage_and_its_late_reservation_is_given_back() {
     run(async {
         let server = Server::start();
-        let store = store(&server);
+        let store = hasty(&server);
         store.check().await.unwrap();
         server.pause();
         for _ in 0..3 {
@@ -80,7 +84,7 @@ fn a_commit_that_is_not_answered_is_caught_up() {
     run(async {
         for kill in [false, true] {
             let mut server = Server::start();
-            let store = store(&server);
+            let store = hasty(&server);
             let held = token(store.reserve(KEY, long()).await);
             if kill {
                 server.kill();
@@ -105,7 +109,7 @@ fn a_commit_that_is_not_answered_is_caught_up() {
 fn a_reservation_dropped_while_it_waits_is_given_back() {
     run(async {
         let server = Server::start();
-        let store = store(&server);
+        let store = hasty(&server);
         store.check().await.unwrap();
         server.pause();
         let waiting = tokio::time::timeout(TIMEOUT / 4, store.reserve(KEY, long())).await;
@@ -145,7 +149,7 @@ fn a_server_that_accepts_and_never_answers_holds_nobody_up() {
 fn what_is_handed_over_in_an_outage_is_bounded() {
     run(async {
         let server = Server::start();
-        let store = store(&server);
+        let store = hasty(&server);
         let held = token(store.reserve(KEY, long()).await);
         server.pause();
         for _ in 0..1500 {
@@ -199,7 +203,7 @@ fn the_verifier_fails_closed_or_open_as_it_is_told_to() {
     run(async {
         for pause in [true, false] {
             let mut server = Server::start();
-            let store = Arc::new(store(&server));
+            let store = Arc::new(hasty(&server));
             let (closed, signer) = both_sides(Arc::clone(&store), false);
             let (open, _) = both_sides(store, true);
             assert!(deliver(&closed, &signer, 0).await.unwrap().is_some());
@@ -221,7 +225,7 @@ fn the_verifier_fails_closed_or_open_as_it_is_told_to() {
 fn a_run_of_deliveries_survives_kills_restarts_and_pauses() {
     run(async {
         let mut server = Server::start();
-        let (verifier, signer) = both_sides(Arc::new(store(&server)), false);
+        let (verifier, signer) = both_sides(Arc::new(hasty(&server)), false);
         let (next, end) = (
             Arc::new(AtomicUsize::new(0)),
             Arc::new(AtomicBool::new(false)),
@@ -288,7 +292,7 @@ async fn progress(next: &AtomicUsize) {
 fn no_key_is_held_twice_while_the_server_is_paused_again_and_again() {
     run(async {
         let server = Server::start();
-        let stores = [(); 2].map(|()| Arc::new(store(&server)));
+        let stores = [(); 2].map(|()| Arc::new(hasty(&server)));
         let held: Arc<[AtomicBool; 4]> = Arc::default();
         let (asked, end) = (
             Arc::new(AtomicUsize::new(0)),

@@ -57,7 +57,8 @@ pub fn stripe() -> Scheme {
 ///   ([`Secret::new`](crate::Secret::new)).
 /// - Tolerance: 5 s in both directions, as in Paddle's libraries. Clocks that are not kept
 ///   in step need more.
-/// - Rotation: one `h1=` for each active secret.
+/// - Rotation: any of several `h1=` may match. Paddle sends one today and announces one for
+///   each active secret.
 /// - Replay key: the content (timestamp and body): of several signatures one could be cut.
 ///   A retry is signed anew; recognise it by `event_id` in the body.
 ///

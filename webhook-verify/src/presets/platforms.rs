@@ -75,7 +75,8 @@ fn versioned_0(name: &'static str, signature: &'static str, time: &'static str) 
 
 /// [Shopify](https://shopify.dev/docs/apps/build/webhooks/subscribe/https).
 ///
-/// - Header: `x-shopify-hmac-sha256`, 44 characters of base64.
+/// - Header: `x-shopify-hmac-sha256`, 44 characters of base64. Deliveries of Shopify's
+///   "Events", which call it `shopify-hmac-sha256`, need a scheme of one's own.
 /// - Signed: the raw body, by HMAC-SHA256.
 /// - Key: the client secret of the app, as text ([`Secret::new`](crate::Secret::new)).
 /// - Tolerance: none, since there is no signed timestamp.

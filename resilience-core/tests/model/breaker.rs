@@ -260,7 +260,10 @@ impl Breaker {
             _ => (true, None),
         };
         let counted = matches!(ticket.kind, Kind::Call | Kind::Probe);
-        if counted && ticket.era == self.era && let Some(asked) = asked {
+        if counted
+            && ticket.era == self.era
+            && let Some(asked) = asked
+        {
             let day = Duration::from_secs(86_400);
             let until = micros(now.saturating_add(nanos(asked.min(day))));
             self.asked_until = self.asked_until.max(until);

@@ -204,7 +204,9 @@ fn threads_with_ever_new_keys_never_exceed_the_cap() {
             }
             0
         });
-        assert_eq!(limiter.len(), cap);
+        // The last to come may have dropped several recovered keys to make room for its own.
+        let full = cap.saturating_sub(16).max(1)..=cap;
+        assert!(full.contains(&limiter.len()), "{} of {cap}", limiter.len());
     }
 }
 

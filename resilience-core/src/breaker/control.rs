@@ -79,6 +79,8 @@ impl Inner {
         // ORDERING: SeqCst fence, pairs with the one of `aim`.
         fence();
         self.words.slow.store(slow, Ordering::Relaxed);
+        // What the watch knows is of the old settings: the next success looks.
+        self.words.watch.store(u64::MAX, Ordering::Relaxed);
         if time_changed {
             self.words.face.set_length(segment, &self.clock);
         }

@@ -77,6 +77,21 @@ fn a_success_after_a_failure_has_reached_minimum_calls_does_not_judge() {
     assert_eq!(breaker.state(), State::Open);
 }
 
+// `minimum_calls` counts the calls of the window whatever is judged: a rate that is switched on
+// before the window holds enough has its say at the success that reaches them.
+#[test]
+fn a_rate_switched_on_below_minimum_calls_judges_at_the_success_that_reaches_them() {
+    let (breaker, _) = breaker(time_window().failure_rate(None).failure_count(9));
+    fail(&breaker, 5);
+    succeed(&breaker, 2);
+    breaker.set_config(time_window().build().unwrap());
+    succeed(&breaker, 2);
+    assert_eq!(breaker.state(), State::Closed);
+    succeed(&breaker, 1);
+    assert_eq!(breaker.state(), State::Open);
+    assert_eq!(breaker.snapshot().opened_by.failure_rate, 1);
+}
+
 #[test]
 fn a_slow_success_judges_like_a_failure() {
     let config = time_window().slow_call(SECOND).slow_call_rate(0.5);

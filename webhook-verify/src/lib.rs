@@ -6,6 +6,8 @@ pub mod layer;
 pub mod presets;
 pub mod replay;
 
+#[allow(dead_code)] // Its users come next.
+mod document;
 mod encoding;
 mod error;
 mod headers;

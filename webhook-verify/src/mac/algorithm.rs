@@ -13,7 +13,7 @@ pub enum Hash {
 }
 
 /// What makes a signature.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Algorithm {
     Hmac(Hash),
     Ed25519,

@@ -1,0 +1,96 @@
+//! Schemes whose signature or signed bytes must be read out of the delivery first: from form
+//! or JSON fields, from the URL and its parameters, from a structured header.
+//!
+//! The other schemes are data ([`Fields`](crate::scheme)) and hash the body as it arrives. Here
+//! the whole body is kept, up to the limit, and a [`Document`] says what was signed.
+
+use std::{fmt, time::Duration};
+
+use http::{HeaderMap, HeaderName, request::Parts};
+
+use crate::{error::Reason, mac::Algorithm, signer::SignError};
+
+/// One such scheme: reads a delivery and writes one. Pure; verifies nothing itself.
+pub(crate) trait Document: fmt::Debug + Send + Sync {
+    /// The header fields it reads. Each may be there once at most: repeated is malformed.
+    fn headers(&self) -> &[HeaderName];
+
+    /// Whether a delivery has a signed timestamp.
+    fn has_timestamp(&self) -> bool {
+        false
+    }
+
+    /// Judges the head alone, before anything of the body is read: what is missing or
+    /// malformed there, and the timestamp if it stands there.
+    ///
+    /// # Errors
+    /// The reason, naming the header.
+    fn head(&self, request: &Parts) -> Result<Head, Reason>;
+
+    /// What was signed, out of the whole delivery.
+    ///
+    /// # Errors
+    /// The reason: the body is not of the form that is needed, a field is missing, repeated or
+    /// malformed, a digest does not match. At least one claim, or an error.
+    fn read(&self, request: &Parts, body: &[u8]) -> Result<Extract, Reason>;
+
+    /// Writes a delivery that [`read`](Self::read) accepts. `sign` makes the signature of an
+    /// algorithm over bytes; it fails when the key is of another kind.
+    ///
+    /// # Errors
+    /// When the delivery cannot be signed.
+    fn write(&self, delivery: &Outgoing<'_>, sign: &mut Sign<'_>) -> Result<Signed, SignError>;
+}
+
+/// Makes the signature of an algorithm over bytes.
+pub(crate) type Sign<'a> = dyn FnMut(Algorithm, &[u8]) -> Result<Vec<u8>, SignError> + 'a;
+
+/// What the head of a delivery says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Head {
+    /// The time in seconds since the Unix epoch, if it stands in the head.
+    pub(crate) timestamp: Option<u64>,
+}
+
+/// What a delivery says was signed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extract {
+    /// The time in seconds since the Unix epoch, if the scheme has one: signed data.
+    pub(crate) timestamp: Option<u64>,
+    /// What names the delivery for the replay store when the scheme has such an id: signed.
+    /// Without it the signed bytes do.
+    pub(crate) id: Option<Vec<u8>>,
+    /// Each of them must have been signed, all by the same key.
+    pub(crate) claims: Vec<Claim>,
+}
+
+/// Bytes that somebody claims to have signed.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    /// The id of the key, when the delivery names it: no other key is tried.
+    pub(crate) key: Option<String>,
+    /// One of them must be right; at most [`MAX_CANDIDATES`](crate::MAX_CANDIDATES). The
+    /// kind of key decides which are tried.
+    pub(crate) signatures: Vec<(Algorithm, Vec<u8>)>,
+    pub(crate) signed: Vec<u8>,
+}
+
+/// A delivery that is to be signed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) request: Option<&'a Parts>,
+    pub(crate) id: Option<&'a str>,
+    /// Since the Unix epoch.
+    pub(crate) at: Duration,
+    /// The id of the key that signs.
+    pub(crate) key: &'a str,
+    pub(crate) body: &'a [u8],
+}
+
+/// What a signer adds to a delivery.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signed {
+    pub(crate) headers: HeaderMap,
+    /// The body to send instead, when the signature stands in it.
+    pub(crate) body: Option<Vec<u8>>,
+}

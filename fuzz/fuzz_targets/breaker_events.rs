@@ -44,7 +44,7 @@ fn run(mut choices: Choices<'_>) -> Option<()> {
     clock.set(Duration::from_nanos(now));
     let config = config(&mut choices)?;
     let breaker = CircuitBreaker::with_clock("fuzz", config.clone(), clock.clone());
-    let mut model = Breaker::new(config);
+    let mut model = Breaker::new(config, now);
     let mut shadow: Option<Shadow> = None;
     let mut shadows = 0;
     let events = Arc::new(Mutex::new(Vec::new()));
@@ -141,7 +141,7 @@ fn run(mut choices: Choices<'_>) -> Option<()> {
                     // Numbered on, so that late outcomes of an earlier one are told apart.
                     let first = breaker.shadow()?.snapshot.generation;
                     shadow = Some(Shadow {
-                        model: Breaker::shadow(config, first),
+                        model: Breaker::shadow(config, first, now),
                         number: shadows,
                         both_admitted: 0,
                         shadow_refused: 0,

@@ -107,17 +107,17 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    pub fn new(config: Config) -> Self {
-        Self::with(config, Mode::Automatic, 0)
+    pub fn new(config: Config, now: u64) -> Self {
+        Self::with(config, Mode::Automatic, 0, now)
     }
 
     /// One that runs beside another and refuses nothing.
-    pub fn shadow(config: Config, era: u32) -> Self {
-        Self::with(config, Mode::ObserveOnly, era)
+    pub fn shadow(config: Config, era: u32, now: u64) -> Self {
+        Self::with(config, Mode::ObserveOnly, era, now)
     }
 
-    fn with(config: Config, mode: Mode, era: u32) -> Self {
-        Self {
+    fn with(config: Config, mode: Mode, era: u32, now: u64) -> Self {
+        let mut breaker = Self {
             config,
             mode,
             state: State::Closed,
@@ -139,7 +139,9 @@ impl Breaker {
             stale: 0,
             opened_by: OpenedBy::default(),
             changes: Vec::new(),
-        }
+        };
+        breaker.segment = now / breaker.segment_length();
+        breaker
     }
 
     pub fn config(&self) -> &Config {

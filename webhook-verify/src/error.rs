@@ -127,6 +127,9 @@ pub enum Reason {
     /// The body is not JSON, or repeats a key of an object.
     #[error("body is not well-formed JSON")]
     NotJson,
+    /// The body is not a form (`application/x-www-form-urlencoded`) in its exact shape.
+    #[error("body is not a well-formed form")]
+    NotForm,
     /// Nested deeper than allowed.
     #[error("JSON nested too deep")]
     TooDeep,
@@ -139,6 +142,18 @@ pub enum Reason {
     /// A field has another type than required.
     #[error("field `{0}` has the wrong type")]
     FieldType(std::sync::Arc<str>),
+    /// A field or parameter that is signed, or that signs, is not of the exact form.
+    #[error("field `{0}` is malformed")]
+    FieldMalformed(std::sync::Arc<str>),
+    /// A field or parameter is there more than once.
+    #[error("field `{0}` is repeated")]
+    FieldRepeated(std::sync::Arc<str>),
+    /// The digest of the body that was signed is that of another body.
+    #[error("digest does not match the body")]
+    Digest,
+    /// A component that must be signed is not covered by the signature.
+    #[error("`{0}` is not covered by the signature")]
+    NotCovered(std::sync::Arc<str>),
     /// The delivery has been handled before.
     #[error("delivery seen before")]
     Duplicate,

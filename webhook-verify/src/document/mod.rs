@@ -15,8 +15,18 @@ pub(crate) trait Document: fmt::Debug + Send + Sync {
     /// The header fields it reads. Each may be there once at most: repeated is malformed.
     fn headers(&self) -> &[HeaderName];
 
-    /// Whether a delivery has a signed timestamp.
+    /// What its signatures may be made with: keys of other kinds are refused when a verifier
+    /// is built.
+    fn algorithms(&self) -> &[Algorithm];
+
+    /// Whether every delivery has a signed timestamp, which is then judged. A delivery without
+    /// it is refused, also when [`read`](Self::read) forgets to.
     fn has_timestamp(&self) -> bool {
+        false
+    }
+
+    /// Whether deliveries have a signed id, which stays the same when one is tried again.
+    fn has_id(&self) -> bool {
         false
     }
 

@@ -37,6 +37,10 @@ impl VerifiedBody {
         all.freeze()
     }
 
+    pub(super) const fn len(&self) -> usize {
+        self.left
+    }
+
     pub(super) fn push(&mut self, chunk: Bytes) {
         self.left += chunk.len();
         if chunk.len() < JOIN_BELOW {

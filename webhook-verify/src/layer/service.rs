@@ -1,7 +1,7 @@
 //! The service: verify, reserve, call, commit.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     mem,
     net::IpAddr,
     pin::{Pin, pin},
@@ -10,7 +10,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response, StatusCode, header::RETRY_AFTER, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_LENGTH, RETRY_AFTER},
+    request::Parts,
+};
 use http_body::Body;
 use tower_service::Service;
 
@@ -116,10 +120,10 @@ where
     (config.on_event)(&Event::Validated {
         verified: &verified,
     });
-    parts.extensions.insert(verified);
+    parts.extensions.insert(verified.clone());
     // An error, a panic or a drop from here on drops the reservation, which releases it.
     let response = ready.call(Request::from_parts(parts, body)).await?;
-    settle(reservation, response.status()).await;
+    settle(&config, &verified, reservation, response.status()).await;
     Ok(response.map(ResponseBody::inner))
 }
 
@@ -144,6 +148,9 @@ async fn check<B: Body>(
         Ok(body) => body?,
         Err(_) => return Err(at_body(&session, Step::Body, Reason::BodyTimeout)),
     };
+    if !is_announced(&parts.headers, body.len()) {
+        return Err(at_body(&session, Step::Body, Reason::BodyFailed));
+    }
     Ok((session.finish()?, body))
 }
 
@@ -153,8 +160,13 @@ async fn read<B: Body>(body: B, session: &mut Session<'_>) -> Result<VerifiedBod
     let mut body = pin!(body);
     let mut kept = VerifiedBody::default();
     let mut empty = 0;
-    loop {
-        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+    for count in 1_usize.. {
+        if count.is_multiple_of(FRAMES_PER_TURN) {
+            // The deadline is looked at only between polls, and a body that is always ready
+            // would never let it be.
+            yield_once().await;
+        }
+        let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         let mut data = match frame {
             None => break,
             Some(Err(_)) => return Err(at_body(session, Step::Body, Reason::BodyFailed)),
@@ -162,8 +174,7 @@ async fn read<B: Body>(body: B, session: &mut Session<'_>) -> Result<VerifiedBod
             Some(Ok(frame)) => frame.into_data().ok(),
         };
         let Some(data) = data.as_mut().filter(|data| data.has_remaining()) else {
-            // A body that is always ready and never brings a byte would spin past the
-            // deadline, which is looked at only between polls.
+            // No server makes many of them, and without a byte no limit would be reached.
             empty += 1;
             if empty > MAX_EMPTY_FRAMES {
                 return Err(at_body(session, Step::Body, Reason::BodyFailed));
@@ -183,19 +194,54 @@ async fn read<B: Body>(body: B, session: &mut Session<'_>) -> Result<VerifiedBod
 /// Far more than any server makes.
 const MAX_EMPTY_FRAMES: usize = 64;
 
+/// So few that a turn takes microseconds, so many that turns cost nothing.
+const FRAMES_PER_TURN: usize = 64;
+
+/// Gives the runtime a turn.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Whether `Content-Length`, when there is one, tells the truth. Servers see to it; where a
+/// body came by another way, an inner service that believes the header would read other
+/// bytes than those that were verified.
+fn is_announced(headers: &HeaderMap, length: usize) -> bool {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    values.all(|value| value.to_str().ok().and_then(|text| text.parse().ok()) == Some(length))
+}
+
 fn at_body(session: &Session<'_>, step: Step, reason: Reason) -> Error {
     let mut trace = session.trace();
     trace.push(step);
     Error::new(step, reason, trace)
 }
 
-async fn settle(reservation: Option<Reservation>, status: StatusCode) {
+async fn settle(
+    config: &Config,
+    verified: &Verified,
+    reservation: Option<Reservation>,
+    status: StatusCode,
+) {
     let Some(reservation) = reservation.filter(|_| status.is_success()) else {
         return;
     };
     if let Err(error) = reservation.commit().await {
         // The handler has run; its answer stands. The lease holds a retry off for a while.
-        tracing::error!(%error, "webhook handled but not remembered");
+        tracing::error!(
+            scheme = verified.scheme(),
+            key_id = verified.key_id(),
+            %error,
+            "webhook handled but not remembered"
+        );
+        (config.on_event)(&Event::NotRemembered { verified, error });
     }
 }
 
@@ -205,26 +251,51 @@ fn reject<B>(
     remote_ip: Option<IpAddr>,
 ) -> Response<ResponseBody<B>> {
     tracing::warn!(
+        scheme = config.verifier.scheme().name(),
         step = error.step().as_str(),
         reason = %error.reason(),
         remote_ip = remote_ip.map(tracing::field::display),
         "webhook rejected"
     );
     (config.on_event)(&Event::Rejected { error, remote_ip });
-    (config.respond)(error).map(ResponseBody::own)
+    answer(config, error)
 }
 
 fn repeated<B>(config: &Config, verified: &Verified, error: &Error) -> Response<ResponseBody<B>> {
     if !matches!(error.reason(), Reason::Duplicate | Reason::InFlight { .. }) {
         return reject(config, error, verified.source());
     }
-    tracing::info!(key_id = verified.key_id(), reason = %error.reason(), "webhook repeated");
+    tracing::info!(
+        scheme = verified.scheme(),
+        key_id = verified.key_id(),
+        reason = %error.reason(),
+        "webhook repeated"
+    );
     (config.on_event)(&Event::Repeated { verified, error });
-    (config.respond)(error).map(ResponseBody::own)
+    answer(config, error)
 }
 
-/// [`Error::status`] with an empty body, and `Retry-After` for 409 and 503.
-pub(super) fn default_response(error: &Error) -> Response<Bytes> {
+fn answer<B>(config: &Config, error: &Error) -> Response<ResponseBody<B>> {
+    let mut response = (config.respond)(error);
+    // RFC 9110, 15.5.6: a 405 names the methods.
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Some(methods) = methods(&config.verifier.inner.methods)
+    {
+        response.headers_mut().entry(ALLOW).or_insert(methods);
+    }
+    response.map(ResponseBody::own)
+}
+
+fn methods(methods: &[Method]) -> Option<HeaderValue> {
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    HeaderValue::try_from(names.join(", ")).ok()
+}
+
+/// The answer to a refusal unless [`WebhookLayer::respond`](super::WebhookLayer::respond)
+/// says otherwise: [`Error::status`] with an empty body, and `Retry-After` for 409 and 503.
+/// (The layer adds `Allow` to a 405.)
+#[must_use]
+pub fn default_response(error: &Error) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = error.status();
     let wait = match error.reason() {

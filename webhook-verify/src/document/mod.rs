@@ -10,10 +10,19 @@ use http::{HeaderMap, HeaderName, request::Parts};
 
 use crate::{error::Reason, mac::Algorithm, signer::SignError};
 
+pub(crate) mod content_type;
+pub(crate) mod form;
+
 /// One such scheme: reads a delivery and writes one. Pure; verifies nothing itself.
 pub(crate) trait Document: fmt::Debug + Send + Sync {
-    /// The header fields it reads. Each may be there once at most: repeated is malformed.
+    /// The header fields it reads. Each may be there once at most: repeated is malformed,
+    /// unless it is [`repeatable`](Self::repeatable).
     fn headers(&self) -> &[HeaderName];
+
+    /// Whether its header fields are lists that may come in several lines.
+    fn repeatable(&self) -> bool {
+        false
+    }
 
     /// What its signatures may be made with: keys of other kinds are refused when a verifier
     /// is built.
@@ -58,24 +67,33 @@ pub(crate) type Sign<'a> = dyn FnMut(Algorithm, &[u8]) -> Result<Vec<u8>, SignEr
 /// What the head of a delivery says.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Head {
-    /// The time in seconds since the Unix epoch, if it stands in the head.
+    /// The time in seconds since the Unix epoch, if it stands in the head and is the same for
+    /// all readings: it is judged before the body is read.
     pub(crate) timestamp: Option<u64>,
 }
 
 /// What a delivery says was signed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extract {
-    /// The time in seconds since the Unix epoch, if the scheme has one: signed data.
+    /// The time in seconds since the Unix epoch, if the scheme has one: signed data. That of
+    /// the head if absent.
     pub(crate) timestamp: Option<u64>,
+    /// When the delivery ends to be valid by its sender's word, in seconds since the Unix
+    /// epoch; no tolerance is added.
+    pub(crate) expires: Option<u64>,
     /// What names the delivery for the replay store when the scheme has such an id: signed.
     /// Without it the signed bytes do.
     pub(crate) id: Option<Vec<u8>>,
     /// Each of them must have been signed, all by the same key.
     pub(crate) claims: Vec<Claim>,
+    /// Other readings, for schemes where one good signature of several suffices: the first
+    /// reading that passes is the one that counts. At most
+    /// [`MAX_CANDIDATES`](crate::MAX_CANDIDATES) together, and theirs are not looked at.
+    pub(crate) others: Vec<Self>,
 }
 
 /// Bytes that somebody claims to have signed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Claim {
     /// The id of the key, when the delivery names it: no other key is tried.
     pub(crate) key: Option<String>,
@@ -83,7 +101,13 @@ pub(crate) struct Claim {
     /// kind of key decides which are tried.
     pub(crate) signatures: Vec<(Algorithm, Vec<u8>)>,
     pub(crate) signed: Vec<u8>,
+    /// Other spellings of the same, at most [`MAX_SPELLINGS`]: one of `signed` and these must
+    /// have been signed. The replay key takes `signed`, whichever it was.
+    pub(crate) also: Vec<Vec<u8>>,
 }
+
+/// The most other spellings of one claim.
+pub(crate) const MAX_SPELLINGS: usize = 8;
 
 /// A delivery that is to be signed.
 #[derive(Clone, Copy, Debug)]

@@ -41,6 +41,20 @@ struct Limits {
     entries: usize,
 }
 
+/// Reads JSON without repeated keys, nested at most 32 deep; only the limit of the body
+/// bounds its length.
+///
+/// # Errors
+/// `NotJson` or `TooDeep`.
+pub(crate) fn parse(body: &[u8]) -> Result<Value, Reason> {
+    let limits = Limits {
+        depth: 32,
+        string: usize::MAX,
+        entries: usize::MAX,
+    };
+    limits.read(body)
+}
+
 impl Default for PayloadPolicy {
     fn default() -> Self {
         let limits = Limits {
@@ -92,19 +106,7 @@ impl PayloadPolicy {
     }
 
     pub(crate) fn check(&self, body: &[u8]) -> Result<(), Reason> {
-        let mut failure = None;
-        let seed = Checked {
-            limits: self.limits,
-            depth: 0,
-            failure: &mut failure,
-        };
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let value = seed
-            .deserialize(&mut reader)
-            .and_then(|v| reader.end().map(|()| v));
-        let Ok(value) = value else {
-            return Err(failure.unwrap_or(Reason::NotJson));
-        };
+        let value = self.limits.read(body)?;
         for (path, keys, expected) in &self.required {
             let field = keys.iter().try_fold(&value, |value, key| value.get(key));
             match field {
@@ -116,6 +118,21 @@ impl PayloadPolicy {
             }
         }
         Ok(())
+    }
+}
+
+impl Limits {
+    fn read(self, body: &[u8]) -> Result<Value, Reason> {
+        let mut failure = None;
+        let seed = Checked {
+            limits: self,
+            depth: 0,
+            failure: &mut failure,
+        };
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        let value = seed.deserialize(&mut reader);
+        let value = value.and_then(|value| reader.end().map(|()| value));
+        value.map_err(|_| failure.unwrap_or(Reason::NotJson))
     }
 }
 
@@ -268,9 +285,23 @@ mod tests {
         ] {
             assert_eq!(policy.check(body.as_bytes()), Err(reason), "{body}");
         }
-        assert_eq!(
-            PayloadPolicy::json().check("[".repeat(100_000).as_bytes()),
-            Err(Reason::TooDeep)
-        );
+        let deep = "[".repeat(100_000);
+        let check = PayloadPolicy::json().check(deep.as_bytes());
+        assert_eq!(check, Err(Reason::TooDeep));
+        assert_eq!(parse(deep.as_bytes()), Err(Reason::TooDeep));
+    }
+
+    #[test]
+    fn documents_are_read_strictly_but_of_any_length() {
+        let long = format!(r#"["{}"]"#, "a".repeat(100_000));
+        assert!(parse(long.as_bytes()).is_ok());
+        for bad in [
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"a":{"b":1,"b":1}}"#,
+            "{} {}",
+            "",
+        ] {
+            assert_eq!(parse(bad.as_bytes()), Err(Reason::NotJson), "{bad}");
+        }
     }
 }

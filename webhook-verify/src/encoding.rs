@@ -61,6 +61,21 @@ pub(crate) fn base64_decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     }
 }
 
+/// Decodes canonical, padded base64 of the standard alphabet into the front of `room`; `None`
+/// as well when there is no room.
+#[cfg(feature = "ecdsa")]
+pub(crate) fn base64_decode_up_to<'a>(text: &[u8], room: &'a mut [u8; 72]) -> Option<&'a [u8]> {
+    // A text of 96 characters is 70 to 72 bytes; the decoder asks for room for all of them.
+    let len = STANDARD.decode_slice(text, room).ok()?;
+    room.get(..len)
+}
+
+/// Decodes canonical, padded base64 of the standard alphabet, of any length.
+#[cfg(feature = "rsa")]
+pub(crate) fn base64_decode_any(text: &[u8]) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
 /// Padded base64 of the standard alphabet.
 pub(crate) fn base64_encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)

@@ -28,7 +28,7 @@ pub use self::{
     scheme::{Encoding, Part, ReplayBasis, Scheme, SchemeBuilder, SchemeError, TimeUnit},
     secret::{KeyFormat, KeySet, Secret, SecretError},
     session::{Session, Verified},
-    signer::{SignError, Signer},
+    signer::{SignError, SignedDelivery, Signer},
     source::{ForwardedBy, IpPolicy, IpRangeError, IpRules},
     verifier::{BuildError, Builder, Reservation, Verifier},
 };

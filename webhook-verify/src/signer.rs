@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
-#[cfg(feature = "ed25519")]
-use crate::mac::ed25519;
+#[cfg(any(feature = "ed25519", feature = "ecdsa"))]
+use crate::mac::Algorithm;
 use crate::{
     clock::{SystemClock, WallClock},
+    document::{Document, Outgoing, Signed},
+    error::Reason,
     mac::{Candidates, Mac},
-    scheme::{Field, Inputs, Scheme, id_is_well_formed},
-    secret::{Material, Secret},
+    scheme::{Field, Form, Inputs, Layout, Scheme, id_is_well_formed},
+    secret::{Secret, SigningMaterial},
     session::Delivery,
 };
 
@@ -19,16 +21,37 @@ use crate::{
 pub struct Signer {
     scheme: Scheme,
     key_id: String,
-    key: SignKey,
+    /// None of a public key: it signs nothing.
+    key: Option<SigningMaterial>,
     clock: Arc<dyn WallClock>,
 }
 
-#[derive(Clone)]
-enum SignKey {
-    Of(Material),
-    /// Wiped on drop by its own type.
-    #[cfg(feature = "ed25519")]
-    Ed25519(Arc<ed25519_dalek::SigningKey>),
+/// What a [`Signer`] adds to a delivery; made by [`Signer::sign_delivery`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SignedDelivery {
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+}
+
+impl SignedDelivery {
+    /// The headers to add to the request. None when the signature stands in the body.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The body to send in place of the one that was given; `None` when that is sent as it is.
+    #[must_use]
+    pub fn body(&self) -> Option<&[u8]> {
+        self.body.as_deref()
+    }
+
+    /// Headers and body, as [`headers`](Self::headers) and [`body`](Self::body).
+    #[must_use]
+    pub fn into_parts(self) -> (HeaderMap, Option<Vec<u8>>) {
+        (self.headers, self.body)
+    }
 }
 
 /// A delivery that cannot be signed.
@@ -45,8 +68,14 @@ pub enum SignError {
     #[error("this key cannot sign this scheme")]
     Key,
     /// The scheme signs method, target or other headers of the request.
-    #[error("this scheme signs the request: use `sign_request`")]
+    #[error("this scheme signs the request: use `sign_request` or `sign_delivery`")]
     Request,
+    /// The scheme puts the signature into the body.
+    #[error("this scheme puts the signature into the body: use `sign_delivery`")]
+    Body,
+    /// The delivery is not one that the scheme can sign.
+    #[error("the delivery is not one that this scheme can sign: {0}")]
+    Delivery(Reason),
     /// A header that the scheme signs is absent or repeated.
     #[error("header `{0}`, which is signed, is not there once")]
     Header(HeaderName),
@@ -57,17 +86,10 @@ impl Signer {
     #[must_use]
     #[allow(clippy::needless_pass_by_value)] // The secret is not needed any more: wipe it.
     pub fn new(scheme: Scheme, secret: Secret) -> Self {
-        #[cfg(feature = "ed25519")]
-        let key = secret.signing_key().map_or_else(
-            || SignKey::Of(secret.material()),
-            |key| SignKey::Ed25519(Arc::new(key)),
-        );
-        #[cfg(not(feature = "ed25519"))]
-        let key = SignKey::Of(secret.material());
         Self {
             scheme,
             key_id: secret.id().to_owned(),
-            key,
+            key: secret.signing_material(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -82,9 +104,10 @@ impl Signer {
     /// The headers that sign `body` now, for a scheme without ids.
     ///
     /// # Errors
-    /// When the scheme needs an id or the request, or the key cannot sign it.
+    /// When the scheme needs an id or the request, puts the signature into the body, or the
+    /// key cannot sign it.
     pub fn sign(&self, body: &[u8]) -> Result<HeaderMap, SignError> {
-        self.headers(None, self.clock.now(), None, body)
+        self.headers(None, None, self.clock.now(), body)
     }
 
     /// As [`sign`](Self::sign), at a time since the Unix epoch.
@@ -92,7 +115,7 @@ impl Signer {
     /// # Errors
     /// As [`sign`](Self::sign), and when the time has too many digits.
     pub fn sign_at(&self, at: Duration, body: &[u8]) -> Result<HeaderMap, SignError> {
-        self.headers(None, at, None, body)
+        self.headers(None, None, at, body)
     }
 
     /// The headers that sign `body` under `id`, which must stay the same when the delivery
@@ -106,7 +129,7 @@ impl Signer {
         at: Duration,
         body: &[u8],
     ) -> Result<HeaderMap, SignError> {
-        self.headers(Some(id), at, None, body)
+        self.headers(None, Some(id), at, body)
     }
 
     /// As [`sign_with_id`](Self::sign_with_id), for schemes that sign more of the request
@@ -123,17 +146,78 @@ impl Signer {
         at: Duration,
         body: &[u8],
     ) -> Result<HeaderMap, SignError> {
-        self.headers(id, at, Some(request), body)
+        self.headers(Some(request), id, at, body)
+    }
+
+    /// Signs for any scheme, at a time since the Unix epoch: the headers to add, and another
+    /// body when the signature stands in it. `request` and `id` are needed by some schemes,
+    /// and ignored by others.
+    ///
+    /// # Errors
+    /// When something that the scheme needs is absent or not well-formed, or the key is of
+    /// another kind, or a public one.
+    pub fn sign_delivery(
+        &self,
+        request: Option<&Parts>,
+        id: Option<&str>,
+        at: Duration,
+        body: &[u8],
+    ) -> Result<SignedDelivery, SignError> {
+        match &self.scheme.form {
+            Form::Layout(layout) => {
+                let headers = self.lay_out(layout, request, id, at, body)?;
+                Ok(SignedDelivery {
+                    headers,
+                    body: None,
+                })
+            }
+            Form::Document(document) => self.write(&**document, request, id, at, body),
+        }
     }
 
     fn headers(
         &self,
+        request: Option<&Parts>,
         id: Option<&str>,
         at: Duration,
-        request: Option<&Parts>,
         body: &[u8],
     ) -> Result<HeaderMap, SignError> {
-        let scheme = &self.scheme;
+        let signed = self.sign_delivery(request, id, at, body)?;
+        match signed.body {
+            None => Ok(signed.headers),
+            Some(_) => Err(SignError::Body),
+        }
+    }
+
+    fn write(
+        &self,
+        document: &dyn Document,
+        request: Option<&Parts>,
+        id: Option<&str>,
+        at: Duration,
+        body: &[u8],
+    ) -> Result<SignedDelivery, SignError> {
+        let delivery = Outgoing {
+            request,
+            id,
+            at,
+            key: &self.key_id,
+            body,
+        };
+        let key = self.key.as_ref().ok_or(SignError::Key)?;
+        let mut sign = |algorithm, bytes: &[u8]| key.sign(algorithm, bytes).ok_or(SignError::Key);
+        let Signed { headers, body } = document.write(&delivery, &mut sign)?;
+        Ok(SignedDelivery { headers, body })
+    }
+
+    fn lay_out(
+        &self,
+        layout: &Layout,
+        request: Option<&Parts>,
+        id: Option<&str>,
+        at: Duration,
+        body: &[u8],
+    ) -> Result<HeaderMap, SignError> {
         let mut headers = HeaderMap::new();
         let mut put = |name: &HeaderName, text: &str, error| {
             let value = HeaderValue::from_str(text).map_err(|_| error)?;
@@ -141,72 +225,83 @@ impl Signer {
             Ok(())
         };
         let id = id.unwrap_or("");
-        if let Some(name) = &scheme.id {
+        if let Some(name) = &layout.id {
             if !id_is_well_formed(id.as_bytes()) {
                 return Err(SignError::Id);
             }
             put(name, id, SignError::Id)?;
         }
         let mut time = String::new();
-        if let Some(timestamp) = &scheme.timestamp {
+        if let Some(timestamp) = &layout.timestamp {
             time = timestamp.unit.count(at).to_string();
             if time.len() > timestamp.unit.most_digits() {
                 return Err(SignError::Time);
             }
         }
-        self.check_request(request)?;
+        check_request(layout, request)?;
         let inputs = Inputs {
             id: id.as_bytes(),
             timestamp: time.as_bytes(),
             request,
         };
-        let mac = self.mac(inputs, body).ok_or(SignError::Key)?;
-        let label = scheme.time_label();
-        if let (None, Some(name)) = (label, scheme.time_header()) {
+        let mac = self.mac(layout, inputs, body).ok_or(SignError::Key)?;
+        let label = layout.time_label();
+        if let (None, Some(name)) = (label, layout.time_header()) {
             put(name, &time, SignError::Time)?;
         }
         let label = label.map(|label| (label, time.as_str()));
-        let text = scheme.signature.text(&mac, label);
-        put(&scheme.signature.header, &text, SignError::Key)?;
+        let text = layout.signature.text(&mac, label);
+        put(&layout.signature.header, &text, SignError::Key)?;
+        if let Some((name, fixed)) = &layout.fixed {
+            put(name, fixed, SignError::Header(name.clone()))?;
+        }
         Ok(headers)
     }
 
-    fn check_request(&self, request: Option<&Parts>) -> Result<(), SignError> {
-        let Some(parts) = request else {
-            return match self.scheme.signs_request() {
-                true => Err(SignError::Request),
-                false => Ok(()),
-            };
-        };
-        for name in self.scheme.signed_headers() {
-            if !matches!(Field::of(&parts.headers, name), Field::Once(_)) {
-                return Err(SignError::Header(name.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    fn mac(&self, inputs: Inputs<'_>, body: &[u8]) -> Option<Mac> {
+    fn mac(&self, layout: &Layout, inputs: Inputs<'_>, body: &[u8]) -> Option<Mac> {
         let none = Candidates::new();
         let delivery = Delivery {
-            scheme: &self.scheme,
+            layout,
             inputs,
             candidates: &none,
         };
-        match &self.key {
-            SignKey::Of(Material::Shared(key)) => delivery.hmac(key, body),
+        // HMACs hash the body where it is; others need all signed bytes at hand.
+        #[cfg(any(feature = "ed25519", feature = "ecdsa"))]
+        let signed = |algorithm: Algorithm, key: &SigningMaterial| {
+            let mut signed = Vec::with_capacity(body.len() + 64);
+            delivery.feed(body, |bytes| signed.extend_from_slice(bytes));
+            let signature = key.sign(algorithm, &signed)?;
+            Some(Mac::new(algorithm, &signature))
+        };
+        match self.key.as_ref()? {
+            SigningMaterial::Shared(key) => delivery.hmac(key, body),
             #[cfg(feature = "ed25519")]
-            SignKey::Of(Material::Ed25519(_)) => None,
-            #[cfg(feature = "ed25519")]
-            SignKey::Ed25519(key) => {
-                self.scheme.signature.ed25519.as_ref()?;
-                // Ed25519 hashes its input twice, so it needs all of it at hand.
-                let mut signed = Vec::with_capacity(body.len() + 64);
-                delivery.feed(body, |bytes| signed.extend_from_slice(bytes));
-                Some(ed25519::sign(key, &signed))
+            key @ SigningMaterial::Ed25519(_) => {
+                layout.signature.ed25519.as_ref()?;
+                signed(Algorithm::Ed25519, key)
+            }
+            #[cfg(feature = "ecdsa")]
+            key @ SigningMaterial::EcdsaP256(_) => {
+                layout.signature.ecdsa.as_ref()?;
+                signed(Algorithm::EcdsaP256, key)
             }
         }
     }
+}
+
+fn check_request(layout: &Layout, request: Option<&Parts>) -> Result<(), SignError> {
+    let Some(parts) = request else {
+        return match layout.signs_request() {
+            true => Err(SignError::Request),
+            false => Ok(()),
+        };
+    };
+    for name in layout.signed_headers() {
+        if !matches!(Field::of(&parts.headers, name), Field::Once(_)) {
+            return Err(SignError::Header(name.clone()));
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Signer {

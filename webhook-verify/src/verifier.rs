@@ -12,7 +12,7 @@ use crate::{
     headers::HeaderPolicy,
     payload::PayloadPolicy,
     replay::{ReplayKey, ReplayStore, Reserve, StoreError, Times, Token},
-    scheme::{ReplayBasis, Scheme},
+    scheme::{Form, ReplayBasis, Scheme},
     secret::{Key, KeySet, Secret, SecretError},
     session::Verified,
     source::IpPolicy,
@@ -334,8 +334,8 @@ impl Builder {
         if let Some(key) = inner.keys.load().iter().find(misfit) {
             return Err(BuildError::KeyKind(key.id.clone()));
         }
-        inner.by_content = inner.scheme.replay == ReplayBasis::Content && inner.replay.is_some();
-        if inner.scheme.timestamp.is_some() {
+        inner.by_content = inner.replay.is_some() && hashes_content(&inner.scheme);
+        if inner.scheme.tolerance().is_some() {
             let needed = inner.tolerance.0.saturating_add(inner.tolerance.1);
             let given = lifetime.unwrap_or_else(|| needed.max(inner.replay_lifetime));
             if given < needed {
@@ -355,6 +355,18 @@ impl Builder {
         Ok(Verifier {
             inner: Arc::new(inner),
         })
+    }
+}
+
+/// Whether the signed bytes must be hashed a second time to name a delivery.
+fn hashes_content(scheme: &Scheme) -> bool {
+    match &scheme.form {
+        // Of ECDSA the hash of the content is at hand anyway.
+        Form::Layout(layout) => {
+            layout.replay == ReplayBasis::Content && layout.signature.ecdsa.is_none()
+        }
+        // They do that by themselves: the signed bytes are at hand.
+        Form::Document(_) => false,
     }
 }
 

@@ -42,6 +42,18 @@ impl Check {
     }
 }
 
+/// Whether `signature` signs `signed`.
+pub(crate) fn verifies(key: &VerifyingKey, signed: &[u8], signature: &[u8]) -> bool {
+    let Ok(signature) = <&[u8; 64]>::try_from(signature) else {
+        return false;
+    };
+    let candidate = Mac::new(Algorithm::Ed25519, signature);
+    Check::new(key, &candidate).is_some_and(|mut check| {
+        check.update(signed);
+        check.finish().is_some()
+    })
+}
+
 pub(crate) fn sign(key: &SigningKey, bytes: &[u8]) -> Mac {
     Mac::new(Algorithm::Ed25519, &key.sign(bytes).to_bytes())
 }
@@ -50,14 +62,6 @@ pub(crate) fn sign(key: &SigningKey, bytes: &[u8]) -> Mac {
 mod tests {
     use super::*;
     use crate::encoding::hex_decode;
-
-    fn signs(key: &VerifyingKey, bytes: &[u8], signature: &[u8; 64]) -> bool {
-        let candidate = Mac::new(Algorithm::Ed25519, signature);
-        Check::new(key, &candidate).is_some_and(|mut check| {
-            check.update(bytes);
-            check.finish().is_some()
-        })
-    }
 
     /// RFC 8032 section 7.1, tests 1 to 3.
     #[test]
@@ -87,11 +91,11 @@ mod tests {
             assert_eq!(key.verifying_key(), public);
             let mut signature: [u8; 64] = hex_decode(signature.as_bytes()).unwrap();
             assert_eq!(sign(&key, bytes).bytes(), signature);
-            assert!(signs(&public, bytes, &signature));
-            assert!(!signs(&public, b"other", &signature));
+            assert!(verifies(&public, bytes, &signature));
+            assert!(!verifies(&public, b"other", &signature));
             for bit in (0..512).step_by(13) {
                 signature[bit / 8] ^= 1 << (bit % 8);
-                assert!(!signs(&public, bytes, &signature), "bit {bit}");
+                assert!(!verifies(&public, bytes, &signature), "bit {bit}");
                 signature[bit / 8] ^= 1 << (bit % 8);
             }
         }
@@ -106,7 +110,7 @@ mod tests {
                 .unwrap();
         let key = SigningKey::from_bytes(&[7; 32]);
         let mut signature: [u8; 64] = *sign(&key, b"x").room();
-        assert!(signs(&key.verifying_key(), b"x", &signature));
+        assert!(verifies(&key.verifying_key(), b"x", &signature));
         let mut carry = 0;
         for (byte, more) in signature[32..].iter_mut().zip(order) {
             let sum = u16::from(*byte) + u16::from(more) + carry;
@@ -114,7 +118,7 @@ mod tests {
             carry = sum >> 8;
         }
         assert_eq!(carry, 0, "s + L fits");
-        assert!(!signs(&key.verifying_key(), b"x", &signature));
+        assert!(!verifies(&key.verifying_key(), b"x", &signature));
     }
 
     #[test]

@@ -12,8 +12,12 @@ pub(crate) use self::algorithm::Algorithm;
 pub use self::algorithm::Hash;
 
 mod algorithm;
+#[cfg(feature = "ecdsa")]
+pub(crate) mod ecdsa;
 #[cfg(feature = "ed25519")]
 pub(crate) mod ed25519;
+#[cfg(feature = "rsa")]
+pub(crate) mod rsa;
 
 /// The most candidate signatures one delivery may carry.
 pub const MAX_CANDIDATES: usize = 16;
@@ -153,6 +157,13 @@ impl Candidates {
     pub(crate) fn ed25519(&self) -> impl Iterator<Item = &Mac> {
         self.all()
             .filter(|mac| matches!(mac.algorithm, Algorithm::Ed25519))
+    }
+
+    /// The ECDSA signatures, which are public data.
+    #[cfg(feature = "ecdsa")]
+    pub(crate) fn ecdsa(&self) -> impl Iterator<Item = &Mac> {
+        self.all()
+            .filter(|mac| matches!(mac.algorithm, Algorithm::EcdsaP256))
     }
 }
 

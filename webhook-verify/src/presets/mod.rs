@@ -17,12 +17,10 @@
 //! is signed anew, with another timestamp, is another one: the application must recognise
 //! it by its content.
 
-use std::{borrow::Cow, time::Duration};
-
-use http::HeaderName;
+use std::time::Duration;
 
 use crate::{
-    scheme::{Encoding, Part, Place, ReplayBasis, Scheme, SignatureField, TimeUnit, Timestamp},
+    scheme::{Encoding, Layout, Part, ReplayBasis, Scheme, SignatureField, Timestamp},
     secret::KeyFormat,
 };
 
@@ -71,34 +69,7 @@ const NAMED: &[(&str, Preset)] = &[
 
 /// One HMAC-SHA256 value over the body, under a key in text.
 fn body_only(name: &'static str, header: &'static str, encoding: Encoding) -> Scheme {
-    Scheme {
-        name,
-        signature: SignatureField::one(header, "", encoding),
-        timestamp: None,
-        id: None,
-        before: [].into(),
-        after: [].into(),
-        key_format: KeyFormat::Text,
-        tolerance: (FIVE_MINUTES, FIVE_MINUTES),
-        replay: ReplayBasis::Signature,
-        replay_lifetime: Duration::from_secs(24 * 60 * 60),
-    }
-}
-
-/// Seconds in a header of their own.
-const fn seconds_in(header: &'static str) -> Option<Timestamp> {
-    Some(Timestamp {
-        place: Place::Header(HeaderName::from_static(header)),
-        unit: TimeUnit::Seconds,
-    })
-}
-
-/// Seconds in the list of the signature header.
-const fn seconds_after(label: &'static str) -> Option<Timestamp> {
-    Some(Timestamp {
-        place: Place::Signature(Cow::Borrowed(label)),
-        unit: TimeUnit::Seconds,
-    })
+    Scheme::of_layout(name, Layout::body_only(header, encoding))
 }
 
 const FIVE_MINUTES: Duration = Duration::from_secs(300);

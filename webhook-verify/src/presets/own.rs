@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Encoding, FIVE_MINUTES, Part, Scheme, body_only, seconds_in};
+use super::{Encoding, FIVE_MINUTES, Layout, Part, Scheme, Timestamp, body_only};
 
 /// A timestamped signature over the body.
 ///
@@ -17,11 +17,14 @@ use super::{Encoding, FIVE_MINUTES, Part, Scheme, body_only, seconds_in};
 /// Not protected: the other headers, the path, the content type.
 #[must_use]
 pub fn timestamped() -> Scheme {
-    Scheme {
-        timestamp: seconds_in("x-webhook-timestamp"),
+    let layout = Layout {
+        timestamp: Some(Timestamp::seconds_in("x-webhook-timestamp")),
         before: [Part::Timestamp, Part::fixed(".")].into(),
+        ..Layout::body_only("x-webhook-signature", Encoding::Hex)
+    };
+    Scheme {
         tolerance: (FIVE_MINUTES, Duration::from_secs(60)),
-        ..body_only("timestamped", "x-webhook-signature", Encoding::Hex)
+        ..Scheme::of_layout("timestamped", layout)
     }
 }
 

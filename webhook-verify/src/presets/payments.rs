@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Encoding, Part, ReplayBasis, Scheme, SignatureField, body_only, seconds_after};
+use super::{Encoding, Layout, Part, ReplayBasis, Scheme, SignatureField, Timestamp, body_only};
 
 /// The server-to-server callback of PayTabs.
 ///
@@ -36,16 +36,17 @@ pub fn paytabs_callback() -> Scheme {
 /// so deliveries of another endpoint or of test mode fail under it.
 #[must_use]
 pub fn stripe() -> Scheme {
-    Scheme {
+    let layout = Layout {
         signature: SignatureField {
             separator: Some(b','),
             ..SignatureField::one("stripe-signature", "v1=", Encoding::Hex)
         },
-        timestamp: seconds_after("t="),
+        timestamp: Some(Timestamp::seconds_after("t=")),
         before: [Part::Timestamp, Part::fixed(".")].into(),
         replay: ReplayBasis::Content,
-        ..body_only("stripe", "stripe-signature", Encoding::Hex)
-    }
+        ..Layout::body_only("stripe-signature", Encoding::Hex)
+    };
+    Scheme::of_layout("stripe", layout)
 }
 
 /// [Paddle](https://developer.paddle.com/webhooks/signature-verification) (Billing).
@@ -65,16 +66,19 @@ pub fn stripe() -> Scheme {
 /// Not protected: the other headers, the path.
 #[must_use]
 pub fn paddle() -> Scheme {
-    Scheme {
+    let layout = Layout {
         signature: SignatureField {
             separator: Some(b';'),
             ..SignatureField::one("paddle-signature", "h1=", Encoding::Hex)
         },
-        timestamp: seconds_after("ts="),
+        timestamp: Some(Timestamp::seconds_after("ts=")),
         before: [Part::Timestamp, Part::fixed(":")].into(),
-        tolerance: (Duration::from_secs(5), Duration::from_secs(5)),
         replay: ReplayBasis::Content,
-        ..body_only("paddle", "paddle-signature", Encoding::Hex)
+        ..Layout::body_only("paddle-signature", Encoding::Hex)
+    };
+    Scheme {
+        tolerance: (Duration::from_secs(5), Duration::from_secs(5)),
+        ..Scheme::of_layout("paddle", layout)
     }
 }
 
@@ -128,8 +132,9 @@ pub fn razorpay() -> Scheme {
 /// URL and body, which is harmless while the URL is a fixed one.
 #[must_use]
 pub fn square(url: &str) -> Scheme {
-    Scheme {
+    let layout = Layout {
         before: [Part::literal(url.to_owned())].into(),
-        ..body_only("square", "x-square-hmacsha256-signature", Encoding::Base64)
-    }
+        ..Layout::body_only("x-square-hmacsha256-signature", Encoding::Base64)
+    };
+    Scheme::of_layout("square", layout)
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 #[cfg(feature = "ed25519")]
 use super::KeyFormat;
-use super::{Encoding, Part, Scheme, SignatureField, body_only, seconds_in};
+use super::{Encoding, Layout, Part, Scheme, SignatureField, Timestamp, body_only};
 
 /// [GitHub](https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries).
 ///
@@ -22,10 +22,11 @@ use super::{Encoding, Part, Scheme, SignatureField, body_only, seconds_in};
 /// another id, or as another kind of event, so tell the kind from the body.
 #[must_use]
 pub fn github() -> Scheme {
-    Scheme {
+    let layout = Layout {
         signature: SignatureField::one("x-hub-signature-256", "sha256=", Encoding::Hex),
-        ..body_only("github", "x-hub-signature-256", Encoding::Hex)
-    }
+        ..Layout::body_only("x-hub-signature-256", Encoding::Hex)
+    };
+    Scheme::of_layout("github", layout)
 }
 
 /// [Slack](https://docs.slack.dev/authentication/verifying-requests-from-slack).
@@ -65,12 +66,13 @@ pub fn zoom() -> Scheme {
 }
 
 fn versioned_0(name: &'static str, signature: &'static str, time: &'static str) -> Scheme {
-    Scheme {
+    let layout = Layout {
         signature: SignatureField::one(signature, "v0=", Encoding::Hex),
-        timestamp: seconds_in(time),
+        timestamp: Some(Timestamp::seconds_in(time)),
         before: [Part::fixed("v0:"), Part::Timestamp, Part::fixed(":")].into(),
-        ..body_only(name, signature, Encoding::Hex)
-    }
+        ..Layout::body_only(signature, Encoding::Hex)
+    };
+    Scheme::of_layout(name, layout)
 }
 
 /// [Shopify](https://shopify.dev/docs/apps/build/webhooks/subscribe/https).
@@ -148,15 +150,18 @@ pub fn dropbox() -> Scheme {
 #[cfg(feature = "ed25519")]
 #[must_use]
 pub fn discord() -> Scheme {
-    Scheme {
+    let layout = Layout {
         signature: SignatureField {
             hmac: None,
             ed25519: Some(Cow::Borrowed("")),
             ..SignatureField::one("x-signature-ed25519", "", Encoding::Hex)
         },
-        timestamp: seconds_in("x-signature-timestamp"),
+        timestamp: Some(Timestamp::seconds_in("x-signature-timestamp")),
         before: [Part::Timestamp].into(),
+        ..Layout::body_only("x-signature-ed25519", Encoding::Hex)
+    };
+    Scheme {
         key_format: KeyFormat::Ed25519Hex,
-        ..body_only("discord", "x-signature-ed25519", Encoding::Hex)
+        ..Scheme::of_layout("discord", layout)
     }
 }

@@ -4,9 +4,7 @@ use std::borrow::Cow;
 
 use http::HeaderName;
 
-use super::{
-    Encoding, KeyFormat, Part, ReplayBasis, Scheme, SignatureField, body_only, seconds_in,
-};
+use super::{Encoding, KeyFormat, Layout, Part, ReplayBasis, Scheme, SignatureField, Timestamp};
 use crate::mac::Hash;
 
 /// [Standard Webhooks](https://www.standardwebhooks.com), symmetric (`v1`) and asymmetric
@@ -47,15 +45,16 @@ pub fn svix() -> Scheme {
 }
 
 fn family(name: &'static str, [id, time, signature]: [&'static str; 3]) -> Scheme {
-    Scheme {
+    let layout = Layout {
         signature: SignatureField {
             header: HeaderName::from_static(signature),
             separator: Some(b' '),
             encoding: Encoding::Base64,
             hmac: Some((Hash::Sha256, Cow::Borrowed("v1,"))),
             ed25519: Some(Cow::Borrowed("v1a,")),
+            ecdsa: None,
         },
-        timestamp: seconds_in(time),
+        timestamp: Some(Timestamp::seconds_in(time)),
         id: Some(HeaderName::from_static(id)),
         before: [
             Part::Id,
@@ -64,8 +63,11 @@ fn family(name: &'static str, [id, time, signature]: [&'static str; 3]) -> Schem
             Part::fixed("."),
         ]
         .into(),
-        key_format: KeyFormat::StandardWebhooks,
         replay: ReplayBasis::Id,
-        ..body_only(name, signature, Encoding::Base64)
+        ..Layout::body_only(signature, Encoding::Base64)
+    };
+    Scheme {
+        key_format: KeyFormat::StandardWebhooks,
+        ..Scheme::of_layout(name, layout)
     }
 }

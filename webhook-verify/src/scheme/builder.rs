@@ -5,7 +5,8 @@ use std::{borrow::Cow, time::Duration};
 use http::HeaderName;
 
 use super::{
-    Encoding, Label, Part, Place, ReplayBasis, Scheme, SignatureField, TimeUnit, Timestamp,
+    Encoding, Form, Label, Layout, Part, Place, ReplayBasis, Scheme, SignatureField, TimeUnit,
+    Timestamp,
 };
 use crate::{mac::Hash, secret::KeyFormat};
 
@@ -217,23 +218,27 @@ impl SchemeBuilder {
             (None, None, Some(_)) => ReplayBasis::Content,
             (None, None, None) => ReplayBasis::Signature,
         };
-        let scheme = Scheme {
-            name: self.name,
+        let layout = Layout {
             signature: SignatureField {
                 header: header_name(header)?,
                 separator: separator.transpose()?,
                 encoding: self.encoding,
                 hmac,
                 ed25519: self.ed25519,
+                ecdsa: None,
             },
             timestamp,
             id,
             before: before.into(),
             after: after.into(),
+            replay,
+            fixed: None,
+        };
+        let scheme = Scheme {
             key_format: self.key_format,
             tolerance: self.tolerance,
-            replay,
             replay_lifetime: self.replay_lifetime,
+            ..Scheme::of_layout(self.name, layout)
         };
         scheme.check()?;
         Ok(scheme)
@@ -246,8 +251,21 @@ impl Scheme {
         if self.name.is_empty() {
             return Err(SchemeError::NoName);
         }
+        if let Form::Layout(layout) = &self.form {
+            layout.check()?;
+        }
+        if self.replay_lifetime.is_zero() {
+            return Err(SchemeError::ReplayLifetime);
+        }
+        Ok(())
+    }
+}
+
+impl Layout {
+    fn check(&self) -> Result<(), SchemeError> {
         let mut seen: Vec<&HeaderName> = Vec::new();
-        for name in self.headers().chain(self.signed_headers()) {
+        let fixed = self.fixed.as_ref().map(|(name, _)| name);
+        for name in self.headers().chain(self.signed_headers()).chain(fixed) {
             if seen.contains(&name) {
                 return Err(SchemeError::HeaderTwice(name.clone()));
             }
@@ -274,7 +292,6 @@ impl Scheme {
             ReplayBasis::Signature if self.signature.separator.is_some() => {
                 Err(SchemeError::ReplayOfList)
             }
-            _ if self.replay_lifetime.is_zero() => Err(SchemeError::ReplayLifetime),
             _ => Ok(()),
         }
     }
@@ -283,7 +300,12 @@ impl Scheme {
     fn check_labels(&self) -> Result<(), SchemeError> {
         let field = &self.signature;
         let hmac = field.hmac.as_ref().map(|(_, label)| &**label);
-        let labels = [hmac, field.ed25519.as_deref(), self.time_label()];
+        let labels = [
+            hmac,
+            field.ed25519.as_deref(),
+            field.ecdsa.as_deref(),
+            self.time_label(),
+        ];
         let labels: Vec<&str> = labels.into_iter().flatten().collect();
         if self.time_label().is_some() && field.separator.is_none() {
             return Err(SchemeError::TimestampNeedsList);
@@ -357,6 +379,12 @@ pub enum SchemeError {
     /// Nothing would be remembered.
     #[error("replay lifetime is zero")]
     ReplayLifetime,
+    /// A URL that a scheme signs, in a form in which no sender can call it.
+    #[error("the URL cannot be used: {0}")]
+    Url(&'static str),
+    /// A tag that no signature can have.
+    #[error("tag is empty or not printable ASCII")]
+    Tag,
 }
 
 #[cfg(test)]

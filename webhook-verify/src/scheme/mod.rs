@@ -1,28 +1,33 @@
 //! What a provider signs and where it puts the signature.
 //!
-//! A [`Scheme`] is data. Reading a delivery ([`Verifier`](crate::Verifier)) and writing one
-//! ([`Signer`](crate::Signer)) both walk the same definition, so they cannot drift apart.
+//! A [`Scheme`] is data ([`Layout`]), or reads and writes whole deliveries ([`Document`]).
+//! Reading one ([`Verifier`](crate::Verifier)) and writing one ([`Signer`](crate::Signer))
+//! both go by the same definition, so they cannot drift apart.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, request::Parts};
+use http::HeaderName;
 
 pub use self::{
     builder::{SchemeBuilder, SchemeError},
+    part::{Part, TimeUnit},
     signature::Encoding,
 };
 pub(crate) use self::{
     fields::{Field, Fields, id_is_well_formed, parse_timestamp},
+    layout::{Layout, Place, Timestamp},
+    part::Inputs,
     signature::{Label, SignatureField},
 };
 use crate::{
-    error::Reason,
-    mac::{Candidates, Hash},
-    secret::{KeyFormat, Secret, SecretError},
+    document::Document,
+    secret::{KeyFormat, Material, Secret, SecretError},
 };
 
 mod builder;
 mod fields;
+mod layout;
+mod part;
 mod signature;
 
 /// The definition of a provider's signature, shared by [`Verifier`](crate::Verifier) and
@@ -32,101 +37,20 @@ mod signature;
 #[derive(Clone, Debug)]
 pub struct Scheme {
     pub(crate) name: &'static str,
-    pub(crate) signature: SignatureField,
-    pub(crate) timestamp: Option<Timestamp>,
-    pub(crate) id: Option<HeaderName>,
-    /// What is signed before the body, in order.
-    pub(crate) before: Arc<[Part]>,
-    /// What is signed after the body, in order.
-    pub(crate) after: Arc<[Part]>,
+    pub(crate) form: Form,
     pub(crate) key_format: KeyFormat,
     pub(crate) tolerance: (Duration, Duration),
-    pub(crate) replay: ReplayBasis,
     pub(crate) replay_lifetime: Duration,
 }
 
-/// Where the time stands, and in which unit.
+/// The two forms of schemes.
 #[derive(Clone, Debug)]
-pub(crate) struct Timestamp {
-    pub(crate) place: Place,
-    pub(crate) unit: TimeUnit,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Place {
-    Header(HeaderName),
-    /// In the list of the signature header, after this label.
-    Signature(Label),
-}
-
-/// The unit of a timestamp.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum TimeUnit {
-    /// Whole seconds since the Unix epoch, 1 to 12 digits.
-    #[default]
-    Seconds,
-    /// Whole milliseconds since the Unix epoch, 1 to 15 digits.
-    Milliseconds,
-}
-
-impl TimeUnit {
-    pub(crate) const fn most_digits(self) -> usize {
-        match self {
-            Self::Seconds => 12,
-            Self::Milliseconds => 15,
-        }
-    }
-
-    pub(crate) const fn per_second(self) -> u64 {
-        match self {
-            Self::Seconds => 1,
-            Self::Milliseconds => 1000,
-        }
-    }
-
-    /// Whole units in `time`; saturates.
-    pub(crate) fn count(self, time: Duration) -> u64 {
-        match self {
-            Self::Seconds => time.as_secs(),
-            Self::Milliseconds => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-}
-
-/// One part of the signed bytes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Part {
-    /// The raw body.
-    Body,
-    /// A fixed text: a separator, a version, the receiver's own URL.
-    Literal(Cow<'static, str>),
-    /// The timestamp, as the text that was sent.
-    Timestamp,
-    /// The id header, as sent.
-    Id,
-    /// The request method, such as `POST`.
-    Method,
-    /// Path and query of the request, as received (`/hook?a=1`). The URL is a literal with
-    /// scheme and host, never taken from the `Host` header, and then this part.
-    ///
-    /// A router that rewrites paths before the check (axum's `nest` does) changes it: sign
-    /// the whole URL as a [`Literal`](Self::Literal) there.
-    Target,
-    /// The value of another header, which must be present once.
-    Header(HeaderName),
-}
-
-impl Part {
-    /// A fixed text.
-    pub fn literal(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::Literal(text.into())
-    }
-
-    pub(crate) const fn fixed(text: &'static str) -> Self {
-        Self::Literal(Cow::Borrowed(text))
-    }
+pub(crate) enum Form {
+    /// The signature stands in a header and the body is signed as it is: it is hashed as it
+    /// arrives.
+    Layout(Layout),
+    /// The delivery must be read to know what was signed: the body is kept.
+    Document(Arc<dyn Document>),
 }
 
 /// Which signed data names a delivery in the replay store.
@@ -145,6 +69,31 @@ pub enum ReplayBasis {
 }
 
 impl Scheme {
+    /// A scheme of data with the settings that most have: keys as text, a tolerance of 300 s,
+    /// a replay lifetime of a day.
+    pub(crate) const fn of_layout(name: &'static str, layout: Layout) -> Self {
+        Self::of(name, Form::Layout(layout), KeyFormat::Text)
+    }
+
+    /// As [`of_layout`](Self::of_layout), for a scheme that reads whole deliveries.
+    pub(crate) fn of_document(
+        name: &'static str,
+        document: Arc<dyn Document>,
+        key_format: KeyFormat,
+    ) -> Self {
+        Self::of(name, Form::Document(document), key_format)
+    }
+
+    const fn of(name: &'static str, form: Form, key_format: KeyFormat) -> Self {
+        Self {
+            name,
+            form,
+            key_format,
+            tolerance: (FIVE_MINUTES, FIVE_MINUTES),
+            replay_lifetime: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+
     /// The name of the scheme.
     #[must_use]
     pub const fn name(&self) -> &str {
@@ -152,15 +101,13 @@ impl Scheme {
     }
 
     /// The header fields of the scheme: signature, then timestamp and id if they have a
-    /// header of their own.
+    /// header of their own. None when all of it stands in the body or URL.
     pub fn headers(&self) -> impl Iterator<Item = &HeaderName> {
-        let timestamp = match self.place() {
-            Some(Place::Header(name)) => Some(name),
-            _ => None,
+        let (layout, others) = match &self.form {
+            Form::Layout(layout) => (Some(layout), &[][..]),
+            Form::Document(document) => (None, document.headers()),
         };
-        std::iter::once(&self.signature.header)
-            .chain(timestamp)
-            .chain(&self.id)
+        layout.into_iter().flat_map(Layout::headers).chain(others)
     }
 
     /// How the provider writes its keys.
@@ -181,155 +128,42 @@ impl Scheme {
     /// the scheme has no signed timestamp.
     #[must_use]
     pub fn tolerance(&self) -> Option<(Duration, Duration)> {
-        self.timestamp.as_ref().map(|_| self.tolerance)
+        let has_timestamp = match &self.form {
+            Form::Layout(layout) => layout.timestamp.is_some(),
+            Form::Document(document) => document.has_timestamp(),
+        };
+        has_timestamp.then_some(self.tolerance)
     }
 
     /// What names a delivery in a replay store.
     #[must_use]
-    pub const fn replay_basis(&self) -> ReplayBasis {
-        self.replay
+    pub fn replay_basis(&self) -> ReplayBasis {
+        match &self.form {
+            Form::Layout(layout) => layout.replay,
+            Form::Document(document) if document.has_id() => ReplayBasis::Id,
+            Form::Document(_) => ReplayBasis::Content,
+        }
     }
 
     /// Whether a delivery is tried again under the same id, which then must be signed.
     #[must_use]
-    pub const fn has_id(&self) -> bool {
-        self.id.is_some()
-    }
-
-    /// The hash of its HMAC, if it has one.
-    pub(crate) fn hash(&self) -> Option<Hash> {
-        self.signature.hmac.as_ref().map(|(hash, _)| *hash)
-    }
-
-    fn place(&self) -> Option<&Place> {
-        self.timestamp.as_ref().map(|timestamp| &timestamp.place)
-    }
-
-    /// The label of a timestamp in the signature header.
-    pub(crate) fn time_label(&self) -> Option<&str> {
-        match self.place() {
-            Some(Place::Signature(label)) => Some(label),
-            _ => None,
+    pub fn has_id(&self) -> bool {
+        match &self.form {
+            Form::Layout(layout) => layout.id.is_some(),
+            Form::Document(document) => document.has_id(),
         }
     }
 
-    /// The header that holds the timestamp.
-    pub(crate) fn time_header(&self) -> Option<&HeaderName> {
-        self.place().map(|place| match place {
-            Place::Header(name) => name,
-            Place::Signature(_) => &self.signature.header,
-        })
-    }
-
-    /// Looks each header field of the scheme up, once.
-    pub(crate) fn fields<'a>(&self, headers: &'a HeaderMap) -> Fields<'a> {
-        let signature = Field::of(headers, &self.signature.header);
-        let timestamp = match self.place() {
-            None => Field::Absent,
-            Some(Place::Header(name)) => Field::of(headers, name),
-            Some(Place::Signature(label)) => self.signature.labelled(signature, label),
-        };
-        let id = self.id.as_ref();
-        Fields {
-            signature,
-            timestamp,
-            id: id.map_or(Field::Absent, |name| Field::of(headers, name)),
-        }
-    }
-
-    /// Refuses repeated fields of the scheme.
-    pub(crate) fn check_repeated(&self, fields: &Fields<'_>) -> Result<(), Reason> {
-        // A field without a name is absent.
-        let repeated = [
-            (Some(&self.signature.header), fields.signature),
-            (self.time_header(), fields.timestamp),
-            (self.id.as_ref(), fields.id),
-        ];
-        for (name, field) in repeated {
-            if let (Some(name), Field::Repeated) = (name, field) {
-                return Err(Reason::Malformed(name.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the candidate signatures into `all`.
-    pub(crate) fn candidates(
-        &self,
-        fields: &Fields<'_>,
-        all: &mut Candidates,
-    ) -> Result<(), Reason> {
-        let value = fields.signature.get(&self.signature.header)?;
-        self.signature.candidates(value, self.time_label(), all)
-    }
-
-    /// The header values that are signed must be there, once; the id in its exact form.
-    pub(crate) fn check_signed(
-        &self,
-        fields: &Fields<'_>,
-        headers: &HeaderMap,
-    ) -> Result<(), Reason> {
-        if let Some(name) = &self.id
-            && !id_is_well_formed(fields.id.get(name)?)
-        {
-            return Err(Reason::Malformed(name.clone()));
-        }
-        if let Some(name) = self.time_header() {
-            fields.timestamp.get(name)?;
-        }
-        self.signed_headers()
-            .try_for_each(|name| Field::of(headers, name).get(name).map(drop))
-    }
-
-    /// Other headers that are signed.
-    pub(crate) fn signed_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        let parts = self.before.iter().chain(self.after.iter());
-        parts.filter_map(|part| match part {
-            Part::Header(name) => Some(name),
-            _ => None,
-        })
-    }
-
-    /// Whether the signed bytes need more of the request than headers that are added.
-    pub(crate) fn signs_request(&self) -> bool {
-        let mut parts = self.before.iter().chain(self.after.iter());
-        parts.any(|part| matches!(part, Part::Method | Part::Target | Part::Header(_)))
-    }
-}
-
-/// What the parts of the signed bytes are in one delivery, beside the body.
-#[derive(Clone, Copy)]
-pub(crate) struct Inputs<'a> {
-    pub(crate) id: &'a [u8],
-    pub(crate) timestamp: &'a [u8],
-    pub(crate) request: Option<&'a Parts>,
-}
-
-impl Inputs<'_> {
-    /// Hands the bytes of each part to `sink`.
-    pub(crate) fn feed(&self, parts: &[Part], mut sink: impl FnMut(&[u8])) {
-        for part in parts {
-            match part {
-                Part::Literal(text) => sink(text.as_bytes()),
-                Part::Timestamp => sink(self.timestamp),
-                Part::Id => sink(self.id),
-                Part::Method => sink(self.of_request(|parts| parts.method.as_str().as_bytes())),
-                Part::Target => sink(self.of_request(target)),
-                Part::Header(name) => {
-                    sink(self.of_request(|parts| Field::of(&parts.headers, name).text()));
-                }
-                // A scheme holds the parts before and after it.
-                Part::Body => {}
+    /// Whether deliveries can be signed by a key of this kind.
+    pub(crate) fn fits(&self, key: &Material) -> bool {
+        match &self.form {
+            Form::Layout(layout) => layout.fits(key),
+            Form::Document(document) => {
+                let mut algorithms = document.algorithms().iter();
+                algorithms.any(|algorithm| key.is_for(*algorithm))
             }
         }
     }
-
-    fn of_request<'a>(&'a self, read: impl FnOnce(&'a Parts) -> &'a [u8]) -> &'a [u8] {
-        self.request.map_or(&[], read)
-    }
 }
 
-fn target(parts: &Parts) -> &[u8] {
-    let target = parts.uri.path_and_query();
-    target.map_or(&[], |target| target.as_str().as_bytes())
-}
+const FIVE_MINUTES: Duration = Duration::from_secs(300);

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use http::HeaderName;
 
 use super::Field;
+#[cfg(feature = "ecdsa")]
+use crate::mac;
 use crate::{
     encoding,
     error::Reason,
@@ -33,6 +35,8 @@ pub(crate) struct SignatureField {
     pub(crate) encoding: Encoding,
     pub(crate) hmac: Option<(Hash, Label)>,
     pub(crate) ed25519: Option<Label>,
+    /// ECDSA over P-256; the value is the DER form of a signature in base64.
+    pub(crate) ecdsa: Option<Label>,
 }
 
 impl SignatureField {
@@ -44,6 +48,7 @@ impl SignatureField {
             encoding,
             hmac: Some((Hash::Sha256, Cow::Borrowed(label))),
             ed25519: None,
+            ecdsa: None,
         }
     }
 
@@ -107,8 +112,13 @@ impl SignatureField {
         {
             return self.encoding.decode(text, Algorithm::Hmac(*hash));
         }
-        let text = after(self.ed25519.as_ref()?, token)?;
-        self.encoding.decode(text, Algorithm::Ed25519)
+        if let Some(label) = &self.ed25519
+            && let Some(text) = after(label, token)
+        {
+            return self.encoding.decode(text, Algorithm::Ed25519);
+        }
+        let text = after(self.ecdsa.as_ref()?, token)?;
+        ecdsa_decode(text)
     }
 
     /// The header value that carries `mac`, and `time` if it stands in the list.
@@ -116,9 +126,13 @@ impl SignatureField {
         let label = match mac.algorithm() {
             Algorithm::Hmac(_) => self.hmac.as_ref().map(|(_, label)| label),
             Algorithm::Ed25519 => self.ed25519.as_ref(),
+            _ => self.ecdsa.as_ref(),
         };
         let label = label.map_or("", |label| label);
-        let value = self.encoding.encode(mac.bytes());
+        let value = match mac.algorithm() {
+            Algorithm::EcdsaP256 => ecdsa_encode(mac.bytes()),
+            _ => self.encoding.encode(mac.bytes()),
+        };
         match (time, self.separator) {
             (Some((name, at)), Some(separator)) => {
                 format!("{name}{at}{}{label}{value}", char::from(separator))
@@ -139,6 +153,31 @@ fn after<'a>(label: &str, token: &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
+/// The DER form has up to 72 bytes.
+#[cfg(feature = "ecdsa")]
+fn ecdsa_decode(text: &[u8]) -> Option<Mac> {
+    let mut room = [0; 72];
+    let der = encoding::base64_decode_up_to(text, &mut room)?;
+    let signature = mac::ecdsa::from_der(der)?;
+    Some(Mac::new(Algorithm::EcdsaP256, &signature))
+}
+
+#[cfg(feature = "ecdsa")]
+fn ecdsa_encode(signature: &[u8]) -> String {
+    let der = mac::ecdsa::to_der(signature);
+    der.map_or_else(String::new, |der| encoding::base64_encode(&der))
+}
+
+#[cfg(not(feature = "ecdsa"))]
+const fn ecdsa_decode(_: &[u8]) -> Option<Mac> {
+    None
+}
+
+#[cfg(not(feature = "ecdsa"))]
+const fn ecdsa_encode(_: &[u8]) -> String {
+    String::new()
+}
+
 impl Encoding {
     /// Exactly as many bytes as `algorithm` makes; anything else is `None`.
     fn decode(self, text: &[u8], algorithm: Algorithm) -> Option<Mac> {
@@ -148,6 +187,7 @@ impl Encoding {
             Algorithm::Hmac(Hash::Sha512) | Algorithm::Ed25519 => {
                 self.exactly::<64>(text, algorithm)
             }
+            _ => None,
         }
     }
 

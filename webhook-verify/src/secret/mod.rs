@@ -8,9 +8,15 @@ use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 pub use self::set::KeySet;
-pub(crate) use self::set::{Key, Material};
+pub(crate) use self::{
+    material::{Material, SigningMaterial},
+    set::Key,
+};
 use crate::mac::SharedKey;
 
+mod material;
+#[cfg(any(feature = "ecdsa", feature = "rsa"))]
+mod pem;
 mod set;
 
 /// One key with an id of your choice.
@@ -31,6 +37,13 @@ enum Bytes {
     /// Wiped on drop by its own type.
     #[cfg(feature = "ed25519")]
     Private(Box<SigningKey>),
+    #[cfg(feature = "ecdsa")]
+    EcdsaPublic(Box<p256::ecdsa::VerifyingKey>),
+    /// Wiped on drop by its own type.
+    #[cfg(feature = "ecdsa")]
+    EcdsaPrivate(Box<p256::ecdsa::SigningKey>),
+    #[cfg(feature = "rsa")]
+    RsaPublic(Box<rsa::RsaPublicKey>),
 }
 
 /// How a provider writes its keys.
@@ -48,6 +61,12 @@ pub enum KeyFormat {
     StandardWebhooks,
     /// Hex of an Ed25519 public key; needs the feature `ed25519`.
     Ed25519Hex,
+    /// Base64 of the `SubjectPublicKeyInfo` of a public key, on one line ([`Secret::spki`]);
+    /// needs the feature `ecdsa` or `rsa`.
+    Spki,
+    /// A public key, a private key or a certificate in PEM ([`Secret::pem`]); needs the
+    /// feature `ecdsa` or `rsa`.
+    Pem,
 }
 
 impl Secret {
@@ -82,6 +101,12 @@ impl Secret {
             KeyFormat::Ed25519Hex => Self::ed25519_hex(id, text),
             #[cfg(not(feature = "ed25519"))]
             KeyFormat::Ed25519Hex => Err(SecretError::PublicKey),
+            #[cfg(any(feature = "ecdsa", feature = "rsa"))]
+            KeyFormat::Spki => Self::spki(id, text),
+            #[cfg(any(feature = "ecdsa", feature = "rsa"))]
+            KeyFormat::Pem => Self::pem(id, text),
+            #[cfg(not(any(feature = "ecdsa", feature = "rsa")))]
+            KeyFormat::Spki | KeyFormat::Pem => Err(SecretError::KeyKind),
         }
     }
 
@@ -200,14 +225,24 @@ impl Secret {
             Bytes::Public(key) => Material::Ed25519(Arc::new(*key)),
             #[cfg(feature = "ed25519")]
             Bytes::Private(key) => Material::Ed25519(Arc::new(key.verifying_key())),
+            #[cfg(feature = "ecdsa")]
+            Bytes::EcdsaPublic(key) => Material::EcdsaP256(Arc::new(**key)),
+            #[cfg(feature = "ecdsa")]
+            Bytes::EcdsaPrivate(key) => Material::EcdsaP256(Arc::new(*key.verifying_key())),
+            #[cfg(feature = "rsa")]
+            Bytes::RsaPublic(key) => Material::Rsa(Arc::new((**key).clone())),
         }
     }
 
-    /// What signs Ed25519.
-    #[cfg(feature = "ed25519")]
-    pub(crate) fn signing_key(&self) -> Option<SigningKey> {
+    /// What signs; `None` for a public key.
+    pub(crate) fn signing_material(&self) -> Option<SigningMaterial> {
         match &self.key {
-            Bytes::Private(key) => Some((**key).clone()),
+            Bytes::Shared(key) => Some(SigningMaterial::Shared(Arc::new(SharedKey::new(key)))),
+            #[cfg(feature = "ed25519")]
+            Bytes::Private(key) => Some(SigningMaterial::Ed25519(Arc::new((**key).clone()))),
+            #[cfg(feature = "ecdsa")]
+            Bytes::EcdsaPrivate(key) => Some(SigningMaterial::EcdsaP256(Arc::new((**key).clone()))),
+            #[cfg(any(feature = "ed25519", feature = "ecdsa", feature = "rsa"))]
             _ => None,
         }
     }
@@ -281,9 +316,20 @@ pub enum SecretError {
     /// An Ed25519 key of a wrong length.
     #[error("Ed25519 key has a wrong length")]
     Length,
-    /// No Ed25519 public key: not a point of the curve, of small order, not the one of the
-    /// private key beside it, or the feature `ed25519` is off.
-    #[error("not an Ed25519 public key that can be used")]
+    /// Not PEM, or of a label that is not read.
+    #[error("not PEM of a public key, certificate or PKCS#8 private key")]
+    Pem,
+    /// What the base64 holds is no key or certificate in DER.
+    #[error("not a key or certificate in DER")]
+    Der,
+    /// A key of another kind, or of one whose feature is off.
+    #[error("key is of a kind that is not supported, or whose feature is off")]
+    KeyKind,
+    /// No public key that can be used. Ed25519: not a point of the curve, of small order, not
+    /// the one of the private key beside it, or the feature `ed25519` is off. ECDSA: not a
+    /// point of the curve. RSA: below 2048 bits, above 8192, not whole bytes, or with an
+    /// exponent that is even, 1 or above 33 bits.
+    #[error("not a public key that can be used")]
     PublicKey,
     /// Two keys of a set share an id.
     #[error("secret id `{0}` is used twice")]
@@ -338,7 +384,10 @@ mod tests {
         let public = pair.verifying_key().to_bytes();
         let mut both = pair.to_keypair_bytes();
         for secret in [whsk(&seed).unwrap(), whsk(&both).unwrap()] {
-            assert_eq!(secret.signing_key().unwrap(), pair);
+            let Some(SigningMaterial::Ed25519(key)) = secret.signing_material() else {
+                panic!("a private key");
+            };
+            assert_eq!(*key, pair);
         }
         let whpk = format!("whpk_{}", STANDARD.encode(public));
         let hex = crate::encoding::hex_encode(&public).to_uppercase();
@@ -346,7 +395,7 @@ mod tests {
             Secret::parse("k", KeyFormat::StandardWebhooks, &whpk).unwrap(),
             Secret::parse("k", KeyFormat::Ed25519Hex, &hex).unwrap(),
         ] {
-            assert!(secret.signing_key().is_none());
+            assert!(secret.signing_material().is_none());
             assert!(matches!(&secret.key, Bytes::Public(key) if key.to_bytes() == public));
         }
         both[40] ^= 1;

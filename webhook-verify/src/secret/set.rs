@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
-use super::{Secret, SecretError};
-use crate::{mac::SharedKey, scheme::Scheme};
+use super::{Material, Secret, SecretError};
+use crate::scheme::Scheme;
 
 /// The active keys; a handle whose clones share one set.
 ///
@@ -21,15 +21,6 @@ pub(crate) struct Key {
     until: Option<Duration>,
 }
 
-/// A key made ready. Its kind chooses the algorithm: a shared key never tries an Ed25519
-/// signature, nor the other way round.
-#[derive(Clone)]
-pub(crate) enum Material {
-    Shared(Arc<SharedKey>),
-    #[cfg(feature = "ed25519")]
-    Ed25519(Arc<ed25519_dalek::VerifyingKey>),
-}
-
 impl Key {
     /// A key stops at its end time: it is active while `now < until`.
     /// Asks for the time only when there is an end.
@@ -39,11 +30,7 @@ impl Key {
 
     /// Whether deliveries of `scheme` can be signed by a key of this kind.
     pub(crate) fn fits(&self, scheme: &Scheme) -> bool {
-        match self.material {
-            Material::Shared(_) => scheme.signature.hmac.is_some(),
-            #[cfg(feature = "ed25519")]
-            Material::Ed25519(_) => scheme.signature.ed25519.is_some(),
-        }
+        scheme.fits(&self.material)
     }
 }
 

@@ -1,67 +1,56 @@
 //! One verification: the steps in their order, over a whole body or chunk by chunk.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use http::{HeaderMap, header::CONTENT_LENGTH, request::Parts};
-use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::state::Delivery;
 pub use self::verified::Verified;
-use self::{run::Run, state::State};
+use self::{
+    document::ByDocument,
+    layout::{ByLayout, Hashes},
+    run::Run,
+};
 #[cfg(feature = "layer")]
 use crate::error::Trace;
-use crate::{
-    error::{Error, Reason, Step},
-    verifier::Verifier,
-};
+use crate::{error::Error, scheme::Form, verifier::Verifier};
 
+mod document;
+mod layout;
 mod run;
 mod state;
 mod verified;
 
 impl Verifier {
     /// Verifies a whole delivery. Allocates nothing when it succeeds under a policy without
-    /// payload checks. Does not ask the replay store: see [`reserve`](Self::reserve).
+    /// payload checks and a scheme whose signature stands in a header, over the body as it
+    /// is. Does not ask the replay store: see [`reserve`](Self::reserve).
     ///
     /// # Errors
-    /// The first step that failed, in the configured order; later steps did not run.
+    /// The first step that failed, in the configured order; later steps did not run. A scheme
+    /// that reads the delivery refuses what it cannot read as soon as it needs it, with
+    /// [`Step::Signature`](crate::Step::Signature).
     pub fn verify(
         &self,
         parts: &Parts,
         peer: Option<IpAddr>,
         body: &[u8],
     ) -> Result<Verified, Error> {
-        let mut run = Run::new(&self.inner, parts, peer);
-        run.before_body(Some(body.len()))?;
-        run.finish(Some(body), |run| {
-            let keys = run.inner.keys.load();
-            let mut tried = false;
-            for key in keys.iter() {
-                if !key.fits(&run.inner.scheme) || !key.active(|| run.now()) {
-                    continue;
-                }
-                tried = true;
-                let mac = run.delivery().signed_by(&key.material, body);
-                if run.signed(&key.id, mac) {
-                    run.content = run.content().map(|mut content| {
-                        run.delivery().feed(body, |bytes| content.update(bytes));
-                        content.finalize().into()
-                    });
-                    return Ok(());
-                }
+        match &self.inner.scheme.form {
+            Form::Layout(layout) => Run::of_layout(&self.inner, layout, parts, peer).whole(body),
+            Form::Document(document) => {
+                let mut run = Run::of_document(&self.inner, &**document, parts, peer);
+                run.before_body(Some(body.len()))?;
+                run.whole(body)
             }
-            Err(if tried {
-                Reason::SignatureMismatch
-            } else {
-                Reason::NoActiveKey
-            })
-        })
+        }
     }
 
     /// Begins a delivery whose body arrives in chunks: runs the steps that come before the
     /// body and refuses a `Content-Length` above the limit.
     ///
-    /// The body is kept only when there is a payload policy, up to the body limit.
+    /// The body is kept only when there is a payload policy, or when the scheme must read it
+    /// to know what was signed; never more than has arrived, up to the body limit.
     ///
     /// # Errors
     /// The first step that failed.
@@ -70,40 +59,24 @@ impl Verifier {
         parts: &'a Parts,
         peer: Option<IpAddr>,
     ) -> Result<Session<'a>, Error> {
-        let mut run = Run::new(&self.inner, parts, peer);
-        run.before_body(content_length(&parts.headers))?;
-        // A signature step that was not reached yet (it comes after the payload) is hashed
-        // all the same: the body passes only once.
-        let keys = self.inner.keys.load();
-        if !run.trace.contains(Step::Signature) {
-            // Ed25519 hashes the candidate first. What is wrong with it is told by its step.
-            let _ = run.read_candidates();
-        }
-        let fitting = keys.iter().filter(|key| key.fits(&run.inner.scheme));
-        let fitting: Vec<_> = fitting.collect();
-        let active = fitting.into_iter().filter(|key| key.active(|| run.now()));
-        let active: Vec<_> = active.collect();
-        let delivery = run.delivery();
-        let states: Vec<_> = active
-            .into_iter()
-            .filter_map(|key| Some((key.id.clone(), delivery.start(&key.material)?)))
-            .collect();
-        let content = run.content().map(|mut content| {
-            let inputs = delivery.inputs;
-            inputs.feed(&delivery.scheme.before, |bytes| content.update(bytes));
-            content
-        });
-        if states.is_empty() && run.trace.contains(Step::Signature) {
-            // Nothing of the body needs to be read to know the answer.
-            return Err(run.fail(Step::Signature, Reason::NoActiveKey));
-        }
-        let kept = self.inner.payload.as_ref().map(|_| Vec::new());
+        let length = content_length(&parts.headers);
+        let (kind, keeps) = match &self.inner.scheme.form {
+            Form::Layout(layout) => {
+                let mut run = Run::of_layout(&self.inner, layout, parts, peer);
+                run.before_body(length)?;
+                let hashes = run.hashes()?;
+                (Kind::Layout(run, hashes), self.inner.payload.is_some())
+            }
+            Form::Document(document) => {
+                let mut run = Run::of_document(&self.inner, &**document, parts, peer);
+                run.before_body(length)?;
+                (Kind::Document(run), true)
+            }
+        };
         Ok(Session {
-            run,
-            states,
-            content,
+            kind,
             length: 0,
-            kept,
+            kept: keeps.then(Vec::new),
         })
     }
 }
@@ -125,19 +98,24 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
 /// A delivery whose body arrives in chunks; made by [`Verifier::begin`].
 #[must_use = "nothing is verified before `finish`"]
 pub struct Session<'a> {
-    run: Run<'a>,
-    states: Vec<(Arc<str>, State)>,
-    /// What names the delivery, if that is its content.
-    content: Option<Sha256>,
+    kind: Kind<'a>,
     length: usize,
+    /// The body, when a step reads it.
     kept: Option<Vec<u8>>,
+}
+
+#[allow(clippy::large_enum_variant)] // One on the stack at a time, and moved once.
+enum Kind<'a> {
+    Layout(Run<'a, ByLayout<'a>>, Hashes),
+    Document(Run<'a, ByDocument<'a>>),
 }
 
 impl Session<'_> {
     /// Takes the next chunk.
     ///
     /// # Errors
-    /// [`Step::BodyLimit`] when the body grows beyond the limit; the chunk is not hashed.
+    /// [`Step::BodyLimit`](crate::Step::BodyLimit) when the body grows beyond the limit; the
+    /// chunk is not taken.
     pub fn update(&mut self, chunk: &[u8]) -> Result<(), Error> {
         self.reserve_length(chunk.len())?;
         self.hash(chunk);
@@ -147,16 +125,16 @@ impl Session<'_> {
     /// Counts a chunk that is about to come.
     pub(crate) fn reserve_length(&mut self, more: usize) -> Result<(), Error> {
         self.length = self.length.saturating_add(more);
-        self.run.check_length(Some(self.length))
+        match &mut self.kind {
+            Kind::Layout(run, _) => run.check_length(Some(self.length)),
+            Kind::Document(run) => run.check_length(Some(self.length)),
+        }
     }
 
-    /// Hashes a chunk that was counted.
+    /// Takes a chunk that was counted.
     pub(crate) fn hash(&mut self, chunk: &[u8]) {
-        for (_, state) in &mut self.states {
-            state.update(chunk);
-        }
-        if let Some(content) = &mut self.content {
-            content.update(chunk);
+        if let Kind::Layout(_, hashes) = &mut self.kind {
+            hashes.update(chunk);
         }
         if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(chunk);
@@ -166,43 +144,24 @@ impl Session<'_> {
     /// Runs the steps that are left.
     ///
     /// # Errors
-    /// The first step that failed; [`Step::BodyLimit`] again when a chunk was refused.
-    pub fn finish(self) -> Result<Verified, Error> {
-        let Self {
-            mut run,
-            states,
-            content,
-            length,
-            kept,
-        } = self;
-        // A caller that went on after a refused chunk has bytes that were not hashed.
-        run.check_length(Some(length))?;
-        run.content = content.map(|mut content| {
-            let delivery = run.delivery();
-            let inputs = delivery.inputs;
-            inputs.feed(&delivery.scheme.after, |bytes| content.update(bytes));
-            content.finalize().into()
-        });
-        let mut states = states.into_iter();
-        run.finish(kept.as_deref(), |run| {
-            let none = states.len() == 0;
-            for (id, state) in states.by_ref() {
-                let mac = run.delivery().finish(state);
-                if run.signed(&id, mac) {
-                    return Ok(());
-                }
-            }
-            Err(if none {
-                Reason::NoActiveKey
-            } else {
-                Reason::SignatureMismatch
-            })
-        })
+    /// The first step that failed; [`Step::BodyLimit`](crate::Step::BodyLimit) again when a
+    /// chunk was refused.
+    pub fn finish(mut self) -> Result<Verified, Error> {
+        // A caller that went on after a refused chunk has bytes that were not taken.
+        self.reserve_length(0)?;
+        let kept = self.kept.as_deref();
+        match self.kind {
+            Kind::Layout(run, hashes) => run.finish_hashed(hashes, kept),
+            Kind::Document(mut run) => run.whole(kept.unwrap_or(&[])),
+        }
     }
 
     #[cfg(feature = "layer")]
     pub(crate) const fn trace(&self) -> Trace {
-        self.run.trace
+        match &self.kind {
+            Kind::Layout(run, _) => run.trace,
+            Kind::Document(run) => run.trace,
+        }
     }
 }
 

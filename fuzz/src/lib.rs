@@ -5,6 +5,7 @@ pub mod breaker;
 #[path = "../../resilience-core/tests/model/bucket.rs"]
 pub mod bucket;
 pub mod limits;
+pub mod webhook;
 
 /// Bytes as choices. Each takes one byte or two, so that small changes of the input are small
 /// changes of the history; when the bytes end, so does the history.

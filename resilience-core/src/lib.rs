@@ -3,5 +3,8 @@
 pub mod breaker;
 pub mod clock;
 mod primitive;
+mod random;
 pub mod rate_limit;
+pub mod retry;
+mod settings;
 mod stripe;

@@ -1,11 +1,12 @@
 //! Settings: one unchecked builder, one checking conversion.
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
 use super::{
-    config::{Config, ConfigError, LONGEST, OnCancel},
+    config::{Config, OnCancel},
     state::MAX_PERMITS,
 };
+use crate::settings::{ConfigError, check, rate, span, whole};
 
 /// Unchecked settings; [`build`](Self::build) checks them.
 ///
@@ -338,40 +339,3 @@ fn half_open(s: &ConfigBuilder) -> Result<(), ConfigError> {
 
 /// The longest count window, and the most calls that any setting may ask for.
 const MOST_CALLS: u32 = 10_000_000;
-
-fn rate(field: &'static str, value: Option<f64>) -> Result<(), ConfigError> {
-    value.map_or(Ok(()), |rate| {
-        check(field, rate, rate > 0.0 && rate <= 1.0, || {
-            "over 0, up to 1".into()
-        })
-    })
-}
-
-fn whole(field: &'static str, value: u32, low: u32, high: u32) -> Result<(), ConfigError> {
-    check(field, value, (low..=high).contains(&value), || {
-        format!("{low} to {high}")
-    })
-}
-
-fn span(field: &'static str, value: Duration, low: Duration) -> Result<(), ConfigError> {
-    let inside = (low..=LONGEST).contains(&value);
-    check(field, format_args!("{value:?}"), inside, || {
-        format!("{low:?} to 1 day")
-    })
-}
-
-fn check(
-    field: &'static str,
-    value: impl Display,
-    ok: bool,
-    allowed: impl FnOnce() -> String,
-) -> Result<(), ConfigError> {
-    if ok {
-        return Ok(());
-    }
-    Err(ConfigError {
-        field,
-        value: value.to_string(),
-        allowed: allowed(),
-    })
-}

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use super::builder::ConfigBuilder;
 
-/// The longest time any setting or `Retry-After` may ask for: one day.
-pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
-
 /// What happens when a call is dropped before it has an outcome.
 ///
 /// The permit comes back in every case. A drop while the thread panics is always a failure.
@@ -138,17 +135,4 @@ impl Config {
         let window = self.count_window().unwrap_or(1);
         window.max(self.consecutive_failures().unwrap_or(1))
     }
-}
-
-/// A setting out of its range.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{field} is {value}, allowed: {allowed}")]
-#[non_exhaustive]
-pub struct ConfigError {
-    /// The setting.
-    pub field: &'static str,
-    /// The value it was given.
-    pub value: String,
-    /// The values it may have.
-    pub allowed: String,
 }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    config::LONGEST,
     inner::{Inner, exchange},
     state::{State, Word, nanos, open_for},
     tagged::{VALUE_MASK, micros, tagged, value},
 };
-use crate::primitive::{AtomicU64, Ordering};
+use crate::{
+    primitive::{AtomicU64, Ordering},
+    settings::LONGEST,
+};
 
 impl Inner {
     /// Lets the wait of `generation` end `wait` after `now`, or later if it is to end later.

@@ -278,7 +278,9 @@ fn loom_invariant_5_a_time_window_counts_every_outcome() {
             })
         });
         breaker.try_acquire().unwrap().failure();
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         let snapshot = breaker.snapshot();
         assert_eq!((snapshot.calls, snapshot.failures), (3, 2));
     });

@@ -109,7 +109,7 @@ use std::{
 pub use self::{
     builder::ConfigBuilder,
     classify::{Classify, ClassifyFn, Outcome, ResultClassifier, classify_fn},
-    config::{Config, ConfigError, OnCancel},
+    config::{Config, OnCancel},
     error::{Error, Reason, Rejected},
     events::{Cause, Subscription, Transition},
     group::Group,
@@ -122,6 +122,7 @@ pub use self::{
 };
 use self::{handle::Shared, inner::Inner};
 use crate::clock::SharedClock;
+pub use crate::settings::ConfigError;
 
 /// A circuit breaker; clones are handles on the same one.
 ///

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{config::Config, mode::Mode};
+use crate::{random, settings::LONGEST};
 
 /// A breaker's phase.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -361,24 +362,16 @@ pub(super) fn open_for(config: &Config, openings: u32, seed: u64, asked: Option<
         .min(config.max_reset_timeout());
     // Without jitter the wait is exact: no detour over floating point.
     if config.jitter() > 0.0 {
-        let unit = (mix(seed) >> 11) as f64 / (1_u64 << 53) as f64;
+        let unit = random::unit(random::mix(seed));
         let factor = 1.0 + config.jitter() * (2.0 * unit - 1.0);
         wait = Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait);
     }
-    nanos(wait.max(asked.unwrap_or_default().min(super::config::LONGEST)))
+    nanos(wait.max(asked.unwrap_or_default().min(LONGEST)))
 }
 
 /// Whole nanoseconds; the most that fit are 584 years.
 pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// SplitMix64's finaliser: spreads a seed over all bits.
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

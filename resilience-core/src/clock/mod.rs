@@ -143,6 +143,18 @@ impl SharedClock {
     }
 }
 
+/// Stands at zero, for models of races.
+#[cfg(all(test, resilience_loom))]
+#[derive(Debug)]
+pub(crate) struct Still;
+
+#[cfg(all(test, resilience_loom))]
+impl Clock for Still {
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 impl Default for SharedClock {
     /// The time stamp counter with feature `fast-clock` (a default feature), else the operating
     /// system's clock; counted from now. Under Miri always the latter.

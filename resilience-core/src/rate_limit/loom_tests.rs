@@ -11,17 +11,7 @@ use super::{
     quota::Quota,
     word::Bucket,
 };
-use crate::clock::{Clock, SharedClock};
-
-/// Stands still.
-#[derive(Debug)]
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> Duration {
-        Duration::ZERO
-    }
-}
+use crate::clock::{SharedClock, Still};
 
 fn quota(seconds: u64, burst: u32) -> Quota {
     let quota = Quota::new(1, Duration::from_secs(seconds)).unwrap();

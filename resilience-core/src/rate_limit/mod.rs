@@ -62,6 +62,7 @@ pub use self::{
     limits::Limits,
     quota::{Quota, QuotaError},
 };
+pub(crate) use self::{ticks::Ticks, word::Bucket};
 
 /// A call was admitted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

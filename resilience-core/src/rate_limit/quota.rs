@@ -106,11 +106,16 @@ impl Quota {
             let allowed = format!("1 to {}", most.min(u64::from(u32::MAX)));
             return Err(QuotaError::new("burst", burst, allowed));
         }
-        Ok(Self {
+        Ok(Self::unchecked(interval, burst))
+    }
+
+    /// For policies that have checked already: `interval` × `burst` is a year at most.
+    pub(crate) const fn unchecked(interval: u64, burst: u32) -> Self {
+        Self {
             interval,
-            fill: interval * u64::from(burst),
+            fill: interval * burst as u64,
             burst,
-        })
+        }
     }
 
     /// The most that is admitted at once.

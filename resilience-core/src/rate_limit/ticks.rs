@@ -7,10 +7,10 @@ use crate::clock::{Clock, SharedClock};
 
 /// A clock whose readings fit the words of the limiters.
 #[derive(Clone, Debug)]
-pub(super) struct Ticks(SharedClock);
+pub(crate) struct Ticks(SharedClock);
 
 impl Ticks {
-    pub(super) fn new(clock: SharedClock) -> Self {
+    pub(crate) fn new(clock: SharedClock) -> Self {
         let origin = clock.now();
         // A clock of one's own may count from anywhere, from 1970 for example.
         if origin < FAR {
@@ -21,7 +21,7 @@ impl Ticks {
 
     /// Nanoseconds, capped so that no sum with a quota overflows.
     #[inline]
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         capped(self.0.nanos())
     }
 }

@@ -33,7 +33,7 @@ const TIME: u64 = (1 << TIME_BITS) - 1;
 const CHANGING: u64 = u64::MAX;
 
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     word: CachePadded<AtomicU64>,
     /// Costs that wait in line; read by refusals only.
     queued: CachePadded<AtomicU64>,
@@ -58,7 +58,7 @@ struct Slot {
 
 impl Bucket {
     /// A full bucket.
-    pub(super) fn new(quota: Quota) -> Self {
+    pub(crate) fn new(quota: Quota) -> Self {
         Self {
             word: CachePadded::new(AtomicU64::new(0)),
             queued: CachePadded::new(AtomicU64::new(0)),
@@ -72,7 +72,7 @@ impl Bucket {
 
     /// Takes `n`, unless somebody waits in line.
     #[inline]
-    pub(super) fn take(&self, n: u32, now: u64) -> Result<Admitted, Limited> {
+    pub(crate) fn take(&self, n: u32, now: u64) -> Result<Admitted, Limited> {
         // ORDERING: Acquire, with the Release of `set_quota`. Who sees the copy's version or its
         // values sees at least the word that they belong to or, if they are newer than the version
         // that was read here, the word that the exchange then fails on. The exchange is Relaxed,
@@ -157,11 +157,20 @@ impl Bucket {
 
     /// Gives `n` permits of the quota of now back. Answers whether somebody waits in line for them.
     #[must_use]
-    pub(super) fn refund(&self, n: u32, now: u64) -> bool {
+    pub(crate) fn refund(&self, n: u32, now: u64) -> bool {
         self.change(|quota, full_at| {
             let nanos = quota.interval().saturating_mul(n.into());
             cell::given_back(full_at, nanos, now)
         })
+    }
+
+    /// Gives `nanos` of filling back; writes nothing to a full bucket.
+    #[inline]
+    pub(crate) fn earn(&self, nanos: u64, now: u64) {
+        // ORDERING: Relaxed. A guess, which `change` looks at again.
+        if self.word.load(Ordering::Relaxed) & TIME > now {
+            let _ = self.change(|_, full_at| cell::given_back(full_at, nanos, now));
+        }
     }
 
     fn change(&self, to: impl Fn(&Quota, u64) -> u64) -> bool {
@@ -177,7 +186,7 @@ impl Bucket {
 
     /// Changes the quota, the balance in proportion. Only with the lock of the line. `now` is read
     /// before each attempt.
-    pub(super) fn set_quota(&self, quota: Quota, now: impl Fn() -> u64) {
+    pub(crate) fn set_quota(&self, quota: Quota, now: impl Fn() -> u64) {
         let mut word = self.word.load(Ordering::Acquire);
         // Nobody else changes the version: the lock is ours.
         let old = self.quota_of(word);
@@ -214,7 +223,7 @@ impl Bucket {
         self.read().0
     }
 
-    pub(super) fn snapshot(&self, now: u64) -> Snapshot {
+    pub(crate) fn snapshot(&self, now: u64) -> Snapshot {
         let (quota, full_at, _) = self.read();
         let figures = cell::admitted(full_at, now, &quota);
         Snapshot {

@@ -12,6 +12,7 @@ use crate::{error::Reason, mac::Algorithm, signer::SignError};
 
 pub(crate) mod content_type;
 pub(crate) mod form;
+pub(crate) mod message;
 
 /// One such scheme: reads a delivery and writes one. Pure; verifies nothing itself.
 pub(crate) trait Document: fmt::Debug + Send + Sync {

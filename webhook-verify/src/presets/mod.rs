@@ -24,8 +24,9 @@ use crate::{
     secret::KeyFormat,
 };
 
-pub use self::{own::*, payments::*, platforms::*, standard::*};
+pub use self::{message::*, own::*, payments::*, platforms::*, standard::*};
 
+mod message;
 mod own;
 mod payments;
 mod platforms;

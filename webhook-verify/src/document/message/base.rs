@@ -150,7 +150,10 @@ impl<'a> Message<'a> {
             component.write(&mut base);
             base.push_str(": ");
             let value = self.value(component)?;
-            if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+            if !value
+                .bytes()
+                .all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
+            {
                 return Err(Reason::Malformed(SIGNATURE_INPUT));
             }
             base.push_str(&value);
@@ -300,7 +303,10 @@ mod tests {
             item("@signature-params", &[]),
             item("@query-param", &[]),
             item("@query-param", &[("name", Value::Other)]),
-            item("@query-param", &[("name", text("a")), ("req", Value::Other)]),
+            item(
+                "@query-param",
+                &[("name", text("a")), ("req", Value::Other)],
+            ),
             item("@method", &[("name", text("a"))]),
             item("@method", &[("req", Value::Other)]),
             item("@METHOD", &[]),
@@ -366,7 +372,9 @@ mod tests {
     #[test]
     fn the_receiver_is_named_by_its_settings_and_never_by_the_request() {
         let mut parts = request("http://evil.example/path");
-        parts.headers.insert("host", "evil.example".parse().unwrap());
+        parts
+            .headers
+            .insert("host", "evil.example".parse().unwrap());
         let forwarded = "host=evil.example;proto=http".parse().unwrap();
         parts.headers.insert("forwarded", forwarded);
         let all = [
@@ -407,7 +415,10 @@ mod tests {
             parts.headers.append(name, line.parse().unwrap());
         }
         let field = |name| value(&parts, Component::Field(HeaderName::from_static(name)));
-        assert_eq!(field("cache-control").unwrap(), "max-age=60, must-revalidate");
+        assert_eq!(
+            field("cache-control").unwrap(),
+            "max-age=60, must-revalidate"
+        );
         assert_eq!(field("x-empty").unwrap(), "");
         assert_eq!(field("x-inside").unwrap(), "a \t b");
         let x_none = HeaderName::from_static("x-none");

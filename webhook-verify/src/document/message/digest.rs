@@ -106,15 +106,15 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_DIGEST, HeaderValue::from_static(SHA_256));
-        assert_eq!(check(&headers, b"{\"hello\":\"world\"}"), Err(Reason::Digest));
+        assert_eq!(
+            check(&headers, b"{\"hello\":\"world\"}"),
+            Err(Reason::Digest)
+        );
     }
 
     #[test]
     fn a_field_that_proves_nothing_is_refused() {
-        assert_eq!(
-            check_lines(&[]),
-            Err(Reason::Missing(CONTENT_DIGEST))
-        );
+        assert_eq!(check_lines(&[]), Err(Reason::Missing(CONTENT_DIGEST)));
         for lines in [
             &[""][..],
             &["md5=:Sd/dVLAcvNLSq16eXua5uQ==:"],

@@ -275,14 +275,13 @@ mod tests {
             two,
             [
                 (Input::default(), vec![1]),
-                (
-                    Input::new(Vec::new(), vec![Parameter::Created(1)]),
-                    vec![2]
-                )
+                (Input::new(Vec::new(), vec![Parameter::Created(1)]), vec![2])
             ]
         );
         assert_eq!(
-            read("a=()\nb=();created=1", "b=:Ag==:\na=:AQ==:").unwrap().len(),
+            read("a=()\nb=();created=1", "b=:Ag==:\na=:AQ==:")
+                .unwrap()
+                .len(),
             2
         );
         for (input, signature) in [

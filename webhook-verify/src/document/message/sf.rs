@@ -88,7 +88,7 @@ pub(super) fn write_bytes(out: &mut String, bytes: &[u8]) {
 }
 
 /// Whether a string can hold `text`.
-pub(super) fn is_printable(text: &str) -> bool {
+pub(crate) fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
@@ -291,12 +291,49 @@ mod tests {
     #[test]
     fn what_has_a_second_form_or_none_is_refused() {
         for bad in [
-            "k=01", "k=-0", "k=1234567890123456", "k=1.", "k=1.2345", "k=1234567890123.0", "k=-",
-            "k=", "k=\"a", "k=\"a\\n\"", "k=\"\\", "k=\"é\"", "k=\"\u{7f}\"", "k=\"\t\"", "k=:a2V5",
-            "k=:a2V:", "k=:a2V5=:", "k=:a2V6a2V=:", "k=:a-V5:", "k=: a2V5:", "k=?2", "k=@1",
-            "k=%\"a\"", "K=1", "1=1", "k=1,", "k=1,,l=1", ",k=1", "k=1 l=1", "k=1, k=1", "k=1;a;a",
-            "k=1;A", "k=1 ;a", "k=(", "k=(\"a\"", "k=(\"a\"\"b\")", "k=(\"a\", \"b\")", "k=(\"a\"\t)",
-            "k=((\"a\"))", "\tk=1", "k=1;a= 1", "k =1", "k= 1",
+            "k=01",
+            "k=-0",
+            "k=1234567890123456",
+            "k=1.",
+            "k=1.2345",
+            "k=1234567890123.0",
+            "k=-",
+            "k=",
+            "k=\"a",
+            "k=\"a\\n\"",
+            "k=\"\\",
+            "k=\"é\"",
+            "k=\"\u{7f}\"",
+            "k=\"\t\"",
+            "k=:a2V5",
+            "k=:a2V:",
+            "k=:a2V5=:",
+            "k=:a2V6a2V=:",
+            "k=:a-V5:",
+            "k=: a2V5:",
+            "k=?2",
+            "k=@1",
+            "k=%\"a\"",
+            "K=1",
+            "1=1",
+            "k=1,",
+            "k=1,,l=1",
+            ",k=1",
+            "k=1 l=1",
+            "k=1, k=1",
+            "k=1;a;a",
+            "k=1;A",
+            "k=1 ;a",
+            "k=(",
+            "k=(\"a\"",
+            "k=(\"a\"\"b\")",
+            "k=(\"a\", \"b\")",
+            "k=(\"a\"\t)",
+            "k=((\"a\"))",
+            "\tk=1",
+            "k=1;a= 1",
+            "k =1",
+            "k= 1",
         ] {
             assert_eq!(dictionary(bad, 16), Err(Fault::Syntax), "{bad:?}");
         }
@@ -352,10 +389,7 @@ mod tests {
             .collect();
         assert_eq!(
             values,
-            [
-                Value::Text(r#" a"\b~"#.into()),
-                Value::Bytes(vec![0xff, 0])
-            ]
+            [Value::Text(r#" a"\b~"#.into()), Value::Bytes(vec![0xff, 0])]
         );
     }
 }

@@ -29,14 +29,17 @@ pub(super) struct ByLayout<'a> {
 }
 
 impl<'a> Flow<'a> for ByLayout<'a> {
+    #[inline]
     fn look_up(&mut self, headers: &'a HeaderMap) {
         self.fields = self.layout.fields(headers);
     }
 
+    #[inline]
     fn check_fields(&self, headers: &HeaderMap) -> Result<(), Reason> {
         self.layout.check_fields(&self.fields, headers)
     }
 
+    #[inline]
     fn check_timestamp(run: &mut Run<'a, Self>, _: Option<&[u8]>) -> Result<bool, Error> {
         run.trace.push(Step::Timestamp);
         let checked = run.judged_timestamp();
@@ -44,6 +47,7 @@ impl<'a> Flow<'a> for ByLayout<'a> {
         Ok(true)
     }
 
+    #[inline]
     fn read_signature(run: &mut Run<'a, Self>) -> Result<(), Error> {
         run.trace.push(Step::Signature);
         let read = run.read_candidates();
@@ -52,6 +56,7 @@ impl<'a> Flow<'a> for ByLayout<'a> {
             .map_err(|reason| run.fail(Step::Signature, reason))
     }
 
+    #[inline]
     fn proof(run: &mut Run<'a, Self>) -> Option<(Arc<str>, ReplayKey)> {
         let (key_id, mac) = run.flow.signer.take()?;
         let namespaced = |bytes: &[u8]| mac::sha256(&[run.inner.namespace.as_bytes(), &[0], bytes]);
@@ -85,6 +90,7 @@ impl<'a> Run<'a, ByLayout<'a>> {
     }
 
     /// All steps, over the whole body.
+    #[inline]
     pub(super) fn whole(&mut self, body: &[u8]) -> Result<Verified, Error> {
         self.before_body(Some(body.len()))?;
         self.finish(Some(body), |run| {
@@ -108,6 +114,7 @@ impl<'a> Run<'a, ByLayout<'a>> {
         })
     }
 
+    #[inline]
     fn judged_timestamp(&mut self) -> Result<Option<u64>, Reason> {
         let layout = self.flow.layout;
         let (Some(timestamp), Some(name)) = (&layout.timestamp, layout.time_header()) else {
@@ -120,6 +127,7 @@ impl<'a> Run<'a, ByLayout<'a>> {
         Ok(Some(at / unit.per_second()))
     }
 
+    #[inline]
     fn read_candidates(&mut self) -> Result<(), Reason> {
         let flow = &mut self.flow;
         if !flow.candidates.is_empty() {
@@ -128,6 +136,7 @@ impl<'a> Run<'a, ByLayout<'a>> {
         flow.layout.candidates(&flow.fields, &mut flow.candidates)
     }
 
+    #[inline]
     fn delivery(&self) -> Delivery<'_> {
         let flow = &self.flow;
         Delivery {
@@ -142,6 +151,7 @@ impl<'a> Run<'a, ByLayout<'a>> {
     }
 
     /// Remembers which key signed, and what; true when there is a signature.
+    #[inline]
     fn signed(&mut self, id: &Arc<str>, mac: Option<Mac>) -> bool {
         self.flow.signer = mac.map(|mac| (id.clone(), mac));
         self.flow.signer.is_some()

@@ -47,7 +47,8 @@ pub(super) struct Run<'a, F> {
 }
 
 impl<'a, F: Flow<'a>> Run<'a, F> {
-    // A run is large (room for all candidates), so it is filled in place and never moved.
+    // A run is large (room for all candidates), so it is filled in place and never moved. Its
+    // steps are inlined for that: beside an HMAC of 256 bytes a call each is 2 % of the time.
     #[inline]
     pub(super) fn new(
         inner: &'a Inner,
@@ -69,6 +70,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
     }
 
     /// Runs the steps that come before the first one that needs the body.
+    #[inline]
     pub(super) fn before_body(&mut self, length: Option<usize>) -> Result<(), Error> {
         let inner = self.inner;
         if !inner.methods.is_empty() && !inner.methods.contains(&self.parts.method) {
@@ -110,6 +112,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
         Error::new(step, reason, self.trace)
     }
 
+    #[inline]
     pub(super) fn check_length(&mut self, length: Option<usize>) -> Result<(), Error> {
         let limit = self.inner.body_limit;
         if length.is_some_and(|length| length > limit) {
@@ -119,6 +122,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
         Ok(())
     }
 
+    #[inline]
     fn check_source(&mut self) -> Result<(), Error> {
         self.trace.push(Step::Source);
         if let Some(policy) = &self.inner.source {
@@ -128,6 +132,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
         Ok(())
     }
 
+    #[inline]
     fn check_headers(&mut self) -> Result<(), Error> {
         self.trace.push(Step::Header);
         let headers = &self.parts.headers;
@@ -137,6 +142,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
     }
 
     /// Whether the window holds `at`; judged in the unit in which the time was written.
+    #[inline]
     pub(super) fn in_window(&mut self, at: u64, unit: TimeUnit) -> Result<(), Reason> {
         let now = unit.count(self.now());
         let (past, future) = self.inner.tolerance;
@@ -151,6 +157,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
     }
 
     /// Runs the steps that are left. `signed` gives the answer of the signature step.
+    #[inline]
     pub(super) fn finish(
         &mut self,
         body: Option<&[u8]>,
@@ -176,6 +183,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
         self.verified()
     }
 
+    #[inline]
     fn check_payload(&mut self, body: Option<&[u8]>) -> Result<(), Error> {
         self.trace.push(Step::Payload);
         let Some(policy) = &self.inner.payload else {
@@ -186,6 +194,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
             .map_err(|reason| self.fail(Step::Payload, reason))
     }
 
+    #[inline]
     fn verified(&mut self) -> Result<Verified, Error> {
         let Some((key_id, replay_key)) = F::proof(self) else {
             // The order holds the signature step (the builder made sure), so this does not

@@ -61,8 +61,9 @@ pub enum SignError {
     /// The scheme needs an id of 1 to 256 visible ASCII characters without `.`.
     #[error("this scheme needs an id of 1 to 256 visible ASCII characters without `.`")]
     Id,
-    /// A time that receivers refuse: more than 12 digits (15 in milliseconds).
-    #[error("timestamp has more than 12 digits")]
+    /// A time that receivers refuse whenever it is: more than 12 digits (15 in milliseconds);
+    /// for some schemes, other than ten.
+    #[error("timestamp has too many digits, or too few")]
     Time,
     /// The key cannot sign this scheme: it is of another kind, or a public key.
     #[error("this key cannot sign this scheme")]
@@ -234,7 +235,7 @@ impl Signer {
         let mut time = String::new();
         if let Some(timestamp) = &layout.timestamp {
             time = timestamp.unit.count(at).to_string();
-            if time.len() > timestamp.unit.most_digits() {
+            if timestamp.parse(time.as_bytes()).is_none() {
                 return Err(SignError::Time);
             }
         }

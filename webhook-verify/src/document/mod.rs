@@ -12,6 +12,8 @@ use crate::{error::Reason, mac::Algorithm, signer::SignError};
 
 pub(crate) mod content_type;
 pub(crate) mod form;
+#[cfg(feature = "rsa")]
+pub(crate) mod paypal;
 pub(crate) mod message;
 
 /// One such scheme: reads a delivery and writes one. Pure; verifies nothing itself.

@@ -77,14 +77,17 @@ mod tests {
                 for test in group.tests {
                     let good = key.verifies(Algorithm::RsaPkcs1Sha256, &test.msg, &test.sig);
                     // What may be accepted (no NULL in the padding) is not.
-                    let expected = test.result == TestResult::Valid && tests > 0;
+                    let expected = match tests {
+                        0 => test.comment.contains("hashed with SHA-256"),
+                        _ => test.result == TestResult::Valid,
+                    };
                     assert_eq!(good, expected, "{name:?} {}: {}", test.tc_id, test.comment);
                     seen += 1;
                     accepted += usize::from(good);
                 }
             }
             assert!(tests == 0 || seen == tests, "{name:?}: {seen}");
-            assert_eq!(accepted > 0, tests > 0, "{name:?}");
+            assert_eq!(accepted > 1, tests > 0, "{name:?}");
         }
     }
 

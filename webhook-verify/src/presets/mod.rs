@@ -24,12 +24,20 @@ use crate::{
     secret::KeyFormat,
 };
 
+#[cfg(feature = "rsa")]
+pub use self::paypal::*;
+#[cfg(feature = "ecdsa")]
+pub use self::sendgrid::*;
 pub use self::{message::*, own::*, payments::*, platforms::*, standard::*};
 
 mod message;
 mod own;
 mod payments;
+#[cfg(feature = "rsa")]
+mod paypal;
 mod platforms;
+#[cfg(feature = "ecdsa")]
+mod sendgrid;
 mod standard;
 
 /// The preset of this name, such as `stripe`; for settings and command lines.
@@ -58,6 +66,8 @@ const NAMED: &[(&str, Preset)] = &[
     ("paddle", paddle),
     ("paytabs_callback", paytabs_callback),
     ("razorpay", razorpay),
+    #[cfg(feature = "ecdsa")]
+    ("sendgrid", sendgrid),
     ("shopify", shopify),
     ("slack", slack),
     ("standard_webhooks", standard_webhooks),

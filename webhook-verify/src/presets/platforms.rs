@@ -133,7 +133,7 @@ pub fn dropbox() -> Scheme {
 /// webhook events.
 ///
 /// - Headers: `x-signature-ed25519` (128 lower-case hex digits), `x-signature-timestamp`
-///   (Unix seconds).
+///   (Unix seconds, exactly ten digits).
 /// - Signed: `timestamp body`, without anything between them, by Ed25519.
 /// - Key: the public key of the app in hex
 ///   ([`Secret::ed25519_hex`](crate::Secret::ed25519_hex)).
@@ -142,9 +142,8 @@ pub fn dropbox() -> Scheme {
 /// - Replay key: the signature (hashed), which is checked strictly: nobody can make a second
 ///   one of it.
 ///
-/// Not protected: the other headers, the path. Nothing stands between time and body; a
-/// digit moved from one to the other moves the time out of the window, and bodies begin
-/// with `{`.
+/// Not protected: the other headers, the path. Nothing stands between time and body; a digit
+/// cannot move from one to the other because the time has ten.
 ///
 /// Discord sends wrong signatures on purpose and expects 401 for them.
 #[cfg(feature = "ed25519")]
@@ -156,7 +155,10 @@ pub fn discord() -> Scheme {
             ed25519: Some(Cow::Borrowed("")),
             ..SignatureField::one("x-signature-ed25519", "", Encoding::Hex)
         },
-        timestamp: Some(Timestamp::seconds_in("x-signature-timestamp")),
+        timestamp: Some(Timestamp {
+            digits: Some(10),
+            ..Timestamp::seconds_in("x-signature-timestamp")
+        }),
         before: [Part::Timestamp].into(),
         ..Layout::body_only("x-signature-ed25519", Encoding::Hex)
     };

@@ -205,7 +205,11 @@ impl SchemeBuilder {
                 Source::Header(name) => Place::Header(header_name(name)?),
                 Source::Signature(label) => Place::Signature(label),
             };
-            timestamp = Some(Timestamp { place, unit });
+            timestamp = Some(Timestamp {
+                place,
+                unit,
+                digits: None,
+            });
         }
         let mut before = self.signed;
         let body = before.iter().position(|part| *part == Part::Body);
@@ -376,6 +380,9 @@ pub enum SchemeError {
     /// Replay by the signature, in a list from which signatures can be cut.
     #[error("the signature of a list does not name a delivery: use its content or id")]
     ReplayOfList,
+    /// Not the id of a webhook of PayPal.
+    #[error("webhook id is not 1 to 50 letters, digits, `-` or `_`")]
+    WebhookId,
     /// Nothing would be remembered.
     #[error("replay lifetime is zero")]
     ReplayLifetime,

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::{
     Encoding, Field, Fields, Label, Part, ReplayBasis, SignatureField, TimeUnit, id_is_well_formed,
+    parse_timestamp,
 };
 use crate::{
     error::Reason,
@@ -33,6 +34,9 @@ pub(crate) struct Layout {
 pub(crate) struct Timestamp {
     pub(crate) place: Place,
     pub(crate) unit: TimeUnit,
+    /// Exactly so many digits: where nothing stands between the time and the body, a digit
+    /// could else move from one to the other.
+    pub(crate) digits: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +52,7 @@ impl Timestamp {
         Self {
             place: Place::Header(HeaderName::from_static(header)),
             unit: TimeUnit::Seconds,
+            digits: None,
         }
     }
 
@@ -56,7 +61,17 @@ impl Timestamp {
         Self {
             place: Place::Signature(Cow::Borrowed(label)),
             unit: TimeUnit::Seconds,
+            digits: None,
         }
+    }
+}
+
+impl Timestamp {
+    /// The time that `text` says, in whole units; `None` when it is not in the exact form.
+    pub(crate) fn parse(&self, text: &[u8]) -> Option<u64> {
+        let at = parse_timestamp(text, self.unit.most_digits())?;
+        let fits = self.digits.is_none_or(|digits| text.len() == digits);
+        fits.then_some(at)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Reason, Step},
     mac::{self, Algorithm, Candidates, Mac},
     replay::ReplayKey,
-    scheme::{Fields, Inputs, Layout, ReplayBasis, parse_timestamp},
+    scheme::{Fields, Inputs, Layout, ReplayBasis},
     verifier::Inner,
 };
 
@@ -121,7 +121,7 @@ impl<'a> Run<'a, ByLayout<'a>> {
             return Ok(None);
         };
         let unit = timestamp.unit;
-        let at = parse_timestamp(self.flow.fields.timestamp.get(name)?, unit.most_digits());
+        let at = timestamp.parse(self.flow.fields.timestamp.get(name)?);
         let at = at.ok_or_else(|| Reason::Malformed(name.clone()))?;
         self.in_window(at, unit)?;
         Ok(Some(at / unit.per_second()))

@@ -12,9 +12,11 @@ use crate::{error::Reason, mac::Algorithm, signer::SignError};
 
 pub(crate) mod content_type;
 pub(crate) mod form;
+pub(crate) mod mailgun;
+pub(crate) mod message;
 #[cfg(feature = "rsa")]
 pub(crate) mod paypal;
-pub(crate) mod message;
+pub(crate) mod paytabs_return;
 
 /// One such scheme: reads a delivery and writes one. Pure; verifies nothing itself.
 pub(crate) trait Document: fmt::Debug + Send + Sync {

@@ -28,13 +28,17 @@ use crate::{
 pub use self::paypal::*;
 #[cfg(feature = "ecdsa")]
 pub use self::sendgrid::*;
-pub use self::{message::*, own::*, payments::*, platforms::*, standard::*};
+pub use self::{
+    mailgun::*, message::*, own::*, payments::*, paytabs_return::*, platforms::*, standard::*,
+};
 
+mod mailgun;
 mod message;
 mod own;
 mod payments;
 #[cfg(feature = "rsa")]
 mod paypal;
+mod paytabs_return;
 mod platforms;
 #[cfg(feature = "ecdsa")]
 mod sendgrid;
@@ -63,8 +67,11 @@ const NAMED: &[(&str, Preset)] = &[
     ("github", github),
     ("lemon_squeezy", lemon_squeezy),
     ("linear", linear),
+    ("mailgun", mailgun),
+    ("mailgun_parent", mailgun_parent),
     ("paddle", paddle),
     ("paytabs_callback", paytabs_callback),
+    ("paytabs_return", paytabs_return),
     ("razorpay", razorpay),
     #[cfg(feature = "ecdsa")]
     ("sendgrid", sendgrid),

@@ -14,6 +14,10 @@ use super::{Encoding, Layout, Part, ReplayBasis, Scheme, SignatureField, Timesta
 /// - Replay key: the signature, so a repeated body is a repeated delivery.
 ///
 /// Not protected: the time of the delivery, the headers, the path.
+///
+/// The same key signs the [return URL](super::paytabs_return()), which the payer carries: what is
+/// signed there is also a callback, with a form as its body. Read the body as JSON and nothing
+/// else; a [`PayloadPolicy`](crate::PayloadPolicy) makes sure of it.
 #[must_use]
 pub fn paytabs_callback() -> Scheme {
     body_only("paytabs_callback", "signature", Encoding::Hex)

@@ -288,3 +288,6 @@ fn replay_key(namespace: &str, extract: &Extract) -> ReplayKey {
     }
     hash.finalize().into()
 }
+
+#[cfg(test)]
+mod tests;

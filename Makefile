@@ -30,8 +30,8 @@ features: ## each library alone without default features, then with each feature
 		echo "check -p $$crate --no-default-features"; \
 		$(CARGO) check --quiet --locked -p $$crate --no-default-features; \
 	done; \
-	for crate in resilience-core resilience-tower; do \
-		for feature in $$(awk '/^\[/ { on = /^\[features\]/ } on && /^[a-z-]+ =/ { print $$1 }' $$crate/Cargo.toml); do \
+	for crate in resilience-core resilience-tower webhook-verify; do \
+		for feature in $$(awk '/^\[/ { on = /^\[features\]/ } on && /^[a-z0-9-]+ =/ { print $$1 }' $$crate/Cargo.toml); do \
 			echo "check -p $$crate --no-default-features --features $$feature"; \
 			$(CARGO) check --quiet --locked -p $$crate --no-default-features --features $$feature; \
 		done; \
@@ -78,8 +78,10 @@ fuzz: ## each fuzz target for ten million runs; keeps what it finds in target/co
 	@CARGO_TARGET_DIR=$(abspath $(TARGET)) FUZZ_CORPUS=$(abspath $(TARGET))/corpus sh scripts/fuzz.sh 10000000
 
 examples: ## each example of the layers runs to its end
-	@set -e; $(CARGO) build --quiet --locked -p resilience-tower --examples --all-features; \
-	for example in resilience-tower/examples/*.rs; do \
+	@set -e; for crate in resilience-tower webhook-verify; do \
+		$(CARGO) build --quiet --locked -p $$crate --examples --all-features; \
+	done; \
+	for example in resilience-tower/examples/*.rs webhook-verify/examples/*.rs; do \
 		name=$$(basename $$example .rs); echo "example $$name"; \
 		log=$(TARGET)/example-$$name.log; \
 		timeout 60 $(TARGET)/debug/examples/$$name >$$log 2>&1 || { cat $$log; echo "example $$name failed"; exit 1; }; \

@@ -39,8 +39,7 @@ struct Published {
     body: &'static [u8],
 }
 
-/// `test/unit/webhooks_test.rb` of PayPal-Ruby-SDK and `test/unit_tests/notifications_test.py`
-/// of PayPal-Python-SDK.
+/// In the tests of PayPal-Python-SDK and PayPal-Ruby-SDK.
 const FIRST: Published = Published {
     id: "dfb3be50-fd74-11e4-8bf3-77339302725b",
     time: "2015-05-18T15:45:13Z",
@@ -50,7 +49,7 @@ const FIRST: Published = Published {
     body: include_bytes!("vectors/paypal-1.body"),
 };
 
-/// `sample/notifications/ValidateWebhookEvent.php` of PayPal-PHP-SDK.
+/// In the samples of PayPal-PHP-SDK.
 const SECOND: Published = Published {
     id: "d938e770-8046-11e6-8103-6b62a8a99ac4",
     time: "2016-09-21T22:00:46Z",

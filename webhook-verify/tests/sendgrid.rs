@@ -341,6 +341,8 @@ fn keys_of_another_kind_are_refused_and_never_tried() {
     let newline = format!("{}\n", SINGLE.key);
     let error = scheme.secret("k", &newline).unwrap_err();
     assert_eq!(error, SecretError::WhiteSpace);
+    let private = scheme.secret("k", PRIVATE).unwrap();
+    assert!(Signer::new(scheme.clone(), private).sign(b"x").is_ok());
     // A public key signs nothing.
     let public = scheme.secret("k", SINGLE.key).unwrap();
     assert!(Signer::new(scheme, public).sign(b"x").is_err());

@@ -217,7 +217,7 @@ fn text_of(seconds: u64) -> Option<String> {
 /// CRC-32 of ISO 3309, as in zlib. No hash: a body of any wanted value is found at once.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| {
-        CRC[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ crc >> 8
+        CRC[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8)
     })
 }
 
@@ -228,7 +228,7 @@ const CRC: [u32; 256] = {
         let mut crc = byte as u32;
         let mut bit = 0;
         while bit < 8 {
-            crc = crc >> 1 ^ 0xedb8_8320 * (crc & 1);
+            crc = (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
             bit += 1;
         }
         table[byte] = crc;

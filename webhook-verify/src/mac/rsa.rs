@@ -12,7 +12,8 @@ pub(crate) fn public_key(modulus: &[u8], exponent: &[u8]) -> Option<RsaPublicKey
     let modulus = BigUint::from_bytes_be(modulus);
     let exponent = BigUint::from_bytes_be(exponent);
     let bits = modulus.bits();
-    let sane = (2048..=8192).contains(&bits) && bits % 8 == 0 && exponent >= BigUint::from(3_u8);
+    let whole = (2048..=8192).contains(&bits) && bits.is_multiple_of(8);
+    let sane = whole && exponent >= BigUint::from(3_u8);
     // It refuses even numbers and large exponents.
     let key = RsaPublicKey::new_with_max_size(modulus, exponent, 8192).ok()?;
     sane.then_some(key)

@@ -126,6 +126,24 @@ fn with_a_replay_store_a_token_is_taken_once_whatever_the_event() {
     assert_eq!(take(&forged).unwrap_err().reason(), &Reason::Duplicate);
 }
 
+#[test]
+fn the_token_alone_names_a_delivery() {
+    let later = "1403645221";
+    let signature = mac(KEY, &format!("{later}{TOKEN}"));
+    let again = webhook(&members(&text(later), TOKEN, &signature));
+    let again = check(JSON, &again).unwrap();
+    assert_eq!(
+        again.replay_key(),
+        check(JSON, &genuine()).unwrap().replay_key()
+    );
+    let signature = mac(KEY, &format!("{TIME}{OTHER_TOKEN}"));
+    let other = webhook(&members(&text(TIME), OTHER_TOKEN, &signature));
+    assert_ne!(
+        check(JSON, &other).unwrap().replay_key(),
+        again.replay_key()
+    );
+}
+
 /// A store in memory answers at once.
 fn futures_now<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build();

@@ -348,4 +348,6 @@ fn put(headers: &mut HeaderMap, name: &HeaderName, text: &str) -> Result<(), Sig
 }
 
 #[cfg(test)]
+mod peer;
+#[cfg(test)]
 mod tests;

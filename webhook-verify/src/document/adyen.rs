@@ -4,7 +4,10 @@ use http::{HeaderMap, HeaderName, request::Parts};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Claim, Document, Extract, Head, Outgoing, Sign, Signed};
+use super::{
+    Claim, Document, Extract, Head, Outgoing, Sign, Signed,
+    content_type::{self, ContentType},
+};
 use crate::{
     encoding::{base64_decode, base64_encode},
     error::Reason,
@@ -31,15 +34,20 @@ type Object = Map<String, Value>;
 
 impl Document for Adyen {
     fn headers(&self) -> &[HeaderName] {
-        &[]
+        &content_type::HEADERS
     }
 
     fn algorithms(&self) -> &[Algorithm] {
         &[ALGORITHM]
     }
 
-    fn head(&self, _: &Parts) -> Result<Head, Reason> {
-        Ok(Head::default())
+    /// Most of the body is not signed: the fields of a form, which Adyen can send as well,
+    /// could be hidden there for a handler that goes by the content type.
+    fn head(&self, request: &Parts) -> Result<Head, Reason> {
+        match ContentType::of(request)? {
+            ContentType::Json => Ok(Head::default()),
+            ContentType::Form => Err(Reason::ContentType),
+        }
     }
 
     fn read(&self, _: &Parts, body: &[u8]) -> Result<Extract, Reason> {
@@ -47,12 +55,12 @@ impl Document for Adyen {
         let mut claims = Vec::new();
         for item in self.items(&body)? {
             claims.push(Claim {
-                key: None,
                 signatures: vec![(ALGORITHM, signature(item)?)],
                 signed: self.signed(item)?,
+                ..Claim::default()
             });
         }
-        all_differ(&claims)?;
+        all_differ(claims.iter().map(|claim| &*claim.signed))?;
         Ok(Extract {
             claims,
             ..Extract::default()
@@ -62,12 +70,9 @@ impl Document for Adyen {
     /// Puts `hmacSignature` into each item, in place of one that is there, and leaves every
     /// other byte of the body as it is.
     fn write(&self, delivery: &Outgoing<'_>, sign: &mut Sign<'_>) -> Result<Signed, SignError> {
-        let parsed = payload::parse(delivery.body).map_err(SignError::Delivery)?;
-        let mut values = Vec::new();
-        for item in self.items(&parsed).map_err(SignError::Delivery)? {
-            let signed = self.signed(item).map_err(SignError::Delivery)?;
-            values.push(base64_encode(&sign(ALGORITHM, &signed)?));
-        }
+        let texts = self.to_sign(delivery.body).map_err(SignError::Delivery)?;
+        let values = texts.iter().map(|text| sign(ALGORITHM, text));
+        let values: Vec<_> = values.collect::<Result<_, _>>()?;
         let body = insert(delivery.body, &values);
         Ok(Signed {
             headers: HeaderMap::new(),
@@ -79,7 +84,9 @@ impl Document for Adyen {
 impl Adyen {
     /// The items; at least one.
     fn items<'a>(&self, body: &'a Value) -> Result<Vec<&'a Object>, Reason> {
-        let items = body.get("notificationItems").ok_or_else(|| missing(ITEMS))?;
+        let items = body
+            .get("notificationItems")
+            .ok_or_else(|| missing(ITEMS))?;
         let items = items.as_array().ok_or_else(|| wrong_type(ITEMS))?;
         if items.is_empty() {
             return Err(missing(ITEM));
@@ -92,6 +99,18 @@ impl Adyen {
             object(item, ITEM)
         });
         items.collect()
+    }
+
+    /// What is to be signed in a body whose signatures are still to come.
+    fn to_sign(&self, body: &[u8]) -> Result<Vec<Vec<u8>>, Reason> {
+        let body = payload::parse(body)?;
+        let mut texts = Vec::new();
+        for item in self.items(&body)? {
+            has_room(item)?;
+            texts.push(self.signed(item)?);
+        }
+        all_differ(texts.iter().map(Vec::as_slice))?;
+        Ok(texts)
     }
 
     /// Eight fields with colons between them. Nothing is escaped: a colon stays possible in
@@ -181,13 +200,22 @@ fn signature(item: &Object) -> Result<Vec<u8>, Reason> {
 }
 
 /// Adyen sends no item twice in one delivery; who recorded one could.
-fn all_differ(claims: &[Claim]) -> Result<(), Reason> {
-    let mut signed: Vec<_> = claims.iter().map(|claim| &claim.signed).collect();
+fn all_differ<'a>(signed: impl Iterator<Item = &'a [u8]>) -> Result<(), Reason> {
+    let mut signed: Vec<_> = signed.collect();
     signed.sort_unstable();
     if signed.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Reason::FieldRepeated(ITEM.into()));
     }
     Ok(())
+}
+
+/// Whether [`insert`] finds the place for a signature: `null` would look like an absent key.
+fn has_room(item: &Object) -> Result<(), Reason> {
+    match item.get(DATA) {
+        None => Ok(()),
+        Some(Value::Object(data)) if data.get(SIGNATURE) != Some(&Value::Null) => Ok(()),
+        Some(_) => Err(wrong_type(DATA)),
+    }
 }
 
 #[derive(Deserialize)]
@@ -214,13 +242,13 @@ struct RawData<'a> {
     signature: Option<&'a RawValue>,
 }
 
-/// The body with one value in each item. `None` where the place is neither free nor an
-/// object (`additionalData`) or a text (`hmacSignature`).
-fn insert(body: &[u8], values: &[String]) -> Option<Vec<u8>> {
+/// The body with one signature in each item. `None` if it is not such a body.
+fn insert(body: &[u8], signatures: &[Vec<u8>]) -> Option<Vec<u8>> {
     let batch: RawBatch<'_> = serde_json::from_slice(body).ok()?;
-    let mut out = Vec::with_capacity(body.len() + values.len() * 96);
+    let mut out = Vec::with_capacity(body.len() + signatures.len() * 96);
     let mut done = 0;
-    for (entry, value) in batch.items.iter().zip(values) {
+    for (entry, signature) in batch.items.iter().zip(signatures) {
+        let value = format!("\"{}\"", base64_encode(signature));
         let (from, to, text) = edit(body, entry.item.get(), value)?;
         out.extend_from_slice(body.get(done..from)?);
         out.extend_from_slice(text.as_bytes());
@@ -231,8 +259,7 @@ fn insert(body: &[u8], values: &[String]) -> Option<Vec<u8>> {
 }
 
 /// What to replace in `body` (from, to) and by what, for one item, which is a part of it.
-fn edit(body: &[u8], item: &str, value: &str) -> Option<(usize, usize, String)> {
-    let value = format!("\"{value}\"");
+fn edit(body: &[u8], item: &str, value: String) -> Option<(usize, usize, String)> {
     // Both are parts of one allocation, `inner` the later one.
     let at = |inner: &str| inner.as_ptr().addr() - body.as_ptr().addr();
     let raw: RawItem<'_> = serde_json::from_str(item).ok()?;

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, request::Parts};
 
 use crate::{error::Reason, mac::Algorithm, signer::SignError};
 
+pub(crate) mod adyen;
 pub(crate) mod content_type;
 pub(crate) mod form;
 pub(crate) mod mailgun;
@@ -17,6 +18,8 @@ pub(crate) mod message;
 #[cfg(feature = "rsa")]
 pub(crate) mod paypal;
 pub(crate) mod paytabs_return;
+pub(crate) mod public_url;
+pub(crate) mod twilio;
 
 /// One such scheme: reads a delivery and writes one. Pure; verifies nothing itself.
 pub(crate) trait Document: fmt::Debug + Send + Sync {

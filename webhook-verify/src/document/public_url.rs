@@ -24,7 +24,9 @@ impl PublicUrl {
     /// origin with a slash behind it, which could be meant as either.
     pub(crate) fn parse(url: &str) -> Result<Self, SchemeError> {
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains('#') {
-            return Err(SchemeError::Url("blanks, fragments and non-ASCII characters are not part of it"));
+            return Err(SchemeError::Url(
+                "blanks, fragments and non-ASCII characters are not part of it",
+            ));
         }
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let default_port = match scheme {
@@ -66,11 +68,7 @@ impl fmt::Debug for PublicUrl {
     }
 }
 
-fn origins(
-    scheme: &str,
-    authority: &str,
-    default_port: u16,
-) -> Result<Vec<Box<str>>, SchemeError> {
+fn origins(scheme: &str, authority: &str, default_port: u16) -> Result<Vec<Box<str>>, SchemeError> {
     let bad = SchemeError::Url("host or port cannot be read");
     let parsed: Authority = authority.parse().map_err(|_| bad.clone())?;
     let (user, place) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -122,10 +120,22 @@ mod tests {
     #[test]
     fn an_origin_has_a_spelling_with_and_without_port() {
         for (url, expected) in [
-            ("https://a.example", ["https://a.example", "https://a.example:443"]),
-            ("http://a.example", ["http://a.example", "http://a.example:80"]),
-            ("https://a.example:443", ["https://a.example:443", "https://a.example"]),
-            ("https://a.example:8443/x", ["https://a.example:8443", "https://a.example"]),
+            (
+                "https://a.example",
+                ["https://a.example", "https://a.example:443"],
+            ),
+            (
+                "http://a.example",
+                ["http://a.example", "http://a.example:80"],
+            ),
+            (
+                "https://a.example:443",
+                ["https://a.example:443", "https://a.example"],
+            ),
+            (
+                "https://a.example:8443/x",
+                ["https://a.example:8443", "https://a.example"],
+            ),
             ("wss://[::1]:9", ["wss://[::1]:9", "wss://[::1]"]),
         ] {
             assert_eq!(all(url), expected, "{url}");

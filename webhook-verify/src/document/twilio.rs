@@ -26,7 +26,7 @@ pub(crate) struct Twilio {
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature");
 const SETTINGS: HeaderName = HeaderName::from_static("x-twilio-webhooks-signature-settings");
-const READ: [HeaderName; 2] = [SIGNATURE, CONTENT_TYPE];
+static READ: [HeaderName; 2] = [SIGNATURE, CONTENT_TYPE];
 
 /// The query parameter with the hash of a body that is no form.
 const DIGEST: &str = "bodySHA256";
@@ -66,7 +66,10 @@ impl Twilio {
     }
 
     fn plan(&self, request: &Parts) -> Result<Plan, Reason> {
-        let received = request.uri.path_and_query().map_or("", |both| both.as_str());
+        let received = request
+            .uri
+            .path_and_query()
+            .map_or("", |both| both.as_str());
         if !received.starts_with('/') {
             return Err(Reason::NotCovered("@path".into()));
         }
@@ -199,7 +202,10 @@ impl Document for Twilio {
         };
         put(SIGNATURE, &value)?;
         if self.algorithm == [Algorithm::Hmac(Hash::Sha256)] {
-            put(SETTINGS, &format!("key={},algorithm=HMAC_SHA256", delivery.key))?;
+            put(
+                SETTINGS,
+                &format!("key={},algorithm=HMAC_SHA256", delivery.key),
+            )?;
         }
         Ok(Signed {
             headers,
@@ -229,7 +235,10 @@ fn is_digest(pair: &str) -> bool {
 
 /// The hash of the body that the query names.
 fn digest(query: Option<&str>) -> Result<Option<[u8; 32]>, Reason> {
-    let mut found = query.into_iter().flat_map(pairs).filter(|pair| is_digest(pair));
+    let mut found = query
+        .into_iter()
+        .flat_map(pairs)
+        .filter(|pair| is_digest(pair));
     let Some(pair) = found.next() else {
         return Ok(None);
     };
@@ -238,7 +247,10 @@ fn digest(query: Option<&str>) -> Result<Option<[u8; 32]>, Reason> {
     }
     let value = pair.split_once('=').map_or("", |(_, value)| value);
     let value = hex_decode(value.as_bytes());
-    value.map_or_else(|| Err(Reason::FieldMalformed(DIGEST.into())), |value| Ok(Some(value)))
+    value.map_or_else(
+        || Err(Reason::FieldMalformed(DIGEST.into())),
+        |value| Ok(Some(value)),
+    )
 }
 
 /// The query as it was before Twilio added the hash.

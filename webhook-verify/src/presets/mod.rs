@@ -29,9 +29,11 @@ pub use self::paypal::*;
 #[cfg(feature = "ecdsa")]
 pub use self::sendgrid::*;
 pub use self::{
-    mailgun::*, message::*, own::*, payments::*, paytabs_return::*, platforms::*, standard::*,
+    adyen::*, mailgun::*, message::*, own::*, payments::*, paytabs_return::*, platforms::*,
+    standard::*, twilio::*,
 };
 
+mod adyen;
 mod mailgun;
 mod message;
 mod own;
@@ -43,6 +45,7 @@ mod platforms;
 #[cfg(feature = "ecdsa")]
 mod sendgrid;
 mod standard;
+mod twilio;
 
 /// The preset of this name, such as `stripe`; for settings and command lines.
 ///
@@ -61,6 +64,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 type Preset = fn() -> Scheme;
 
 const NAMED: &[(&str, Preset)] = &[
+    ("adyen", adyen),
+    ("adyen_platform", adyen_platform),
     #[cfg(feature = "ed25519")]
     ("discord", discord),
     ("dropbox", dropbox),

@@ -1,5 +1,5 @@
 //! Resilience policies as [`tower`](https://docs.rs/tower) layers: a circuit breaker, a rate limit
-//! (one quota for all, or one per key) and a timeout.
+//! (one quota for all, or one per key), retries and a timeout.
 //!
 //! Every layer is a thin wrapper around a handle of `resilience-core`. Clones of a
 //! service share the handle, so the policy counts them together; the same handle can be
@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! rate limit   refuses first: it costs least and protects everything below
+//! retry        outside of what judges and limits one attempt
 //! breaker      sees one outcome per attempt, timeouts included
 //! timeout      per attempt, so that a slow upstream is a failure to the breaker
 //! the client
@@ -24,7 +25,8 @@
 //!
 //! - No layer boxes. None allocates in `call` or `poll`, with these exceptions: a refusal that
 //!   becomes a response; the fields of a limit that an admitted response is told; a call that
-//!   waits in line; and the first call of a thread on a breaker, which makes a line of counters.
+//!   waits in line; a request whose body is kept for a retry; and the first call of a thread on a
+//!   breaker, which makes a line of counters.
 //! - No layer locks, with these exceptions: a limit or a breaker per key, for a key that it does
 //!   not hold yet, takes a short lock; calls that wait in line share one; a breaker that changes
 //!   its state takes that of its subscribers; and a timer, of a timeout whose inner service is
@@ -44,6 +46,7 @@
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
+//! | `retry` | `retry`, on tokio's clock; with `http` also `retry::http` | no |
 //! | `timeout` | `timeout`, on tokio's clock | no |
 //! | `http` | `refusal`; `breaker::http` and `breaker::grpc` with `breaker`, `rate_limit::http` with `rate-limit` | no |
 //! | `tonic` | `http`, and layered services keep the name that a tonic server routes by | no |
@@ -58,6 +61,8 @@ pub mod rate_limit;
 // What the two policies that refuse have in common.
 #[cfg(all(feature = "http", any(feature = "breaker", feature = "rate-limit")))]
 pub mod refusal;
+#[cfg(feature = "retry")]
+pub mod retry;
 #[cfg(feature = "timeout")]
 pub mod timeout;
 #[cfg(all(feature = "tonic", any(feature = "breaker", feature = "rate-limit")))]

@@ -1,0 +1,134 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project::pin_project;
+use resilience_core::breaker::{Classify, Outcome};
+use resilience_core::retry::Attempts;
+use tokio::time::{Sleep, sleep};
+use tower_service::Service;
+
+use super::Replay;
+
+/// The response of a [`Retry`](super::Retry): that of the last attempt.
+///
+/// # Panics
+///
+/// Polled outside of a tokio runtime with its time driver enabled, when an attempt failed and a
+/// wait begins.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the attempt that runs, or the wait. A retry that was paid for and
+/// not begun stays paid.
+#[pin_project]
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct ResponseFuture<S, Req, C, R>
+where
+    S: Service<R::Request>,
+    R: Replay<Req>,
+{
+    #[pin]
+    state: State<S::Future>,
+    service: S,
+    /// Nothing when the request cannot be sent again.
+    kept: Option<R::Kept>,
+    next: Option<R::Request>,
+    attempts: Attempts,
+    classifier: C,
+    replay: R,
+}
+
+#[pin_project(project = StateProj)]
+enum State<F> {
+    Calling(#[pin] F),
+    Waiting(#[pin] Sleep),
+    /// The wait is over; the service is asked whether it is ready.
+    Ready,
+}
+
+impl<S, Req, C, R> ResponseFuture<S, Req, C, R>
+where
+    S: Service<R::Request>,
+    R: Replay<Req>,
+{
+    pub(super) fn new(
+        first: S::Future,
+        service: S,
+        kept: Option<R::Kept>,
+        attempts: Attempts,
+        classifier: C,
+        replay: R,
+    ) -> Self {
+        Self {
+            state: State::Calling(first),
+            service,
+            kept,
+            next: None,
+            attempts,
+            classifier,
+            replay,
+        }
+    }
+}
+
+impl<S, Req, C, R> Future for ResponseFuture<S, Req, C, R>
+where
+    S: Service<R::Request>,
+    C: Classify<S::Response, S::Error>,
+    R: Replay<Req>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Calling(call) => {
+                    let result = ready!(call.poll(cx));
+                    let asked = match this.classifier.classify(result.as_ref()) {
+                        Outcome::Failure => None,
+                        Outcome::Overloaded { retry_after } => retry_after,
+                        _ => return Poll::Ready(result),
+                    };
+                    let kept = this.kept.as_mut();
+                    // Before the budget is asked: what cannot be sent again costs nothing.
+                    let next = kept.and_then(|kept| this.replay.again(kept));
+                    let Some(next) = next else {
+                        return Poll::Ready(result);
+                    };
+                    let Ok(wait) = this.attempts.retry(asked, None) else {
+                        return Poll::Ready(result);
+                    };
+                    *this.next = Some(next);
+                    this.state.set(State::Waiting(sleep(wait)));
+                }
+                StateProj::Waiting(wait) => {
+                    ready!(wait.poll(cx));
+                    this.state.set(State::Ready);
+                }
+                StateProj::Ready => {
+                    ready!(this.service.poll_ready(cx))?;
+                    // Always there: only this state takes it, and leaves.
+                    let Some(next) = this.next.take() else {
+                        return Poll::Pending;
+                    };
+                    let call = this.service.call(next);
+                    this.state.set(State::Calling(call));
+                }
+            }
+        }
+    }
+}
+
+impl<S, Req, C, R> fmt::Debug for ResponseFuture<S, Req, C, R>
+where
+    S: Service<R::Request>,
+    R: Replay<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("attempts", &self.attempts.made())
+            .finish_non_exhaustive()
+    }
+}

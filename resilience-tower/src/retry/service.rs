@@ -1,0 +1,79 @@
+use std::mem;
+use std::task::{Context, Poll};
+
+use resilience_core::breaker::Classify;
+use resilience_core::retry::RetryPolicy;
+use tower_service::Service;
+
+use super::{Replay, ResponseFuture};
+
+/// A service whose failed calls are tried again.
+///
+/// `poll_ready` asks the inner service, and the first attempt goes to the very one that became
+/// ready; so do later ones, once it is ready again.
+#[derive(Clone, Debug)]
+pub struct Retry<S, C, R> {
+    inner: S,
+    policy: RetryPolicy,
+    classifier: C,
+    replay: R,
+}
+
+impl<S, C, R> Retry<S, C, R> {
+    /// See [`RetryLayer`](super::RetryLayer).
+    pub fn new(inner: S, policy: RetryPolicy, classifier: C, replay: R) -> Self {
+        Self {
+            inner,
+            policy,
+            classifier,
+            replay,
+        }
+    }
+
+    /// The policy: its settings, its budget.
+    pub fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    /// The service that is tried again.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Gives the service that is tried again back.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, C, R, Req> Service<Req> for Retry<S, C, R>
+where
+    S: Service<R::Request> + Clone,
+    C: Classify<S::Response, S::Error> + Clone,
+    R: Replay<Req> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, C, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Req) -> Self::Future {
+        // The one that is ready goes with the call; the next call begins with a fresh clone.
+        let next = self.inner.clone();
+        let mut ready = mem::replace(&mut self.inner, next);
+        let again = self.policy.config().max_attempts() > 1;
+        let (request, kept) = self.replay.first(req, again);
+        let first = ready.call(request);
+        ResponseFuture::new(
+            first,
+            ready,
+            kept,
+            self.policy.begin(),
+            self.classifier.clone(),
+            self.replay.clone(),
+        )
+    }
+}

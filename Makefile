@@ -8,12 +8,12 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest run --no-fail-fast' || echo 'test --no-fail-fast')
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri fuzz-check fuzz-smoke fuzz examples tour bench clean
+.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples tour bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-test: deps fmt clippy features tree unit doctest doc loom miri fuzz-check fuzz-smoke examples tour ## everything below, in order: what CI runs
+test: deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke examples tour ## everything below, in order: what CI runs
 	@echo "make test: all checks passed"
 
 deps: ## install what the checks need (Debian and Ubuntu), else say what is missing
@@ -67,6 +67,9 @@ bench: ## every bench beside its peers, and the table of ratios into README.md (
 
 miri: ## small races and calls of the core under Miri (needs nightly; says so if it is absent)
 	@CARGO_TARGET_DIR=$(TARGET) sh scripts/miri.sh
+
+interop: ## webhook-verify against the providers' own libraries (installed once, as pinned)
+	@CARGO_TARGET_DIR=$(abspath $(TARGET)) sh scripts/interop.sh
 
 fuzz-check: ## format and lints of the fuzz targets
 	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked --target-dir $(abspath $(TARGET))/fuzz-check -- -D warnings

@@ -28,11 +28,14 @@ need c++ build-essential
 need chromium chromium
 need chromedriver chromium-driver
 need redis-server redis-server
+# For the providers' own libraries; Node comes from PyPI where it is missing.
+need php php-cli
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "missing:$missing (Debian package names)." >&2
-    echo "Install a C compiler, Chromium, its chromedriver and Redis with your package manager, then run make again." >&2
+    echo "Install a C compiler, Chromium, its chromedriver, Redis, PHP and Python 3.11 with your package manager, then run make again." >&2
     exit 1
 fi
 

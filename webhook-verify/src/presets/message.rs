@@ -30,7 +30,8 @@ use crate::{
 ///   A header is signed as all its lines together. Components with parameters (`sf`, `key`,
 ///   `bs`, `tr`, `req`) are not understood, and a signature over them is not accepted.
 /// - The body: by its digest. `sha-256` and `sha-512` are compared with the body, each that is
-///   there, and one must be; other algorithms are passed over.
+///   there, and one must be; other algorithms are passed over. It is the digest of what was
+///   transferred: a layer that decompresses bodies stands behind this check.
 /// - The receiver's name: `@authority`, `@scheme` and `@target-uri` are made of `origin`, never
 ///   of `Host` or `Forwarded`, which a sender chooses. The path and query are those of the
 ///   request: a router that rewrites them before the check (axum's `nest` does) makes every

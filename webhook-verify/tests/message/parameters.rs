@@ -85,16 +85,42 @@ fn a_public_key_is_no_shared_secret() {
 }
 
 #[test]
-fn rsa_keys_use_the_one_padding_that_is_chosen() {
+fn an_rsa_algorithm_that_is_not_the_chosen_one_is_refused_by_name() {
     let v1_5 = policy().rsa_v1_5().build().unwrap();
-    let parts = by_hand(&format!("{PARAMETERS};alg=\"rsa-v1_5-sha256\""));
-    let verifier = verifier_at(&v1_5, &[&secret()], NOW);
-    let mismatch = Err(Reason::SignatureMismatch);
-    assert_eq!(verify(&verifier, &parts, BODY), mismatch);
-    let parts = by_hand(&format!("{PARAMETERS};alg=\"rsa-pss-sha512\""));
-    let malformed = Err(Reason::FieldMalformed("alg".into()));
-    assert_eq!(verify(&verifier, &parts, BODY), malformed);
+    for (scheme, name) in [(v1_5, "rsa-pss-sha512"), (scheme(), "rsa-v1_5-sha256")] {
+        let parts = by_hand(&format!("{PARAMETERS};alg=\"{name}\""));
+        let verifier = verifier_at(&scheme, &[&secret()], NOW);
+        let malformed = Err(Reason::FieldMalformed("alg".into()));
+        assert_eq!(verify(&verifier, &parts, BODY), malformed);
+    }
 }
+
+/// Both signatures were made by OpenSSL.
+#[cfg(feature = "rsa")]
+#[test]
+fn rsa_keys_verify_the_one_padding_that_is_chosen() {
+    let key = include_str!("../vectors/keys/rsa2048.pub.pem");
+    let key = Secret::pem("k", key).unwrap();
+    let pss = verifier_at(&scheme(), &[&key], NOW);
+    let v1_5 = verifier_at(&policy().rsa_v1_5().build().unwrap(), &[&key], NOW);
+    let by_rsa = |signature: &str| {
+        let mut parts = by_hand(PARAMETERS);
+        set(&mut parts, "signature", &format!("a=:{signature}:"));
+        parts
+    };
+    let mismatch = || Err(Reason::SignatureMismatch);
+    let parts = by_rsa(V1_5);
+    assert_eq!(verify(&v1_5, &parts, BODY), Ok(()));
+    assert_eq!(verify(&pss, &parts, BODY), mismatch());
+    let parts = by_rsa(PSS);
+    assert_eq!(verify(&pss, &parts, BODY), Ok(()));
+    assert_eq!(verify(&v1_5, &parts, BODY), mismatch());
+}
+
+#[cfg(feature = "rsa")]
+const V1_5: &str = "yY6u9yMyWpSxTmdeXawv465pPZGiw6B95Nsuv4GXY69iLztX1oaLDjYFvOmstW+dk3nV86rOJKTnCCn7nuuYN9r1OlDz8xv95EgWgUjXQPj8usHIxx9ePE6xyfIeArE0sQwh51AFrXbsi3RdSoYMi7ojZ1oz7sry5JfMaUpnC+EyKwIwc4aJADpctJSUU801A7c4bSdnswrSSXOeq1vboncVR4VkmKTVcKZA/8Q7PU2TIShVtkWyITrU825yyoaxLIz+2y8+EkSdWKL7UBAxXXwYMlUBTgOEbh9MMF/pQPkWDKN93/0ALx900v2MJlDF787s3ZluAFIqPtBJ/RbxGQ==";
+#[cfg(feature = "rsa")]
+const PSS: &str = "jfPfSy2OziovtJFnyWB8y/5S44qIOef2nKUfA/0e3GtS/WUfBAPPklAkoBdrqmMaQgRzWMOj+kuOZ4IyMzwpaS3ZX9HWXluGCQXtCWeHcfhgihGMzzz3oIXKYmjWsSPyZB6Yi+sosuy/nOOajBF4dQBJ45niOQrExo8XBI5oY7+TqyjaCPNmOp8HIjcCP3m0ufAyMG1LFZwnJacY5DgcELKoljA3eOcW7b35gIc0eVpKUgo9idfwXB9UFSRQ/ZIg9eMtdo1+lA0z1/OcqtzQx2N5jMw+Ep3FXREaI35VrTgyLgNHS2I75VB7XpDjFPipXNu9ctiPUw5iUx9r/zLmuQ==";
 
 #[test]
 fn a_tag_keeps_signatures_of_other_applications_out() {

@@ -138,7 +138,9 @@ const MAX_FIELDS: usize = 1000;
 mod tests {
     use super::*;
 
-    fn pairs(text: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Reason> {
+    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn pairs(text: &[u8]) -> Result<Pairs, Reason> {
         let owned = |field: &Field<'_>| (field.name.to_vec(), field.value.to_vec());
         Ok(Form::parse(text)?.fields().iter().map(owned).collect())
     }

@@ -60,26 +60,27 @@ fn run(language: Language, providers: &[Provider]) -> Vec<Row> {
     rows
 }
 
-/// One line for each library and scheme.
+/// One line for each library and scheme, with how many checks there were: one that is lost is
+/// seen.
 fn table(rows: &[Row]) -> String {
     let mut lines = BTreeMap::new();
     for row in rows {
         let key = (&row.scheme, row.language, row.library);
         let line = lines
             .entry(key)
-            .or_insert((row.version.clone(), false, false));
+            .or_insert((row.version.clone(), false, false, 0));
         line.1 |= row.signs;
         line.2 |= row.verifies;
+        line.3 += row.checks;
     }
-    let mut text =
-        "| Scheme | Library | Version | It signs, accepted here | Signed here, accepted by it |\n\
-         |---|---|---|---|---|\n"
-            .to_owned();
-    for ((scheme, language, library), (version, signs, verifies)) in lines {
-        let [signs, verifies] = [signs, verifies].map(|does| if does { "yes" } else { "" });
-        let line =
-            format!("| `{scheme}` | {library} ({language}) | {version} | {signs} | {verifies} |\n");
-        text.push_str(&line.replace("|  |", "| |"));
+    let mut text = "| Scheme | Library | Version | It signs, accepted here \
+         | Signed here, accepted by it | Checks |\n|---|---|---|---|---|---|\n"
+        .to_owned();
+    for ((scheme, language, library), (version, signs, verifies, checks)) in lines {
+        let [signs, verifies] = [signs, verifies].map(|does| if does { " yes |" } else { " |" });
+        let library = format!("{library} ({language})");
+        let line = format!("| `{scheme}` | {library} | {version} |{signs}{verifies} {checks} |\n");
+        text.push_str(&line);
     }
     text
 }

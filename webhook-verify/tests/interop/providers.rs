@@ -25,6 +25,8 @@ pub(crate) struct Provider {
     pub(crate) bodies: Option<fn() -> Vec<Vec<u8>>>,
     /// What of a body is signed, so that a change must be seen.
     pub(crate) changed: fn(&[u8]) -> Vec<Vec<u8>>,
+    /// The header that takes several signatures, and what stands between them.
+    pub(crate) list: Option<(&'static str, char)>,
     /// Headers that a signer sets and does not sign.
     pub(crate) unsigned: &'static [&'static str],
     /// Further settings of the libraries.
@@ -64,7 +66,7 @@ pub(crate) fn all(keys: &KeyPairs) -> Vec<Provider> {
 const HOOK: &str = "https://example.com/hook?a=1&b=x%20y";
 
 fn standard() -> Vec<Provider> {
-    let family = |scheme: Scheme, node_takes| {
+    let family = |scheme: Scheme, header, node_takes| {
         let whsec = |byte: u8| format!("whsec_{}", STANDARD.encode([byte; 32]));
         let library = if scheme.name() == "svix" {
             "svix"
@@ -75,35 +77,48 @@ fn standard() -> Vec<Provider> {
             both(Python, library, Takes::Text).in_time(),
             both(Node, library, node_takes).in_time(),
         ];
-        provider(scheme, &whsec(0xfb), &whsec(0x2f), peers)
+        Provider {
+            list: Some((header, ' ')),
+            ..provider(scheme, &whsec(0xfb), &whsec(0x2f), peers)
+        }
     };
     vec![
-        family(presets::standard_webhooks(), Takes::Text),
-        family(presets::svix(), Takes::Json),
+        family(
+            presets::standard_webhooks(),
+            "webhook-signature",
+            Takes::Text,
+        ),
+        family(presets::svix(), "svix-signature", Takes::Json),
     ]
 }
 
 fn payments(keys: &KeyPairs) -> Vec<Provider> {
     let hex_key = |byte: &str| byte.repeat(32);
     vec![
-        text(
-            presets::stripe(),
-            vec![
-                both(Python, "stripe", Takes::Text).in_time(),
-                both(Node, "stripe", Takes::SomeText).in_time(),
-            ],
-        ),
+        Provider {
+            list: Some(("stripe-signature", ',')),
+            ..text(
+                presets::stripe(),
+                vec![
+                    both(Python, "stripe", Takes::Text).in_time(),
+                    both(Node, "stripe", Takes::SomeText).in_time(),
+                ],
+            )
+        },
         text(
             presets::square(HOOK),
             vec![verifies(Python, "squareup", Takes::SomeText)],
         ),
-        text(
-            presets::paddle(),
-            vec![
-                both(Python, "paddle-python-sdk", Takes::Text).in_time(),
-                verifies(Node, "@paddle/paddle-node-sdk", Takes::Text).in_time(),
-            ],
-        ),
+        Provider {
+            list: Some(("paddle-signature", ';')),
+            ..text(
+                presets::paddle(),
+                vec![
+                    both(Python, "paddle-python-sdk", Takes::Text).in_time(),
+                    verifies(Node, "@paddle/paddle-node-sdk", Takes::Text).in_time(),
+                ],
+            )
+        },
         text(
             presets::razorpay(),
             vec![
@@ -359,6 +374,7 @@ fn of_keys(scheme: Scheme, [key, stranger]: [Keys; 2], peers: Vec<Peer>) -> Prov
         content_type: |_| JSON,
         bodies: None,
         changed: bodies::changed,
+        list: None,
         unsigned: &[],
         settings: json!({}),
         peers,

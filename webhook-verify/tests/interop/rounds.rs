@@ -104,6 +104,11 @@ impl Round<'_> {
             verdict.is_err(),
             &verdict,
         );
+        let forged = self.theirs(&self.provider.stranger.theirs_signs, now, body);
+        if let Some(both) = forged.and_then(|forged| self.rotated(&forged, &good)) {
+            let verdict = verify(self.provider, &key.verifies, &both);
+            self.expect("ours accepts two keys", &both, verdict.is_ok(), &verdict);
+        }
         let Some((past, _)) = self.provider.scheme.tolerance() else {
             return;
         };
@@ -117,13 +122,17 @@ impl Round<'_> {
 
     fn we_sign(&mut self, body: &[u8]) {
         let key = self.provider.key.theirs_verifies.clone();
-        let good = self.ours(&self.provider.key.signs, SystemClock.now(), body);
+        let now = SystemClock.now();
+        let good = self.ours(&self.provider.key.signs, now, body);
         self.they_say(true, "theirs accepts what ours signed", &key, &good);
         for bad in self.changes(&good) {
             self.they_say(false, "theirs refuses a change", &key, &bad);
         }
-        let forged = self.ours(&self.provider.stranger.signs, SystemClock.now(), body);
+        let forged = self.ours(&self.provider.stranger.signs, now, body);
         self.they_say(false, "theirs refuses another key", &key, &forged);
+        if let Some(both) = self.rotated(&forged, &good) {
+            self.they_say(true, "theirs accepts two keys", &key, &both);
+        }
         if self.peer.looks_at_time {
             let at = SystemClock.now() - Duration::from_secs(3600);
             let old = self.ours(&self.provider.key.signs, at, body);
@@ -210,6 +219,21 @@ impl Round<'_> {
             all.push(bad);
         }
         all
+    }
+
+    /// Signed by the stranger and by the right key, as a sender does that changes its key.
+    fn rotated(&self, old: &Delivery, good: &Delivery) -> Option<Delivery> {
+        let (name, separator) = self.provider.list?;
+        let [old, new] = [old, good].map(|delivery| delivery.headers[name].as_str());
+        let new = match separator {
+            ' ' => new,
+            // The time stands first, once.
+            _ => new.split_once(separator)?.1,
+        };
+        let mut both = good.clone();
+        both.headers
+            .insert(name.to_owned(), format!("{old}{separator}{new}"));
+        Some(both)
     }
 
     fn expect(&mut self, what: &str, of: &Delivery, holds: bool, said: &dyn std::fmt::Debug) {

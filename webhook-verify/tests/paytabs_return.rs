@@ -122,24 +122,23 @@ fn forms_that_php_signed_are_accepted() {
 /// than the ones that were signed.
 #[test]
 fn names_that_php_rewrites_or_sorts_otherwise_are_refused() {
-    let malformed = |name: &str| Reason::FieldMalformed(name.into());
-    for (name, decoded) in [
-        ("a.b", "a.b"),
-        ("c+d", "c d"),
-        ("%20a", " a"),
-        ("b%00c", "b\0c"),
-        ("x[]", "x[]"),
-        ("x%5Bk%5D", "x[k]"),
-        ("10", "10"),
-        ("1a", "1a"),
-        ("-1", "-1"),
-        ("%C3%A9", "é"),
-        ("%FF", "\u{fffd}"),
-        ("{\"a\":\"", "{\"a\":\""),
+    for name in [
+        "a.b",
+        "c+d",
+        "%20a",
+        "b%00c",
+        "x[]",
+        "x%5Bk%5D",
+        "10",
+        "1a",
+        "-1",
+        "%C3%A9",
+        "%FF",
+        "{\"a\":\"",
     ] {
         for value in ["1", ""] {
             let form = format!("a=1&{name}={value}");
-            assert_eq!(refused(&signed(&form, "a=1")), malformed(decoded), "{name}");
+            assert_eq!(refused(&signed(&form, "a=1")), Reason::NotForm, "{name}");
         }
     }
     for form in ["a=1&=2", "a=%zz", "a=1\n", "a=\u{e9}"] {
@@ -152,7 +151,7 @@ fn names_that_php_rewrites_or_sorts_otherwise_are_refused() {
 #[test]
 fn a_form_cannot_be_json_as_well() {
     let json = format!("{{\"respStatus\":\"A\",\"z\":\"&{PUBLISHED}&\"}}");
-    assert!(matches!(refused(&json), Reason::FieldMalformed(_)));
+    assert_eq!(refused(&json), Reason::NotForm);
     let mut parts = request(Method::POST, "/return", Some("application/json"));
     let verifier = verifier(presets::paytabs_return());
     let check = |parts: &Parts| {
@@ -345,7 +344,7 @@ fn what_is_signed_is_accepted_by_post_and_by_get() {
     for (form, reason) in [
         (PUBLISHED, Reason::FieldRepeated("signature".into())),
         ("a=%", Reason::NotForm),
-        ("a.b=1", Reason::FieldMalformed("a.b".into())),
+        ("a.b=1", Reason::NotForm),
         ("a=", Reason::FieldMissing("tranRef".into())),
     ] {
         assert_eq!(refused(form), SignError::Delivery(reason));

@@ -126,14 +126,14 @@ impl<'a> Fields<'a> {
             if own.iter().any(|own| own.as_bytes() == &*field.name) {
                 continue;
             }
-            let told = || String::from_utf8_lossy(&field.name).into();
+            // Its name is the sender's text: it is not told.
             if !name_is_plain(&field.name) {
-                return Err(Reason::FieldMalformed(told()));
+                return Err(Reason::NotForm);
             }
             let before = others.insert(field.name.clone(), field.value.clone());
-            let is_known = || KNOWN.iter().any(|known| known.as_bytes() == &*field.name);
-            if before.is_some() && is_known() {
-                return Err(Reason::FieldRepeated(told()));
+            let known = KNOWN.iter().find(|known| known.as_bytes() == &*field.name);
+            if let (Some(_), Some(known)) = (before, known) {
+                return Err(Reason::FieldRepeated((*known).into()));
             }
         }
         Ok(Self {

@@ -1,12 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+pub mod diagnose;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod presets;
 pub mod replay;
 
-#[allow(dead_code)] // Its users come next.
 mod document;
 mod encoding;
 mod error;

@@ -45,6 +45,7 @@ pub struct Scheme {
 
 /// The two forms of schemes.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // In place: the hot path would go through the box.
 pub(crate) enum Form {
     /// The signature stands in a header and the body is signed as it is: it is hashed as it
     /// arrives.
@@ -64,7 +65,7 @@ pub enum ReplayBasis {
     Signature,
     /// SHA-256 of the signed bytes: a second pass over the body, made only by verifiers
     /// with a replay store. Without one [`Verified::replay_key`](crate::Verified::replay_key)
-    /// is the signature.
+    /// is the signature. For ECDSA it is the hash of the signed bytes always, which is at hand.
     Content,
 }
 

@@ -117,6 +117,17 @@ impl KeySet {
         self.0.load().iter().map(|key| key.id.clone()).collect()
     }
 
+    /// A set of its own of some of the keys, none of which ends.
+    pub(crate) fn without_end(&self, take: impl Fn(&Key) -> bool) -> Self {
+        let keys = self.0.load();
+        let some = keys.iter().filter(|key| take(key));
+        let some = some.map(|key| Key {
+            until: None,
+            ..key.clone()
+        });
+        Self(Arc::new(ArcSwap::from_pointee(some.collect())))
+    }
+
     pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Vec<Key>>> {
         self.0.load()
     }

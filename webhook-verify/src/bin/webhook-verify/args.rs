@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use webhook_verify::{Scheme, presets};
 
-use crate::input::SecretArgs;
+use crate::{input::SecretArgs, schemes::SchemeArgs};
 
 /// Signs and verifies webhooks, to find out why one is refused.
 #[derive(Parser)]
@@ -17,40 +16,51 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  signed, or verified
-  1  refused; the reason is on standard error
-  2  wrong usage
-  3  the secret, body, header or another input cannot be read or used";
+  0  signed, or accepted
+  1  refused; the step and the reason are on standard error
+  2  wrong usage, or the secret, body, header or another input cannot be read or used
+
+Examples:
+  webhook-verify sign --scheme stripe --secret-env KEY body.json
+  webhook-verify verify --scheme github --secret-file key --headers-file headers body.json
+  webhook-verify diagnose --scheme square --url https://example.com/hook --secret-env KEY \\
+      --header 'x-square-hmacsha256-signature: ...' body.json";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Print the headers that sign a body.
+    /// Sign a body: prints the headers to add. When the signature stands in the body, an empty
+    /// line and the body to send follow, or it is written to the file of --out.
+    #[command(after_help = EXIT_CODES)]
     Sign(Sign),
     /// Say whether a delivery is accepted, and if not at which step and why.
+    #[command(after_help = EXIT_CODES)]
     Verify(Verify),
-    /// As verify, and look for the usual mistakes: a changed line feed, another form of the
-    /// key, another scheme, a clock that is off.
+    /// As verify, and look for the usual mistakes: a changed line feed, JSON that was written
+    /// again, another form of the key, another scheme, a clock that is off.
+    #[command(after_help = EXIT_CODES)]
     Diagnose(Verify),
-    /// List the schemes.
+    /// List the schemes, the form of their keys, and what else they need.
     Schemes,
 }
 
 #[derive(Args)]
 pub(crate) struct Common {
-    /// The scheme; `webhook-verify schemes` lists them.
-    #[arg(long, value_name = "NAME", value_parser = scheme)]
-    pub(crate) scheme: Scheme,
+    #[command(flatten)]
+    pub(crate) scheme: SchemeArgs,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
     /// The present in Unix seconds, in place of the clock.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) at: Option<u64>,
-    /// The method of the request, for schemes that sign it.
+    /// The method of the request, for schemes that sign it or read it.
     #[arg(long, default_value = "POST")]
     pub(crate) method: String,
-    /// The URL or path of the request, for schemes that sign it.
-    #[arg(long, default_value = "/")]
-    pub(crate) url: String,
+    /// A header of the request (`Name: value`); repeatable.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// File with a header of the request in each line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) headers_file: Option<PathBuf>,
     /// File of the body; standard input when absent or `-`.
     pub(crate) body: Option<PathBuf>,
 }
@@ -62,29 +72,16 @@ pub(crate) struct Sign {
     /// The id of the delivery, for schemes that have one.
     #[arg(long)]
     pub(crate) id: Option<String>,
-    /// A header of the request (`Name: value`), for schemes that sign it; repeatable.
-    #[arg(long, value_name = "NAME: VALUE")]
-    pub(crate) header: Vec<String>,
+    /// Where the body to send is written, signed or as it is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// A header of the delivery (`Name: value`); repeatable.
-    #[arg(long, value_name = "NAME: VALUE")]
-    pub(crate) header: Vec<String>,
-    /// File with a header of the delivery in each line.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) headers_file: Option<PathBuf>,
     /// How old, and how far ahead, the timestamp may be; the scheme's own when absent.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) tolerance: Option<u64>,
-}
-
-fn scheme(name: &str) -> Result<Scheme, String> {
-    presets::by_name(name).ok_or_else(|| {
-        let names: Vec<_> = presets::names().collect();
-        format!("the schemes are {}", names.join(", "))
-    })
 }

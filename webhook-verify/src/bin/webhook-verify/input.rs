@@ -11,11 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 /// Where the secret is. Not an argument: other users of the machine see those, and the
-/// shell writes them into its history.
+/// shell writes them into its history. In the form in which the provider shows it, or a key or
+/// certificate in PEM.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct SecretArgs {
-    /// Environment variable that holds the secret, as the provider shows it.
+    /// Environment variable that holds the secret, as the provider shows it, or a key or
+    /// certificate in PEM.
     #[arg(long, value_name = "VARIABLE")]
     secret_env: Option<String>,
     /// File that holds the secret; one line feed at its end is not part of it.

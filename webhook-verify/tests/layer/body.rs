@@ -16,7 +16,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use webhook_verify::layer::{VerifiedBody, WebhookLayer};
 
 use crate::support::{
-    BODY, Then, answer, frames, good, headers, infallible, inner, is_pending, layer, request,
+    BODY, List, Then, answer, frames, good, headers, infallible, inner, is_pending, layer, request,
     status, timestamped,
 };
 
@@ -44,7 +44,7 @@ fn handled(body: &[u8], frames: Vec<Frame<Bytes>>) -> [Bytes; 2] {
     runtime.block_on(async {
         let response = layer
             .layer(handler)
-            .oneshot(request(headers(body), List(frames.into_iter())));
+            .oneshot(request(headers(body), List::of_frames(frames)));
         let response = infallible(response.await);
         assert_eq!(response.status(), 200);
         let whole = response.extensions().get::<Bytes>().unwrap().clone();
@@ -53,21 +53,6 @@ fn handled(body: &[u8], frames: Vec<Frame<Bytes>>) -> [Bytes; 2] {
             infallible(response.into_body().collect().await).to_bytes(),
         ]
     })
-}
-
-/// A body of what is there.
-struct List(std::vec::IntoIter<Frame<Bytes>>);
-
-impl Body for List {
-    type Data = Bytes;
-    type Error = &'static str;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        Poll::Ready(self.0.next().map(Ok))
-    }
 }
 
 proptest! {
@@ -140,7 +125,8 @@ async fn the_read_deadline_is_for_the_whole_body_and_not_for_a_frame() {
         );
         assert_eq!((tokio::time::Instant::now() - began).as_secs(), seconds);
     }
-    let unhurried = layer().read_deadline(Duration::MAX);
+    let short = timestamped().body_limit(30).build().unwrap();
+    let unhurried = WebhookLayer::new(short).read_deadline(Duration::MAX);
     assert_eq!(
         status(&unhurried, &inner(), request(headers(BODY), drip())).await,
         413

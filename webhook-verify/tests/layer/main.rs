@@ -2,6 +2,7 @@
 
 mod answers;
 mod body;
+mod documents;
 mod events;
 mod order;
 mod readiness;

@@ -17,7 +17,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit}
 use webhook_verify::layer::{VerifiedBody, WebhookLayer};
 
 use crate::support::{
-    BODY, Then, frames, good, headers, inner, is_pending, layer, request, timestamped,
+    BODY, Then, frames, good, headers, inner, is_pending, layer, request, timestamped, within,
 };
 
 fn forged() -> Request<Full<Bytes>> {
@@ -34,7 +34,7 @@ async fn start<S, B>(service: &mut S, request: Request<B>) -> S::Future
 where
     S: Service<Request<B>, Error: std::fmt::Debug>,
 {
-    service.ready().await.unwrap().call(request)
+    within(service.ready()).await.unwrap().call(request)
 }
 
 /// Panics when called without having been polled ready, as `ConcurrencyLimit` does; a clone
@@ -84,7 +84,11 @@ async fn a_clone_that_was_not_polled_ready_is_never_called() {
     let first = start(&mut service, good()).await;
     let second = start(&mut service, good()).await;
     let clone = service.clone();
-    for answer in [second.await, first.await, clone.oneshot(good()).await] {
+    for answer in [
+        second.await,
+        first.await,
+        within(clone.oneshot(good())).await,
+    ] {
         assert_eq!(answer.unwrap().status(), 200);
     }
 }
@@ -111,7 +115,7 @@ async fn the_inner_services_error_of_readiness_is_passed_on() {
         }
     }
     let service = memoryless().layer(Broken);
-    assert_eq!(service.oneshot(good()).await.unwrap_err(), "broken");
+    assert_eq!(within(service.oneshot(good())).await.unwrap_err(), "broken");
 }
 
 #[tokio::test]
@@ -139,7 +143,7 @@ async fn a_slow_body_holds_the_permit_until_the_read_deadline_and_a_drop_frees_i
     assert!(is_pending(&mut waits).await, "the permit is taken");
     let began = tokio::time::Instant::now();
     assert_eq!(reading.await.unwrap().status(), 408);
-    assert_eq!(waits.await.unwrap().status(), 408);
+    assert_eq!(within(waits).await.unwrap().status(), 408);
     assert_eq!(
         (tokio::time::Instant::now() - began).as_secs(),
         4,
@@ -156,15 +160,18 @@ async fn readiness_is_kept_behind_concurrency_limit_and_buffer() {
         .layer(layer())
         .concurrency_limit(1)
         .service(inner());
-    assert_eq!(limited.oneshot(good()).await.unwrap().status(), 200);
+    assert_eq!(within(limited.oneshot(good())).await.unwrap().status(), 200);
     let buffered = ServiceBuilder::new()
         .layer(layer())
         .buffer(1)
         .concurrency_limit(1)
         .service(inner());
     let again = buffered.clone();
-    assert_eq!(buffered.oneshot(good()).await.unwrap().status(), 200);
-    assert_eq!(again.oneshot(good()).await.unwrap().status(), 200);
+    assert_eq!(
+        within(buffered.oneshot(good())).await.unwrap().status(),
+        200
+    );
+    assert_eq!(within(again.oneshot(good())).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -184,6 +191,6 @@ async fn the_layer_itself_can_stand_behind_them() {
         .collect();
     for (index, task) in tasks {
         let expected = if index % 3 == 0 { 401 } else { 200 };
-        assert_eq!(task.await.unwrap().unwrap().status(), expected);
+        assert_eq!(within(task).await.unwrap().unwrap().status(), expected);
     }
 }

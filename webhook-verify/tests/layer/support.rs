@@ -124,6 +124,31 @@ impl Body for Frames {
     }
 }
 
+/// A body of what is there.
+pub(crate) struct List(std::vec::IntoIter<Frame<Bytes>>);
+
+impl List {
+    pub(crate) fn of(chunks: impl Iterator<Item = Bytes>) -> Self {
+        Self::of_frames(chunks.map(Frame::data).collect())
+    }
+
+    pub(crate) fn of_frames(frames: Vec<Frame<Bytes>>) -> Self {
+        Self(frames.into_iter())
+    }
+}
+
+impl Body for List {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        Poll::Ready(self.0.next().map(Ok))
+    }
+}
+
 /// Echoes the body with the status that `status` holds, and counts its calls.
 #[derive(Clone)]
 pub(crate) struct Inner {
@@ -199,7 +224,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
 {
     let service = layer.layer(inner.clone());
-    let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
+    let (parts, body) = within(service.oneshot(request)).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     (parts.status.as_u16(), parts.headers, body)
 }
@@ -209,6 +234,14 @@ where
     B: Body<Data = Bytes> + Send + 'static,
 {
     answer(layer, inner, request).await.0
+}
+
+/// Nothing may hang: under a paused clock this fails at once, else in the end.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, future)
+        .await
+        .expect("nothing may hang")
 }
 
 /// Polls once; true while pending.

@@ -422,6 +422,35 @@ fn repeated_keys_are_refused() {
     }
 }
 
+/// `encoding/json` of Go, for one, takes the last of these for `success` and `amount`.
+#[test]
+fn keys_that_differ_by_case_alone_are_refused() {
+    let body = batch(&[item()]);
+    for (name, other) in [
+        ("success", "Success"),
+        ("success", "\u{17f}ucceſs"),
+        ("amount", "AMOUNT"),
+        ("value", "Value"),
+        ("originalReference", "originalreference"),
+        ("NotificationRequestItem", "notificationRequestItem"),
+        ("notificationItems", "NotificationItems"),
+        ("hmacSignature", "hmacsignature"),
+    ] {
+        let of = match name {
+            "value" => "currency",
+            "originalReference" => "success",
+            name => name,
+        };
+        let beside = body.replace(&format!("\"{of}\":"), &format!("\"{other}\":0,\"{of}\":"));
+        assert_ne!(beside, body, "{other}");
+        assert_eq!(
+            reason(&beside),
+            Reason::FieldRepeated(name.into()),
+            "{other}"
+        );
+    }
+}
+
 #[test]
 fn missing_and_mistyped_fields_are_named() {
     let fields = [

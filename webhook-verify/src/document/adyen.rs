@@ -84,10 +84,9 @@ impl Document for Adyen {
 impl Adyen {
     /// The items; at least one.
     fn items<'a>(&self, body: &'a Value) -> Result<Vec<&'a Object>, Reason> {
-        let items = body
-            .get("notificationItems")
-            .ok_or_else(|| missing(ITEMS))?;
-        let items = items.as_array().ok_or_else(|| wrong_type(ITEMS))?;
+        let body = body.as_object().ok_or_else(|| missing(ITEMS))?;
+        let items = field(body, ITEMS)?.as_array();
+        let items = items.ok_or_else(|| wrong_type(ITEMS))?;
         if items.is_empty() {
             return Err(missing(ITEM));
         }
@@ -117,7 +116,7 @@ impl Adyen {
     /// the merchant's own reference alone, so that no text can be read in two ways.
     fn signed(&self, item: &Object) -> Result<Vec<u8>, Reason> {
         let amount = object(item, "amount")?;
-        let original = match item.get("originalReference") {
+        let original = match optional(item, "originalReference")? {
             None | Some(Value::Null) => "",
             Some(_) => plain(item, "originalReference")?,
         };
@@ -161,7 +160,22 @@ fn wrong_type(name: &str) -> Reason {
 }
 
 fn field<'a>(of: &'a Object, name: &str) -> Result<&'a Value, Reason> {
-    of.get(name).ok_or_else(|| missing(name))
+    optional(of, name)?.ok_or_else(|| missing(name))
+}
+
+/// Other parsers take a key in another case for the same one, and the last of both.
+fn optional<'a>(of: &'a Object, name: &str) -> Result<Option<&'a Value>, Reason> {
+    let again = |key: &String| key != name && fold(key).eq(fold(name));
+    if of.keys().any(again) {
+        return Err(Reason::FieldRepeated(name.into()));
+    }
+    Ok(of.get(name))
+}
+
+/// Without case, in which `\u{17f}` is an `s` and `\u{212a}` a `k`.
+fn fold(text: &str) -> impl Iterator<Item = char> {
+    let lower = text.chars().flat_map(char::to_lowercase);
+    lower.flat_map(char::to_uppercase)
 }
 
 fn object<'a>(of: &'a Object, name: &str) -> Result<&'a Object, Reason> {

@@ -30,7 +30,8 @@ use crate::{
 ///
 /// Nothing is escaped, so a colon could move the border between two fields. It is accepted in
 /// `merchantReference` alone, of which there is only one: whatever else holds one is refused,
-/// and no signature fits two items.
+/// and no signature fits two items. A key that differs from one of the above by case alone is
+/// refused beside it: many JSON parsers take both for the same.
 ///
 /// Not protected: `live`, `eventDate`, `reason`, `paymentMethod`, `operations`, all other
 /// `additionalData`, the headers, the path; and which items stand in one delivery, in which

@@ -24,8 +24,7 @@ pub(crate) fn sign(key: &SigningKey, digest: &[u8; 32]) -> Option<[u8; 64]> {
 /// `r` and `s` out of `SEQUENCE { INTEGER, INTEGER }`, in DER and not in any other form of BER.
 pub(crate) fn from_der(der: &[u8]) -> Option<[u8; 64]> {
     let signature = Signature::from_der(der).ok()?;
-    let canonical = signature.to_der().as_bytes() == der;
-    canonical.then(|| signature.to_bytes().into())
+    Some(signature.to_bytes().into())
 }
 
 /// The DER form of `r` and `s`.

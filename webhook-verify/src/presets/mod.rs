@@ -49,7 +49,8 @@ mod twilio;
 
 /// The preset of this name, such as `stripe`; for settings and command lines.
 ///
-/// [`square`] is not among them: it needs a URL.
+/// Those that need a URL or an id are not among them: [`square`], [`twilio`], and the ones of
+/// PayPal and of HTTP message signatures.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Scheme> {
     let preset = NAMED.iter().find(|(known, _)| *known == name);
@@ -104,7 +105,13 @@ mod tests {
     #[test]
     fn every_preset_keeps_the_rules_of_schemes() {
         let square = square("https://example.com/hook");
-        for scheme in names().filter_map(by_name).chain([square]) {
+        let others = [
+            Some(square),
+            #[cfg(feature = "rsa")]
+            paypal("WEBHOOK_ID").ok(),
+        ];
+        let others = others.into_iter().flatten();
+        for scheme in names().filter_map(by_name).chain(others) {
             assert_eq!(scheme.check(), Ok(()), "{}", scheme.name());
         }
     }

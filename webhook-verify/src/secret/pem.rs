@@ -322,6 +322,38 @@ mod tests {
         assert_eq!(rsa(&chain), public);
     }
 
+    #[cfg(feature = "rsa")]
+    #[test]
+    fn a_certificate_is_read_to_its_end_and_no_further() {
+        let (_, der) = pem::decode_vec(text("rsa2048.cert.pem").as_bytes()).unwrap();
+        assert!(certified(&der).is_ok());
+        for end in 0..der.len() {
+            assert!(certified(&der[..end]).is_err(), "{end}");
+        }
+        let longer = [&*der, &[0]].concat();
+        assert!(certified(&longer).is_err());
+        // A certificate is no key, and a key no certificate.
+        assert_eq!(public(&der).err(), Some(SecretError::Der));
+        let line: String = text("rsa2048.pub.pem")
+            .lines()
+            .filter(|line| !line.starts_with('-'))
+            .collect();
+        let key = decode(&line, "").unwrap();
+        assert!(certified(&key).is_err());
+    }
+
+    /// RFC 3279 section 2.3.1: the parameters must be there, and NULL.
+    #[cfg(feature = "rsa")]
+    #[test]
+    fn an_rsa_key_without_the_parameters_of_its_kind_is_refused() {
+        let (_, mut der) = pem::decode_vec(text("rsa2048.pub.pem").as_bytes()).unwrap();
+        assert!(public(&der).is_ok());
+        assert_eq!(der.drain(17..19).as_slice(), [5, 0]);
+        der[3] -= 2;
+        der[5] -= 2;
+        assert_eq!(public(&der).err(), Some(SecretError::KeyKind));
+    }
+
     #[cfg(feature = "ecdsa")]
     #[test]
     fn pairs_belong_together_and_a_line_of_base64_is_a_public_key() {

@@ -60,10 +60,13 @@ loom: ## model check of the lock-free parts
 tour: ## the reference application, end to end, as a check
 	$(CARGO) run --release --locked -p nestcms -- tour
 
-bench: ## every bench beside its peers, and the table of ratios into README.md (FILTER=part of a name: those only)
+bench: ## every bench beside its peers, and the table of ratios into README.md (FILTER=part of a name: those only; FILTER=webhook: into its README.md)
 	@if [ -z "$(FILTER)" ]; then rm -rf "$(TARGET)/criterion"; fi
 	$(CARGO) bench --locked -p benches -- $(FILTER)
 	$(CARGO) run --release --locked -p benches --bin ratios -- $(if $(FILTER),,--all --write README.md)
+	if [ -z "$(FILTER)" ] || [ "$(FILTER)" = webhook ]; then \
+		$(CARGO) run --release --locked -p benches --bin ratios -- --only webhook --write webhook-verify/README.md; \
+	fi
 
 miri: ## small races and calls of the core under Miri (needs nightly; says so if it is absent)
 	@CARGO_TARGET_DIR=$(TARGET) sh scripts/miri.sh

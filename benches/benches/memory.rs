@@ -5,12 +5,15 @@
 //! lies in the figure of a key: everything a limiter of a million keys holds, once a million
 //! were seen, divided by the keys it holds then.
 
+use std::time::Duration;
+
 use allocation_counter::measure;
-use benches::peers::{layer, rate_limit};
+use benches::peers::{layer, rate_limit, webhook};
 use benches::program::{Arguments, report};
 use benches::results::Name;
 use benches::service::answered;
 use tower_service::Service;
+use webhook_verify::replay::{MemoryReplayStore, ReplayStore, Reserve, Times};
 
 const KEYS: u64 = 1_000_000;
 /// Calls over which allocations are averaged.
@@ -36,6 +39,78 @@ fn main() {
         let peer = layer::tower_resilience_stack();
         allocations(&arguments, group, "tower_resilience", peer);
     }
+    if arguments.wants("webhook/heap") {
+        heap_calls(&arguments);
+    }
+    if arguments.wants("webhook/replay_bytes") {
+        let deliveries = if arguments.quick() { 1_000 } else { KEYS };
+        bytes_per_delivery(&arguments, deliveries);
+    }
+}
+
+/// Heap calls of one verification of 256 bytes.
+fn heap_calls(arguments: &Arguments) {
+    let body = [b'x'; 256];
+    for scheme in webhook::schemes() {
+        let (parts, verifier) = webhook::signed(&scheme, &body);
+        count(arguments, scheme.name(), || {
+            verifier.verify(&parts, None, &body).is_ok()
+        });
+        if scheme.name() == "standard_webhooks" {
+            let peer = webhook::standardwebhooks();
+            count(arguments, "standardwebhooks", || {
+                peer.verify(&body, &parts.headers).is_ok()
+            });
+        }
+        for (ours, what, provider) in webhook::REGISTRY {
+            if ours == scheme.name() {
+                let verify = webhook::registry(provider);
+                count(arguments, what, || verify(&parts.headers, &body));
+            }
+        }
+    }
+}
+
+fn count(arguments: &Arguments, what: &str, verify: impl Fn() -> bool) {
+    // What the first call does once is not counted.
+    assert!(verify());
+    let info = measure(|| assert!((0..CALLS).all(|_| verify())));
+    let each = info.count_total as f64 / f64::from(CALLS);
+    let name = Name::new("webhook/heap", what, 1);
+    report(arguments, &name, "heap calls per delivery", &[each]);
+}
+
+/// What a store of so many deliveries takes, filled as far as it can be, for each one held.
+fn bytes_per_delivery(arguments: &Arguments, deliveries: u64) {
+    let times = Times {
+        now: Duration::ZERO,
+        lease: Duration::from_secs(60),
+        lifetime: Duration::from_secs(600),
+    };
+    let mut filled = None;
+    let info = measure(|| {
+        let store = MemoryReplayStore::new(usize::try_from(deliveries).unwrap_or(usize::MAX));
+        for number in 0..deliveries {
+            // Evenly spread, as hashes are.
+            let word = |i: u64| {
+                (number * 4 + i)
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    .rotate_left(32)
+            };
+            let mut key = [0; 32];
+            for (i, bytes) in key.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                *bytes = word(i as u64).to_le_bytes();
+            }
+            if let Ok(Reserve::Reserved(token)) = store.reserve(key, times).now() {
+                assert!(store.commit(key, token, times).now().is_ok());
+            }
+        }
+        filled = Some(store);
+    });
+    let held = filled.as_ref().map_or(1, MemoryReplayStore::len);
+    let name = Name::new("webhook/replay_bytes", "ours", 1);
+    let each = info.bytes_current as f64 / held as f64;
+    report(arguments, &name, "bytes per delivery held", &[each]);
 }
 
 fn bytes_per_key(arguments: &Arguments, keys: u64) {

@@ -7,22 +7,24 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use benches::machine;
-use benches::ratios::{listing, missing, splice, table};
+use benches::ratios::{PATHS, Path as Row, listing, missing, splice, table};
 use benches::results::{Results, folder};
 
 const USAGE: &str = "\
-usage: ratios [--all] [--write FILE] [FOLDER]
+usage: ratios [--all] [--only WORD] [--write FILE] [FOLDER]
 
 Prints a table of ratios from the results in FOLDER (criterion's, by default that of the last
 `cargo bench -p benches`).
 
   --all         every bench with its median, before the table
+  --only WORD   only the rows that begin with it
   --write FILE  also puts the table between the two markers in FILE; refused when a figure
                 is missing";
 
 #[derive(Default)]
 struct Options {
     all: bool,
+    only: String,
     write: Option<PathBuf>,
     folder: Option<PathBuf>,
 }
@@ -37,6 +39,10 @@ fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             Some("--all") => options.all = true,
+            Some("--only") => {
+                let word = arguments.next().unwrap_or_default();
+                options.only = word.to_string_lossy().into_owned();
+            }
             Some("--write") => options.write = arguments.next().map(PathBuf::from),
             Some(flag) if flag.starts_with('-') => {
                 eprintln!("ratios: unknown option {flag}\n\n{USAGE}");
@@ -66,10 +72,15 @@ fn print(options: Options) -> Result<(), String> {
     if options.all {
         println!("{}", listing(&results));
     }
-    let table = table(&results, &machine::describe());
+    let mut rows: Vec<Row> = PATHS.to_vec();
+    rows.retain(|row| row.path.starts_with(&options.only));
+    if rows.is_empty() {
+        return Err(format!("no row begins with `{}`", options.only));
+    }
+    let table = table(&results, &rows, &machine::describe());
     print!("{table}");
     match options.write {
-        Some(file) => write(&file, &table, &missing(&results)),
+        Some(file) => write(&file, &table, &missing(&results, &rows)),
         None => Ok(()),
     }
 }

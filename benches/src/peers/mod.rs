@@ -10,6 +10,7 @@
 pub mod breaker;
 pub mod layer;
 pub mod rate_limit;
+pub mod webhook;
 
 use std::time::Duration;
 

@@ -1,23 +1,23 @@
 //! Results as Markdown.
 
-use super::{BASELINES, Measure, PATHS, Path, Peer, drift, ratio};
+use super::{BASELINES, Measure, Path, Peer, drift, ratio};
 use crate::contest::ROUNDS;
 use crate::results::{Name, Results, median};
 
 /// The table of paths: ours beside the goal and the best peer, for 1 / 2 threads where there
 /// are two figures.
 #[must_use]
-pub fn table(results: &Results, machine: &str) -> String {
+pub fn table(results: &Results, paths: &[Path], machine: &str) -> String {
     let mut out =
         String::from("| path | ours | goal | best peer | unit |\n|---|---:|---:|---|---|\n");
-    for path in PATHS {
+    for path in paths {
         out.push_str(&row(results, path));
     }
     out.push_str(&format!(
         "\nMeasured on {machine}; two figures are 1 / 2 threads on one object. Medians of \
          {ROUNDS} rounds, ratios taken within a round"
     ));
-    if let Some(drift) = drift(results) {
+    if let Some(drift) = drift(results, paths) {
         let percent = (drift * 100.0).round();
         out.push_str(&format!(
             ", between which the floor moved by up to {percent} %"
@@ -27,12 +27,12 @@ pub fn table(results: &Results, machine: &str) -> String {
     out
 }
 
-/// The paths of [`PATHS`] that have no figure of ours, or of a peer.
+/// Those of `paths` that have no figure of ours, or of a peer.
 #[must_use]
-pub fn missing(results: &Results) -> Vec<String> {
+pub fn missing(results: &Results, paths: &[Path]) -> Vec<String> {
     let lacks = |measures: &[Measure]| measures.iter().any(|m| figure(results, m).is_none());
     let mut missing = Vec::new();
-    for path in PATHS {
+    for path in paths {
         if lacks(path.ours) {
             missing.push(format!("{}: ours", path.path));
         }
@@ -157,6 +157,7 @@ fn dash() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PATHS;
     use super::*;
 
     /// Ours, and the two peers of the first path, over a floor of 10 ns.
@@ -177,7 +178,7 @@ mod tests {
     }
 
     fn first_row(results: &Results) -> String {
-        let table = table(results, "a machine");
+        let table = table(results, PATHS, "a machine");
         table.lines().nth(2).unwrap_or_default().to_owned()
     }
 
@@ -208,7 +209,7 @@ mod tests {
     fn what_was_not_measured_is_a_dash_and_is_missing() {
         let results = Results::default();
         assert!(first_row(&results).contains("| – / – | ≤ 1.5 / 1.7 | – |"));
-        let missing = missing(&results);
+        let missing = missing(&results, PATHS);
         assert_eq!(
             missing[0],
             "breaker, closed, count window: acquire + success: ours"
@@ -221,7 +222,7 @@ mod tests {
         let mut results = results([1.0, 1.0], [1.0, 1.0], [1.0, 1.0]);
         let floor = Name::new("layer/breaker", "fetch_add", 1);
         results.insert(floor, vec![10.0, 10.4, 10.0]);
-        let table = table(&results, "a machine");
+        let table = table(&results, PATHS, "a machine");
         assert!(table.contains("Measured on a machine;"), "{table}");
         assert!(table.contains("moved by up to 4 %"), "{table}");
     }

@@ -32,19 +32,25 @@ pub fn ratio(results: &Results, of: &Name, to: &Name) -> Option<f64> {
 }
 
 /// By how much the floor itself moved between the rounds of its group: the largest of
-/// `max / min - 1` over all groups and threads. It bounds what a ratio can mean.
+/// `max / min - 1` over all that our figures of `paths` are divided by. It bounds what a ratio
+/// can mean.
 #[must_use]
-pub fn drift(results: &Results) -> Option<f64> {
-    let floors = results.iter().filter(|(name, _)| name.what == "fetch_add");
+pub fn drift(results: &Results, paths: &[Path]) -> Option<f64> {
+    let ours = paths.iter().flat_map(|path| path.ours);
+    let floors = ours.filter_map(|measure| measure.over.filter(|over| FLOORS.contains(&over[1])));
     floors
-        .filter(|(_, rounds)| rounds.len() > 1)
-        .filter_map(|(_, rounds)| {
+        .map(|[group, what, parameter]| results.rounds(&Name::new(group, what, parameter)))
+        .filter(|rounds| rounds.len() > 1)
+        .filter_map(|rounds| {
             let low = rounds.iter().copied().reduce(f64::min)?;
             let high = rounds.iter().copied().reduce(f64::max)?;
             Some(high / low - 1.0)
         })
         .reduce(f64::max)
 }
+
+/// What no policy can be faster than.
+const FLOORS: [&str; 2] = ["fetch_add", "bare_hmac"];
 
 #[cfg(test)]
 mod tests {
@@ -85,7 +91,14 @@ mod tests {
 
     #[test]
     fn drift_is_the_largest_move_of_a_floor() {
-        let results = results(&[("ours", &[1.0, 9.0]), ("fetch_add", &[10.0, 12.5, 11.0])]);
-        assert_eq!(drift(&results), Some(0.25));
+        let mut results = Results::default();
+        for (what, rounds) in [
+            ("paytabs_callback", vec![1.0, 9.0]),
+            ("bare_hmac", vec![10.0, 12.5, 11.0]),
+        ] {
+            results.insert(Name::new("webhook/verify", what, 256), rounds);
+        }
+        assert_eq!(drift(&results, PATHS), Some(0.25));
+        assert_eq!(drift(&results, &PATHS[..1]), None);
     }
 }

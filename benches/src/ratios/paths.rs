@@ -107,6 +107,10 @@ const fn peer(name: &'static str, figures: &'static [Measure]) -> Peer {
 
 const FETCH_ADD: &str = "× `fetch_add`";
 const GOVERNOR: &str = "× `governor`";
+const HMAC: &str = "× bare HMAC";
+
+/// The crate of our name in the registry.
+const REGISTRY: &str = "webhook-verify 0.1 of crates.io";
 
 /// The rows, in order.
 pub const PATHS: &[Path] = &[
@@ -408,10 +412,79 @@ pub const PATHS: &[Path] = &[
         )],
     },
     Path {
-        path: "webhook, callback of 256 B / 4 KiB / 1 MiB",
-        unit: "× bare HMAC",
+        path: "webhook of 256 B / 4 KiB / 1 MiB, PayTabs callback",
+        unit: HMAC,
         goal: &[1.8, 1.1, 1.02],
         ours: sizes!("paytabs_callback"),
+        peers: &[],
+    },
+    Path {
+        path: "webhook of the same sizes, timestamp in a header",
+        unit: HMAC,
+        goal: &[1.8, 1.1, 1.02],
+        ours: sizes!("timestamped"),
+        peers: &[],
+    },
+    Path {
+        path: "webhook of the same sizes, Standard Webhooks",
+        unit: HMAC,
+        goal: &[1.8, 1.1, 1.02],
+        ours: sizes!("standard_webhooks"),
+        peers: &[
+            peer("standardwebhooks", sizes!("standardwebhooks")),
+            peer(REGISTRY, sizes!("registry_standard_webhooks")),
+        ],
+    },
+    Path {
+        path: "webhook of the same sizes, Stripe",
+        unit: HMAC,
+        goal: &[1.8, 1.1, 1.02],
+        ours: sizes!("stripe"),
+        peers: &[peer(REGISTRY, sizes!("registry_stripe"))],
+    },
+    Path {
+        path: "webhook of the same sizes, GitHub",
+        unit: HMAC,
+        goal: &[1.8, 1.1, 1.02],
+        ours: sizes!("github"),
+        peers: &[peer(REGISTRY, sizes!("registry_github"))],
+    },
+    Path {
+        path: "webhook, Standard Webhooks: heap calls",
+        unit: "per delivery",
+        goal: &[0.0],
+        ours: one!("webhook/heap", "standard_webhooks"),
+        peers: &[
+            peer("standardwebhooks", one!("webhook/heap", "standardwebhooks")),
+            peer(REGISTRY, one!("webhook/heap", "registry_standard_webhooks")),
+        ],
+    },
+    Path {
+        path: "webhook, GitHub: heap calls",
+        unit: "per delivery",
+        goal: &[0.0],
+        ours: one!("webhook/heap", "github"),
+        peers: &[peer(REGISTRY, one!("webhook/heap", "registry_github"))],
+    },
+    Path {
+        path: "webhook, taken and remembered beside a million others",
+        unit: "ns",
+        goal: &[300.0],
+        ours: threads!("webhook/replay", "ours_new"),
+        peers: &[],
+    },
+    Path {
+        path: "webhook, refused as one of a million that are remembered",
+        unit: "ns",
+        goal: &[300.0],
+        ours: threads!("webhook/replay", "ours_duplicate"),
+        peers: &[],
+    },
+    Path {
+        path: "webhook, memory per delivery remembered",
+        unit: "bytes",
+        goal: &[64.0],
+        ours: one!("webhook/replay_bytes", "ours"),
         peers: &[],
     },
 ];

@@ -56,8 +56,12 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_a_place_for_the_table() {
-        let readme = include_str!("../../../README.md");
-        assert!(splice(readme, "| new |").is_ok());
+    fn the_readmes_have_a_place_for_the_table() {
+        for readme in [
+            include_str!("../../../README.md"),
+            include_str!("../../../webhook-verify/README.md"),
+        ] {
+            assert!(splice(readme, "| new |").is_ok());
+        }
     }
 }

@@ -35,16 +35,24 @@ fn signed(scheme: Scheme, id: &str, at: u64, body: &[u8]) -> Parts {
     )
 }
 
-/// All schemes with shared keys.
+/// All schemes that put an HMAC of any body into headers.
 fn schemes() -> Vec<Scheme> {
-    let hmac = presets::names().filter(|name| *name != "discord");
     let square = presets::square("https://example.com/hook");
-    hmac.filter_map(presets::by_name).chain([square]).collect()
+    let all = presets::names().filter_map(presets::by_name);
+    let signs = |scheme: &Scheme| {
+        let signer = Signer::new(scheme.clone(), secret("k1"));
+        let signed = signer.sign_with_id("msg_1", Duration::from_secs(NOW), BODY);
+        signed.is_ok()
+    };
+    all.chain([square]).filter(signs).collect()
 }
+
+/// How many the properties draw from.
+const SCHEMES: usize = 17;
 
 #[test]
 fn there_are_as_many_schemes_as_the_properties_draw_from() {
-    assert_eq!(schemes().len(), 16);
+    assert_eq!(schemes().len(), SCHEMES);
 }
 
 #[test]
@@ -439,7 +447,7 @@ fn unusable_keys_and_settings_are_refused() {
 
 proptest! {
     #[test]
-    fn one_flipped_bit_anywhere_is_refused(bit in 0usize..8, at in 0usize..1000, which in 0usize..3, scheme in 0usize..16) {
+    fn one_flipped_bit_anywhere_is_refused(bit in 0usize..8, at in 0usize..1000, which in 0usize..3, scheme in 0..SCHEMES) {
         // D.c2
         let scheme = schemes()[scheme].clone();
         let verifier = builder(scheme.clone()).secret(secret("k1")).build().unwrap();
@@ -466,7 +474,7 @@ proptest! {
     fn arbitrary_bytes_neither_panic_nor_pass(
         values in prop::collection::vec((0usize..10, prop::collection::vec(any::<u8>(), 0..80)), 0..8),
         body in prop::collection::vec(any::<u8>(), 0..200),
-        scheme in 0usize..16,
+        scheme in 0..SCHEMES,
     ) {
         // D.c7
         let names = ["signature", "webhook-id", "webhook-timestamp", "webhook-signature",

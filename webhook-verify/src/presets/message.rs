@@ -51,7 +51,8 @@ use crate::{
 ///   [`tag`](HttpMessage::tag).
 /// - Replay key: the signature base; with [`nonce`](HttpMessage::nonce), the key's id and the
 ///   nonce. A retry that is signed anew is another delivery, unless it keeps its nonce. A
-///   sender that signs one delivery with two keys of ours gives it two names.
+///   delivery that has two signatures by keys of ours has two names (one, if key and nonce
+///   are the same): who records it can cut one and send it once more.
 /// - Signer: labels its signature `sig1`, covers the least that is needed, and adds a
 ///   `content-digest` by SHA-256 (in place of one that is there), `created`, `keyid` and `alg`.
 ///

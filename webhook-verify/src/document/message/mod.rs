@@ -194,9 +194,7 @@ impl MessagePolicy {
         let claim = Claim {
             key: Some(key.to_owned()),
             signatures: self.candidates(&input, &bytes)?,
-            signed: message
-                .base(&input.components, &input.write())?
-                .into_bytes(),
+            signed: self.base(message, &input)?.into_bytes(),
             ..Claim::default()
         };
         let extract = Extract {
@@ -209,6 +207,21 @@ impl MessagePolicy {
         let digest = Component::Field(CONTENT_DIGEST);
         let digest = input.components.contains(&digest);
         Ok(Accepted { extract, digest })
+    }
+
+    /// What is signed. A reason names a header of ours, and never one that a sender listed.
+    fn base(&self, message: &Message<'_>, input: &Input) -> Result<String, Reason> {
+        let base = message.base(&input.components, &input.write());
+        base.map_err(|reason| match reason {
+            Reason::Missing(name) | Reason::Malformed(name) if !self.knows(&name) => {
+                Reason::Malformed(SIGNATURE_INPUT)
+            }
+            other => other,
+        })
+    }
+
+    fn knows(&self, name: &HeaderName) -> bool {
+        *name == CONTENT_DIGEST || self.fields.contains(name)
     }
 
     /// Without `alg` any algorithm; the key has one only.

@@ -83,8 +83,7 @@ fn text() -> impl Strategy<Value = String> {
         "\\?[01]",
     ];
     let parameters = prop::collection::vec(
-        ("; ?[a-c]", prop::option::of(value.clone()))
-            .prop_map(|(key, value)| value.map_or(key.clone(), |value| format!("{key}={value}"))),
+        ("; ?[a-c]", prop::option::of(value.clone())).prop_map(pair),
         0..3,
     );
     let parameters = parameters.prop_map(|all| all.concat());
@@ -99,10 +98,16 @@ fn text() -> impl Strategy<Value = String> {
         "[a-d*][a-d0-9_.*-]{0,1}",
         prop::option::of(prop_oneof![item, list]),
     );
-    let member =
-        member.prop_map(|(key, value)| value.map_or(key.clone(), |value| format!("{key}={value}")));
+    let member = member.prop_map(pair);
     let members = (prop::collection::vec(member, 0..4), " ?,[ \t]?");
     members.prop_map(|(members, comma)| members.join(&comma))
+}
+
+fn pair((key, value): (String, Option<String>)) -> String {
+    match value {
+        Some(value) => format!("{key}={value}"),
+        None => key,
+    }
 }
 
 proptest! {

@@ -256,6 +256,27 @@ fn created_and_keyid_are_needed_and_the_rest_must_make_sense() {
     assert!(tried.eq(ALGORITHMS));
 }
 
+/// Reasons are labels of metrics: a sender must not choose them.
+#[test]
+fn a_reason_names_no_header_that_only_the_sender_lists() {
+    let input = GOOD.replace("\"content-digest\"", "\"content-digest\" \"x-a\"");
+    let mut request = signed_by("/", &[&input]);
+    let unknown = strict("https://hooks.example");
+    let x_a = HeaderName::from_static("x-a");
+    let known = MessagePolicy {
+        fields: vec![x_a.clone()],
+        ..unknown.clone()
+    };
+    let hidden = Err(Reason::Malformed(SIGNATURE_INPUT));
+    assert_eq!(unknown.head(&request), hidden);
+    assert_eq!(known.head(&request), Err(Reason::Missing(x_a.clone())));
+    request.headers.insert(&x_a, "é".parse().unwrap());
+    assert_eq!(unknown.head(&request), hidden);
+    assert_eq!(known.head(&request), Err(Reason::Malformed(x_a.clone())));
+    request.headers.insert(x_a, "a".parse().unwrap());
+    assert!(unknown.head(&request).is_ok());
+}
+
 #[test]
 fn one_signature_that_is_not_accepted_does_not_harm_another() {
     let policy = strict("https://hooks.example");

@@ -68,7 +68,7 @@ fn table(rows: &[Row]) -> String {
         let key = (&row.scheme, row.language, row.library);
         let line = lines
             .entry(key)
-            .or_insert((row.version.clone(), false, false, 0));
+            .or_insert_with(|| (row.version.clone(), false, false, 0));
         line.1 |= row.signs;
         line.2 |= row.verifies;
         line.3 += row.checks;

@@ -155,6 +155,39 @@ fn milliseconds_are_judged_to_the_millisecond() {
     assert_eq!(late.unwrap_err(), SignError::Time);
 }
 
+/// Without fixed digits the same signature would fit another border, as the first half shows.
+#[test]
+fn a_time_of_fixed_digits_keeps_its_border_to_the_body() {
+    let scheme = |digits: Option<usize>| {
+        let scheme = Scheme::custom("close")
+            .signature_header("x-signature")
+            .timestamp_header("x-time")
+            .signs([Part::Timestamp, Part::Body]);
+        let scheme = digits
+            .into_iter()
+            .fold(scheme, |s, d| s.timestamp_digits(d));
+        let for_ever = Duration::from_secs(1 << 40);
+        scheme.tolerance(for_ever, for_ever).build().unwrap()
+    };
+    let now = Duration::from_secs(NOW);
+    for (digits, moves) in [(None, true), (Some(10), false)] {
+        let signer = Signer::new(scheme(digits), secret());
+        let mut parts = request("/");
+        parts.headers = signer.sign_at(now, b"12").unwrap();
+        let verifier = verifier(&scheme(digits), now);
+        verifier.verify(&parts, None, b"12").unwrap();
+        for (time, body) in [("17000000001", &b"2"[..]), ("170000000", b"012")] {
+            parts.headers.insert("x-time", time.parse().unwrap());
+            let answer = verifier.verify(&parts, None, body);
+            assert_eq!(answer.is_ok(), moves, "{digits:?} {time}");
+        }
+        let early = signer.sign_at(Duration::from_secs(1), b"12");
+        assert_eq!(early.is_ok(), moves);
+    }
+    let early = Signer::new(scheme(Some(10)), secret()).sign_at(Duration::from_secs(1), b"");
+    assert_eq!(early.unwrap_err(), SignError::Time);
+}
+
 #[test]
 fn each_hash_makes_its_own_length_and_takes_no_other() {
     let of = |hash| {

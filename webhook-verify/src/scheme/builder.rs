@@ -21,6 +21,7 @@ pub struct SchemeBuilder {
     hmac: Option<(Hash, Label)>,
     ed25519: Option<Label>,
     timestamp: Option<(Source, TimeUnit)>,
+    digits: Option<usize>,
     id: Option<String>,
     signed: Vec<Part>,
     key_format: KeyFormat,
@@ -67,6 +68,7 @@ impl Scheme {
             hmac: None,
             ed25519: None,
             timestamp: None,
+            digits: None,
             id: None,
             signed: vec![Part::Body],
             key_format: KeyFormat::Text,
@@ -138,6 +140,14 @@ impl SchemeBuilder {
         self
     }
 
+    /// The time has exactly so many digits; by default 1 to 12, or 15 in milliseconds. Ten (13
+    /// in milliseconds) last until 2286. Needed where nothing stands between the time and a
+    /// body that may begin with a digit.
+    pub const fn timestamp_digits(mut self, digits: usize) -> Self {
+        self.digits = Some(digits);
+        self
+    }
+
     /// A header with the id of the delivery, 1 to 256 visible ASCII characters without `.`.
     /// It must be signed.
     pub fn id_header(mut self, name: &str) -> Self {
@@ -148,7 +158,8 @@ impl SchemeBuilder {
     /// The signed bytes, part by part; the body alone by default.
     ///
     /// Two parts of free length side by side are ambiguous (a digit can move from the time
-    /// to the body under the same signature): put a literal between them.
+    /// to the body under the same signature): put a literal between them, or fix the digits of
+    /// the time ([`timestamp_digits`](Self::timestamp_digits)).
     pub fn signs(mut self, parts: impl IntoIterator<Item = Part>) -> Self {
         self.signed = parts.into_iter().collect();
         self
@@ -208,7 +219,7 @@ impl SchemeBuilder {
             timestamp = Some(Timestamp {
                 place,
                 unit,
-                digits: None,
+                digits: self.digits,
             });
         }
         let mut before = self.signed;
@@ -291,6 +302,13 @@ impl Layout {
                 _ => {}
             }
         }
+        let too_many = |time: &Timestamp| {
+            let most = time.unit.most_digits();
+            time.digits.filter(|digits| !(1..=most).contains(digits))
+        };
+        if let Some(digits) = self.timestamp.as_ref().and_then(too_many) {
+            return Err(SchemeError::TimestampDigits(digits));
+        }
         match self.replay {
             ReplayBasis::Id if self.id.is_none() => Err(SchemeError::NotSent("id")),
             ReplayBasis::Signature if self.signature.separator.is_some() => {
@@ -368,6 +386,9 @@ pub enum SchemeError {
     /// A timestamp in a signature header that is no list.
     #[error("a timestamp in the signature header needs a list")]
     TimestampNeedsList,
+    /// No time has so many digits.
+    #[error("a timestamp of exactly {0} digits is never accepted")]
+    TimestampDigits(usize),
     /// The body is not signed, or more than once.
     #[error("the signed parts must hold the body exactly once")]
     Body,
@@ -411,6 +432,7 @@ mod tests {
     fn what_does_not_fit_together_is_refused_by_name() {
         use SchemeError as E;
         assert!(acme().build().is_ok());
+        assert!(acme().timestamp_digits(12).build().is_ok());
         let one = || Scheme::custom("one").signature_header("x-one");
         assert!(one().build().is_ok());
         let header = HeaderName::from_static("x-one");
@@ -435,6 +457,8 @@ mod tests {
             (acme().label("t=v"), E::LabelsOverlap("t=".into())),
             (acme().label("t="), E::LabelsOverlap("t=".into())),
             (one().timestamp_in_signature("t="), E::TimestampNeedsList),
+            (acme().timestamp_digits(0), E::TimestampDigits(0)),
+            (acme().timestamp_digits(13), E::TimestampDigits(13)),
             (one().signs([]), E::Body),
             (one().signs([Part::Body, Part::Body]), E::Body),
             (acme().signs([Part::Body]), E::NotSigned("timestamp")),

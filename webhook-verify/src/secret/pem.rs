@@ -142,7 +142,11 @@ fn private(der: &[u8]) -> Result<Bytes, SecretError> {
             let seed = seed.map_err(|_| SecretError::Der)?.as_bytes();
             let seed = seed.try_into().map_err(|_| SecretError::Length)?;
             let key = ed25519_dalek::SigningKey::from_bytes(seed);
-            Ok(Bytes::Private(Box::new(key)))
+            let public = key.verifying_key().to_bytes();
+            match info.public_key {
+                Some(beside) if beside != public => Err(SecretError::PublicKey),
+                _ => Ok(Bytes::Private(Box::new(key))),
+            }
         }
         _ => Err(SecretError::KeyKind),
     }
@@ -309,6 +313,19 @@ mod tests {
         }
     }
 
+    /// RFC 5958: the second version has the public key in it.
+    #[cfg(feature = "ed25519")]
+    #[test]
+    fn an_ed25519_pair_belongs_together() {
+        let pair = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let head = b"\x30\x51\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+        let public = pair.verifying_key().to_bytes();
+        let mut der = [&head[..], &[7; 32], b"\x81\x21\x00", &public].concat();
+        assert!(matches!(private(&der), Ok(Bytes::Private(key)) if *key == pair));
+        *der.last_mut().unwrap() ^= 1;
+        assert_eq!(private(&der).err(), Some(SecretError::PublicKey));
+    }
+
     #[cfg(feature = "rsa")]
     #[test]
     fn a_certificate_gives_the_key_it_is_for_and_of_a_chain_the_first() {
@@ -390,6 +407,10 @@ mod tests {
         ] {
             assert_eq!(Secret::spki("k", &bad).unwrap_err(), error, "{bad}");
         }
+        // A private key beside another public one.
+        let (_, mut pair) = pem::decode_vec(text("p256.pem").as_bytes()).unwrap();
+        *pair.last_mut().unwrap() ^= 1;
+        assert_eq!(super::private(&pair).err(), Some(SecretError::Der));
         // A point that is not on the curve.
         let mut der = decode(&line, "").unwrap();
         *der.last_mut().unwrap() ^= 1;

@@ -65,7 +65,8 @@ pub enum ReplayBasis {
     Signature,
     /// SHA-256 of the signed bytes: a second pass over the body, made only by verifiers
     /// with a replay store. Without one [`Verified::replay_key`](crate::Verified::replay_key)
-    /// is the signature. For ECDSA it is the hash of the signed bytes always, which is at hand.
+    /// is the signature. For ECDSA it is the hash of the signed bytes always, which is at hand;
+    /// so it is for schemes that read the delivery, each signed text after its length.
     Content,
 }
 

@@ -174,7 +174,10 @@ impl<'a> Run<'a, ByDocument<'a>> {
         match reason {
             None => Ok(()),
             Some(reason) => {
-                self.trace.push(Step::Timestamp);
+                // After the signature began, when a reading has another time than the head.
+                if self.trace.iter().last() != Some(Step::Timestamp) {
+                    self.trace.push(Step::Timestamp);
+                }
                 Err(self.fail(Step::Timestamp, reason))
             }
         }

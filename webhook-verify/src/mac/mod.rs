@@ -286,7 +286,14 @@ mod tests {
             ("session/run.rs", include_str!("../session/run.rs")),
             ("session/mod.rs", include_str!("../session/mod.rs")),
             ("session/state.rs", include_str!("../session/state.rs")),
+            ("session/layout.rs", include_str!("../session/layout.rs")),
+            (
+                "session/document/mod.rs",
+                include_str!("../session/document/mod.rs"),
+            ),
+            ("secret/material.rs", include_str!("../secret/material.rs")),
             ("scheme/mod.rs", include_str!("../scheme/mod.rs")),
+            ("scheme/layout.rs", include_str!("../scheme/layout.rs")),
             (
                 "scheme/signature.rs",
                 include_str!("../scheme/signature.rs"),
@@ -298,6 +305,7 @@ mod tests {
             );
         }
         assert!(include_str!("../session/state.rs").contains("candidates.contain(&mac)"));
+        assert!(include_str!("../secret/material.rs").contains("one.contain(&mac)"));
     }
 
     /// RFC 4231, test cases 1, 2, 6 and 7.

@@ -61,7 +61,7 @@ impl Material {
                 let mac = key.mac(hash, signed);
                 let mut one = Candidates::new();
                 // A longer one would be cut to the room that a MAC has.
-                signature.len() == mac.bytes().len()
+                mac.bytes().len() == signature.len()
                     && one.push(Mac::new(algorithm, signature))
                     && one.contain(&mac)
             }

@@ -140,3 +140,43 @@ async fn the_bounds_of_a_body_are_those_of_every_scheme() {
         assert_eq!(inner.calls(), 0);
     }
 }
+
+#[tokio::test]
+async fn no_event_repeats_what_a_forged_document_says() {
+    const MARKER: &str = "5ec2e7";
+    let told = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    for case in cases() {
+        let seen = told.clone();
+        let layer = case.layer().on_event(move |event| {
+            seen.lock().unwrap().push_str(&format!("{event:?}\n"));
+        });
+        for body in [
+            "{\"5ec2e7\":1,\"5ec2e7\":1}",
+            "{\"signature\":{\"5ec2e7\":\"5ec2e7\",\"token\":\"5ec2e7\"}}",
+            "5ec2e7=1&5ec2e7=2",
+            "5ec2e7[]=1&signature=5ec2e7",
+            "5ec2e7%0A=1&signature=5ec2e7",
+            "5ec2e7",
+        ] {
+            let (mut headers, _) = case.signed(KEY);
+            for content in ["application/json", FORM, "text/plain; 5ec2e7"] {
+                headers.insert("content-type", HeaderValue::from_static(content));
+                let forged = request(headers.clone(), Full::from(body));
+                assert_eq!(status(&layer, &inner(), forged).await / 100, 4);
+            }
+            headers.insert("x-twilio-signature", HeaderValue::from_static(MARKER));
+            for (name, value) in [
+                ("signature", "5ec2e7=:5ec2e7:"),
+                ("signature-input", "5ec2e7=(\"5ec2e7\")"),
+            ] {
+                headers.insert(name, HeaderValue::from_static(value));
+                let forged = request(headers.clone(), Full::from(body));
+                assert_eq!(status(&layer, &inner(), forged).await / 100, 4);
+            }
+        }
+    }
+    let told = told.lock().unwrap();
+    let repeated = told.lines().find(|line| line.contains(MARKER));
+    assert_eq!(repeated, None);
+    assert!(told.contains("Rejected"));
+}

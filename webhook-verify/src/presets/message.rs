@@ -28,7 +28,8 @@ use crate::{
 ///   [`require`](HttpMessage::require) adds; the path and query may also be
 ///   `@request-target`. Other header fields, `@scheme` and `@query-param` may be.
 ///   A header is signed as all its lines together. Components with parameters (`sf`, `key`,
-///   `bs`, `tr`, `req`) are not understood, and a signature over them is not accepted.
+///   `bs`, `tr`, `req`) are not understood, and a signature over them is not accepted; nor is
+///   one over more than 64 components, or more than 64 KiB of them.
 /// - The body: by its digest. `sha-256` and `sha-512` are compared with the body, each that is
 ///   there, and one must be; other algorithms are passed over. It is the digest of what was
 ///   transferred: a layer that decompresses bodies stands behind this check.

@@ -112,6 +112,10 @@ impl Component {
     }
 }
 
+/// The most bytes of the components of one signature: sixteen signatures over all of long
+/// headers must not grow into sixteen times as much.
+const MAX_BASE: usize = 65_536;
+
 /// A request whose components are asked for.
 pub(super) struct Message<'a> {
     origin: &'a Origin,
@@ -139,7 +143,7 @@ impl<'a> Message<'a> {
     /// What is signed: a line for each of `components`, and `parameters` in the last one.
     ///
     /// # Errors
-    /// A component has no value, or one that is not ASCII.
+    /// A component has no value, or one that is not ASCII, or all are too long together.
     pub(super) fn base(
         &self,
         components: &[Component],
@@ -154,10 +158,13 @@ impl<'a> Message<'a> {
                 .bytes()
                 .all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
             {
-                return Err(Reason::Malformed(SIGNATURE_INPUT));
+                return Err(unreadable());
             }
             base.push_str(&value);
             base.push('\n');
+            if base.len() > MAX_BASE {
+                return Err(unreadable());
+            }
         }
         base.push_str("\"@signature-params\": ");
         base.push_str(parameters);
@@ -426,6 +433,21 @@ mod tests {
             base(&parts, &[Component::Field(x_none.clone())]),
             Err(Reason::Missing(x_none))
         );
+    }
+
+    #[test]
+    fn components_are_bounded_together() {
+        let mut parts = request("/");
+        let names = ["x-a", "x-b"].map(HeaderName::from_static);
+        let fields = names.clone().map(Component::Field);
+        let frame = "\"x-a\": \n".len();
+        for (len, fits) in [(MAX_BASE / 2 - frame, true), (MAX_BASE / 2, false)] {
+            for name in &names {
+                parts.headers.insert(name, "a".repeat(len).parse().unwrap());
+            }
+            let base = base(&parts, &fields);
+            assert_eq!(base.map(drop).map_err(|_| ()), fits.then_some(()).ok_or(()));
+        }
     }
 
     #[test]

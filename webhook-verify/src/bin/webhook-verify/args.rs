@@ -29,7 +29,9 @@ Examples:
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Sign a body: prints the headers to add. When the signature stands in the body, an empty
-    /// line and the body to send follow, or it is written to the file of --out.
+    /// line and the body to send follow, or it is written to the file of --out. A scheme that
+    /// reads the body and was told no content-type takes it for JSON when it begins with `{`,
+    /// else for a form.
     #[command(after_help = EXIT_CODES)]
     Sign(Sign),
     /// Say whether a delivery is accepted, and if not at which step and why.

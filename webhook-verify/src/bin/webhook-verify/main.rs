@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Parser;
-use http::{Request, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, header::CONTENT_TYPE, request::Parts};
 use webhook_verify::{
     BuildError, Error, Scheme, Secret, SecretError, SignError, Signer, Step, Verified, Verifier,
     clock::{SystemClock, WallClock},
@@ -65,19 +65,21 @@ enum Failure {
 }
 
 fn run_sign(args: &Sign) -> Result<bool, Failure> {
-    let delivery = Delivery::read(&args.common)?;
+    let mut delivery = Delivery::read(&args.common)?;
+    let secret = delivery.secret(&args.common.secret.read()?, &args.common)?;
+    let mut headers = delivery.assume_content_type();
     let Delivery {
         scheme,
         request,
         body,
         now,
     } = &delivery;
-    let secret = delivery.secret(&args.common.secret.read()?, &args.common)?;
     let signer = Signer::new(scheme.clone(), secret);
     let id = args.id.as_deref();
     let signed = signer.sign_delivery(Some(request), id, *now, &body.0)?;
+    headers.extend(signed.headers().clone());
     let mut text = Vec::new();
-    for (name, value) in signed.headers() {
+    for (name, value) in &headers {
         text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(b": ");
         text.extend_from_slice(value.as_bytes());
@@ -164,6 +166,22 @@ impl Delivery {
             body: Body::read(common.body.as_deref())?,
             now: at.unwrap_or_else(|| SystemClock.now()),
         })
+    }
+
+    /// What a sender would say of the body, for schemes that read it and were not told.
+    fn assume_content_type(&mut self) -> HeaderMap {
+        let mut assumed = HeaderMap::new();
+        let reads = self.scheme.headers().any(|name| name == CONTENT_TYPE);
+        if reads && !self.body.0.is_empty() && !self.request.headers.contains_key(CONTENT_TYPE) {
+            let json = self.body.0.trim_ascii_start().starts_with(b"{");
+            let text = match json {
+                true => "application/json",
+                false => "application/x-www-form-urlencoded",
+            };
+            assumed.insert(CONTENT_TYPE, HeaderValue::from_static(text));
+            self.request.headers.extend(assumed.clone());
+        }
+        assumed
     }
 
     fn secret(&self, text: &str, common: &Common) -> Result<Secret, SecretError> {

@@ -2,7 +2,7 @@
 //!
 //! Its body is one claim in each line, in six fields: what begins here (`reading`, or `claim`
 //! of the reading before), time, end, id, name of the key, what was signed with other
-//! spellings after `/`, and signatures in hex.
+//! spellings after `/`, and signatures in hex, of SHA-512 when they are long.
 
 use std::{
     collections::HashSet,
@@ -28,6 +28,7 @@ use crate::{
 
 const NOW: u64 = 1_700_000_000;
 const SHA256: Algorithm = Algorithm::Hmac(Hash::Sha256);
+const SHA512: Algorithm = Algorithm::Hmac(Hash::Sha512);
 static MARK: HeaderName = HeaderName::from_static("x-mark");
 static TIME: HeaderName = HeaderName::from_static("x-time");
 
@@ -54,7 +55,7 @@ impl Document for Lines {
     }
 
     fn algorithms(&self) -> &[Algorithm] {
-        &[SHA256, Algorithm::Hmac(Hash::Sha512)]
+        &[SHA256, SHA512]
     }
 
     fn has_timestamp(&self) -> bool {
@@ -126,7 +127,9 @@ fn claim(key: &str, signed: &str, signatures: &str) -> Option<Claim> {
         let digit = |pair: &[u8]| {
             u8::from_str_radix(std::str::from_utf8(pair).unwrap_or(""), 16).unwrap_or(0)
         };
-        (SHA256, pairs.map(digit).collect())
+        let bytes: Vec<u8> = pairs.map(digit).collect();
+        let algorithm = if bytes.len() < 64 { SHA256 } else { SHA512 };
+        (algorithm, bytes)
     };
     (!signatures.is_empty()).then(|| Claim {
         key: (!key.is_empty()).then(|| key.to_owned()),
@@ -428,9 +431,12 @@ fn what_is_tried_is_bounded_and_no_signature_is_cut_to_fit() {
         let refused = reason(verify(&verifier, &too_many));
         assert_eq!(refused, (Step::Signature, Reason::TooManySignatures));
     }
-    // Half of it, and one byte more than it and than the room of any.
-    let long = format!("{good}{}", "00".repeat(33));
-    for other in [&good[..32], &format!("{good}00"), &long] {
+    let key = SharedKey::new(b"key new");
+    let longest = hex_encode(key.mac(Hash::Sha512, b"text").bytes());
+    assert!(verify(&verifier, &body("text", &longest)).is_ok());
+    // Half of it, and one byte more than it.
+    let long = format!("{longest}00");
+    for other in [&good[..32], &format!("{good}00"), &longest[..126], &long] {
         assert_eq!(reason(verify(&verifier, &body("text", other))), mismatch());
     }
 }

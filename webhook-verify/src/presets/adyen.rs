@@ -78,8 +78,8 @@ impl Adyen {
         self
     }
 
-    /// The most items of one delivery, 1 to 1000. Adyen sends one at a time as JSON: with 1 a
-    /// replay store sees every item.
+    /// The most items of one delivery, 1 to 1000; other numbers are taken for the nearest one.
+    /// Take 1 where Adyen sends one at a time: then a replay store sees every item.
     pub fn max_items(mut self, most: usize) -> Self {
         self.most = most.clamp(1, MOST_ITEMS);
         self

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod breaker;
+pub mod bulkhead;
 pub mod clock;
 mod primitive;
 mod random;

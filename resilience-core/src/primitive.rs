@@ -31,6 +31,14 @@ pub(crate) type LockGuard<'a, T> = parking_lot::MutexGuard<'a, T>;
 pub(crate) type LockGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
 
 impl<T> Lock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        #[cfg(not(resilience_loom))]
+        let mutex = parking_lot::Mutex::new(value);
+        #[cfg(resilience_loom)]
+        let mutex = loom::sync::Mutex::new(value);
+        Self { mutex }
+    }
+
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         #[cfg(not(resilience_loom))]
         return self.mutex.lock();
@@ -58,8 +66,7 @@ pub(crate) type Loaded<T> = std::sync::Arc<T>;
 #[cfg(resilience_loom)]
 impl<T> Swap<T> {
     pub(crate) fn from_pointee(value: T) -> Self {
-        let mutex = loom::sync::Mutex::new(std::sync::Arc::new(value));
-        Self(Lock { mutex })
+        Self(Lock::new(std::sync::Arc::new(value)))
     }
 
     pub(crate) fn load(&self) -> Loaded<T> {

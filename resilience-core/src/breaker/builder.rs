@@ -22,38 +22,38 @@ use crate::settings::{ConfigError, check, rate, span, whole};
 pub struct ConfigBuilder {
     #[cfg_attr(
         feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or")
+        serde(deserialize_with = "crate::settings::off::off_or")
     )]
     pub(super) failure_rate: Option<f64>,
     #[cfg_attr(
         feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or")
+        serde(deserialize_with = "crate::settings::off::off_or")
     )]
     pub(super) failure_count: Option<u32>,
     pub(super) minimum_calls: u32,
     #[cfg_attr(
         feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or")
+        serde(deserialize_with = "crate::settings::off::off_or")
     )]
     pub(super) count_window: Option<u32>,
     #[cfg_attr(
         feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or_span")
+        serde(deserialize_with = "crate::settings::off::off_or_span")
     )]
     pub(super) time_window: Option<Duration>,
     #[cfg_attr(
         feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or_span")
+        serde(deserialize_with = "crate::settings::off::off_or_span")
     )]
     pub(super) slow_call: Option<Duration>,
     #[cfg_attr(
         feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or")
+        serde(deserialize_with = "crate::settings::off::off_or")
     )]
     pub(super) slow_call_rate: Option<f64>,
     #[cfg_attr(
         feature = "serde",
-        serde(deserialize_with = "super::config_serde::off_or")
+        serde(deserialize_with = "crate::settings::off::off_or")
     )]
     pub(super) consecutive_failures: Option<u32>,
     pub(super) half_open_permits: u32,

@@ -76,8 +76,6 @@ mod admission;
 mod builder;
 mod classify;
 mod config;
-#[cfg(feature = "serde")]
-mod config_serde;
 mod control;
 mod counters;
 mod deadline;

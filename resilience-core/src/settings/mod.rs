@@ -1,5 +1,8 @@
 //! What the settings of all policies have in common: one error, and the checks that make it.
 
+#[cfg(feature = "serde")]
+pub(crate) mod off;
+
 use std::{fmt::Display, time::Duration};
 
 /// A setting out of its range.

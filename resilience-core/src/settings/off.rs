@@ -8,7 +8,7 @@ use serde::{
 };
 
 /// A number, or `"off"`.
-pub(super) fn off_or<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(crate) fn off_or<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
@@ -17,7 +17,7 @@ where
 }
 
 /// A span of time like `"30s"`, or `"off"`.
-pub(super) fn off_or_span<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
+pub(crate) fn off_or_span<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
 where
     D: Deserializer<'de>,
 {

@@ -1,0 +1,331 @@
+//! A bulkhead: at most so many calls at once, and a bounded line of those who wait.
+//!
+//! # What is answered
+//!
+//! | question | answer |
+//! |---|---|
+//! | how many run at once? | at most the limit, whatever races |
+//! | one more? | refused at once ([`Bulkhead::try_acquire`]), or a place in line ([`Bulkhead::enqueue`]) |
+//! | who is next? | the highest [`Priority`]; among equals, who came first |
+//! | may somebody overtake the line? | no: while somebody waits, `try_acquire` is refused |
+//! | how long is the line? | at most `max_queue`. A newcomer to a full line takes the place of the last of the lowest priority, if that is lower than its own; else it is refused |
+//! | how long does one wait? | until its deadline, at most `max_wait`; one whose time is up is refused, and never given a turn |
+//! | what if a waiter gives up? | its place closes; a turn that it was given and did not learn of goes to the next |
+//! | a change of the limit? | a larger one lets the line in at once; a smaller one ends no call: it holds once enough have ended |
+//! | a call that panics or is dropped? | its [`Permit`] comes back |
+//!
+//! # Concurrency
+//!
+//! Taking and giving back a permit while nobody waits is one compare-exchange each. Those who wait
+//! share a short lock, in which a place is found and given up in O(log n).
+
+mod config;
+mod line;
+#[cfg(all(test, resilience_loom))]
+mod loom_tests;
+mod permit;
+mod wait;
+mod word;
+
+use std::{fmt, sync::Arc, task::Waker, time::Duration};
+
+pub use self::{
+    config::{Config, ConfigBuilder},
+    permit::{OwnedPermit, Permit},
+    wait::{Turn, Waiter},
+};
+use self::{
+    line::{Ended, Id, Line},
+    word::Word,
+};
+pub use crate::settings::ConfigError;
+use crate::{
+    clock::{Clock, SharedClock},
+    primitive::{AtomicU64, Lock, Ordering},
+};
+
+/// Who goes first: a higher one before a lower one.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Priority {
+    /// May wait longest: jobs, prefetching.
+    Low,
+    /// Everything else.
+    #[default]
+    Normal,
+    /// Before all others: a customer who pays, an operator.
+    High,
+}
+
+/// A limit on calls at once; clones are handles on the same one.
+///
+/// # Examples
+///
+/// ```
+/// use resilience_core::bulkhead::{Bulkhead, Config};
+///
+/// let reports = Bulkhead::new(Config::builder().limit(1).build()?);
+/// let permit = reports.try_acquire()?;
+/// assert!(reports.try_acquire().is_err());
+/// drop(permit);
+/// assert!(reports.try_acquire().is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Bulkhead(Arc<Inner>);
+
+struct Inner {
+    word: Word,
+    line: Lock<Line>,
+    refused: AtomicU64,
+    clock: SharedClock,
+}
+
+/// A call was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{reason} ({in_flight} run, {limit} may)")]
+#[non_exhaustive]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// The most calls at once.
+    pub limit: u32,
+    /// Calls that ran at that moment.
+    pub in_flight: u32,
+}
+
+/// Why a call was refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// As many calls run as may.
+    Full,
+    /// As many calls wait as may.
+    QueueFull,
+    /// Its time was up before its turn.
+    Deadline,
+    /// A call of a higher priority took its place in a full line.
+    Displaced,
+}
+
+impl Reason {
+    /// `full`, `queue_full`, `deadline` or `displaced`, as used in metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::QueueFull => "queue_full",
+            Self::Deadline => "deadline",
+            Self::Displaced => "displaced",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "as many calls run as may",
+            Self::QueueFull => "as many calls wait as may",
+            Self::Deadline => "the time was up before the turn came",
+            Self::Displaced => "a call of a higher priority took the place",
+        })
+    }
+}
+
+/// The figures of a bulkhead at one moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The most calls at once.
+    pub limit: u32,
+    /// Calls that run. More than the limit while calls of a larger one end.
+    pub in_flight: u32,
+    /// Calls that wait.
+    pub queued: usize,
+    /// Calls that were refused since the bulkhead was made.
+    pub refused: u64,
+}
+
+impl Bulkhead {
+    /// An empty bulkhead on the default clock.
+    pub fn new(config: Config) -> Self {
+        Self::with_clock(config, SharedClock::default())
+    }
+
+    /// An empty bulkhead on a clock of one's own, by which deadlines are counted.
+    pub fn with_clock(config: Config, clock: impl Into<SharedClock>) -> Self {
+        Self(Arc::new(Inner {
+            word: Word::new(config.limit()),
+            line: Lock::new(Line::new(config)),
+            refused: AtomicU64::new(0),
+            clock: clock.into(),
+        }))
+    }
+
+    /// Admits a call now or refuses it. Its permit comes back when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Full`]; also while somebody waits in line.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<Permit<'_>, Refused> {
+        if self.0.word.take() {
+            Ok(Permit::new(&self.0))
+        } else {
+            Err(self.0.refuse(Reason::Full))
+        }
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that can be stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire).
+    #[inline]
+    pub fn try_acquire_owned(&self) -> Result<OwnedPermit, Refused> {
+        if self.0.word.take() {
+            Ok(OwnedPermit::new(Arc::clone(&self.0)))
+        } else {
+            Err(self.0.refuse(Reason::Full))
+        }
+    }
+
+    /// Takes a permit at once if one is free, else a place in line. Without a deadline of its own
+    /// (by the bulkhead's clock) a call waits for [`Config::max_wait`] at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::QueueFull`], or [`Reason::Deadline`] when it is over already.
+    pub fn enqueue(
+        &self,
+        priority: Priority,
+        deadline: Option<Duration>,
+    ) -> Result<Waiter, Refused> {
+        let inner = &self.0;
+        if inner.word.take() {
+            return Ok(Waiter::admitted(Arc::clone(inner)));
+        }
+        let now = inner.clock.now();
+        let place = inner.with_line(|line| {
+            let latest = line.config.max_wait().map(|wait| now.saturating_add(wait));
+            let deadline = match (deadline, latest) {
+                (Some(own), Some(latest)) => Some(own.min(latest)),
+                (own, latest) => own.or(latest),
+            };
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(Reason::Deadline);
+            }
+            let id = line.join(priority, deadline).ok_or(Reason::QueueFull)?;
+            // A permit that came back before this gave nobody a turn.
+            inner.word.set_waiting();
+            line.advance(&inner.word, now);
+            Ok((id, deadline))
+        });
+        match place {
+            Ok((id, deadline)) => Ok(Waiter::waiting(Arc::clone(inner), id, deadline)),
+            Err(reason) => Err(inner.refuse(reason)),
+        }
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Config {
+        self.0.line.lock().config
+    }
+
+    /// Changes the settings, for all handles at once.
+    ///
+    /// | setting | what becomes of calls |
+    /// |---|---|
+    /// | `limit` | more: the line goes on at once; fewer: no call ends, and none is admitted until enough have ended |
+    /// | `max_queue` | those in line stay, also above a smaller one |
+    /// | `max_wait` | those in line keep their deadline |
+    pub fn set_config(&self, config: Config) {
+        let inner = &*self.0;
+        inner.with_line(|line| {
+            line.config = config;
+            inner.word.set_limit(config.limit());
+            line.advance(&inner.word, inner.clock.now());
+        });
+    }
+
+    /// The clock by which deadlines are counted.
+    pub fn clock(&self) -> &SharedClock {
+        &self.0.clock
+    }
+
+    /// The figures of now.
+    pub fn snapshot(&self) -> Snapshot {
+        let queued = self.0.line.lock().len();
+        let (in_flight, limit) = self.0.word.figures();
+        Snapshot {
+            limit,
+            in_flight,
+            queued,
+            refused: self.0.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Inner {
+    #[cold]
+    fn refuse(&self, reason: Reason) -> Refused {
+        // ORDERING: Relaxed. A count for people to read.
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let (in_flight, limit) = self.word.figures();
+        Refused {
+            reason,
+            limit,
+            in_flight,
+        }
+    }
+
+    #[inline]
+    fn give_back(&self) {
+        if self.word.give_back() {
+            self.next();
+        }
+    }
+
+    #[cold]
+    fn next(&self) {
+        self.with_line(|line| line.advance(&self.word, self.clock.now()));
+    }
+
+    /// Does `work` with the lock, and wakes whom it says without.
+    fn with_line<T>(&self, work: impl FnOnce(&mut Line) -> T) -> T {
+        let mut line = self.line.lock();
+        let done = work(&mut line);
+        if line.len() == 0 {
+            self.word.clear_waiting();
+        }
+        let wakers = line.wakers();
+        drop(line);
+        wakers.wake.into_iter().for_each(Waker::wake);
+        drop(wakers.retired);
+        done
+    }
+
+    /// How the wait of `id` ended, if it has; and the time of now.
+    fn ask(&self, id: Id, waker: &Waker) -> (Option<Ended>, Duration) {
+        let (now, waker) = (self.clock.now(), waker.clone());
+        (self.with_line(|line| line.ask(id, now, waker)), now)
+    }
+
+    /// `id` does not wait any more; a turn that it was given goes to the next.
+    fn leave(&self, id: Id) {
+        let granted = self.with_line(|line| line.leave(id) == Some(Ended::Turn));
+        if granted {
+            self.give_back();
+        }
+    }
+}
+
+impl fmt::Debug for Bulkhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.snapshot();
+        f.debug_struct("Bulkhead")
+            .field("limit", &snapshot.limit)
+            .field("in_flight", &snapshot.in_flight)
+            .field("queued", &snapshot.queued)
+            .finish_non_exhaustive()
+    }
+}

@@ -347,3 +347,13 @@ fn keys_of_another_kind_are_refused_and_never_tried() {
     let public = scheme.secret("k", SINGLE.key).unwrap();
     assert!(Signer::new(scheme, public).sign(b"x").is_err());
 }
+
+#[test]
+fn verification_takes_no_memory_from_the_heap() {
+    let verifier = verifier(SINGLE.key, SINGLE.at());
+    let parts = SINGLE.parts();
+    let taken = allocation_counter::measure(|| {
+        verifier.verify(&parts, None, SINGLE.body).unwrap();
+    });
+    assert_eq!(taken.count_total, 0);
+}

@@ -11,6 +11,7 @@ use resilience_fuzz::{
     Choices,
     webhook::{
         Hash,
+        changes::Edit,
         custom::custom,
         encode::{self, from_hex},
         hmac,
@@ -19,10 +20,13 @@ use resilience_fuzz::{
 };
 use webhook_verify::{KeyFormat, Secret, SignError, Signer, Verifier, presets};
 
+const NOW: u64 = 1_700_000_000;
+
 fuzz_target!(|data: &[u8]| {
     let mut choices = Choices::new(data);
     let _ = match choices.byte() {
         Some(0..=95) => scheme(choices),
+        Some(96..=127) => file(choices),
         Some(_) => key(choices),
         None => None,
     };
@@ -39,12 +43,16 @@ fn scheme(mut choices: Choices<'_>) -> Option<()> {
     );
     let scheme = built.ok()?;
     custom.plain.hmac.as_ref()?;
+    let digits = if custom.plain.millis { 13 } else { 10 };
+    if custom.plain.digits.is_some_and(|other| other != digits) {
+        return None;
+    }
     let request = Request::post("/a?b").header("x-extra", "e").body(());
     let mut parts = request.ok()?.into_parts().0;
     let secret = Secret::new("k", choices.rest()).ok()?;
     let signer = Signer::new(scheme.clone(), secret.clone());
     // Headers of the scheme that it signs as headers of the request as well do not exist.
-    let signed = signer.sign_request(&parts, Some("id"), Duration::from_secs(9), b"body");
+    let signed = signer.sign_request(&parts, Some("id"), Duration::from_secs(NOW), b"body");
     match signed {
         Ok(headers) => parts.headers.extend(headers),
         Err(error) => {
@@ -52,13 +60,53 @@ fn scheme(mut choices: Choices<'_>) -> Option<()> {
             return None;
         }
     }
-    let clock = webhook_verify::clock::ManualWallClock::new(9);
+    let clock = webhook_verify::clock::ManualWallClock::new(NOW);
     let verifier = Verifier::builder(scheme)
         .secret(secret)
         .clock(clock)
         .build();
     let verified = verifier.ok()?.verify(&parts, None, b"body");
     assert!(verified.is_ok(), "{verified:?} of {:?}", custom.plain);
+    Some(())
+}
+
+/// Files of keys and certificates, changed in their text or in the bytes below it: no panic,
+/// and a key of the kind that the file had, if any.
+fn file(mut choices: Choices<'_>) -> Option<()> {
+    const FILES: [&str; 7] = [
+        include_str!("../../webhook-verify/tests/vectors/keys/ed25519.pub.pem"),
+        include_str!("../../webhook-verify/tests/vectors/keys/p256.pub.pem"),
+        include_str!("../../webhook-verify/tests/vectors/keys/p256.cert.pem"),
+        include_str!("../../webhook-verify/tests/vectors/keys/p256.pem"),
+        include_str!("../../webhook-verify/tests/vectors/keys/rsa2048.pub.pem"),
+        include_str!("../../webhook-verify/tests/vectors/keys/rsa2048.cert.pem"),
+        include_str!("../../webhook-verify/tests/vectors/keys/rsa1024.pub.pem"),
+    ];
+    let file = FILES[choices.below(FILES.len())?];
+    let below = choices.below(4)? > 0;
+    let mut lines: Vec<&str> = file.lines().collect();
+    let (first, last) = (lines.remove(0), lines.pop()?);
+    let mut bytes = match below {
+        true => encode::from_base64(&lines.concat())?,
+        false => file.as_bytes().to_vec(),
+    };
+    while let Some(edit) = Edit::choose(&mut choices) {
+        edit.apply(&mut bytes);
+    }
+    let text = match below {
+        true => format!("{first}\n{}\n{last}\n", encode::base64(&bytes)),
+        false => String::from_utf8(bytes.clone()).ok()?,
+    };
+    if let Ok(secret) = Secret::pem("k", &text) {
+        let made = Signer::new(presets::linear(), secret).sign(b"body");
+        assert_eq!(made, Err(SignError::Key), "none of them is a shared key");
+    }
+    let line = encode::base64(&bytes);
+    if let Ok(secret) = Secret::spki("k", &line) {
+        let scheme = presets::linear();
+        let built = Verifier::builder(scheme).secret(secret).build();
+        assert!(built.is_err(), "none of them is a shared key");
+    }
     Some(())
 }
 
@@ -99,13 +147,13 @@ fn key(mut choices: Choices<'_>) -> Option<()> {
             assert_eq!(made, Err(SignError::Key));
         }
         Key::Private(seed) => {
-            let at = Duration::from_secs(7);
+            let at = Duration::from_secs(NOW);
             let made = Signer::new(presets::discord(), ours).sign_at(at, b"body");
             let made = made.expect("a private key signs this");
             let made = made["x-signature-ed25519"].to_str().ok()?;
             let signature = Signature::from_slice(&from_hex(made)?).ok()?;
             let public: VerifyingKey = SigningKey::from_bytes(&seed).verifying_key();
-            assert!(public.verify_strict(b"7body", &signature).is_ok());
+            assert!(public.verify_strict(b"1700000000body", &signature).is_ok());
         }
     }
     Some(())

@@ -214,7 +214,7 @@ pub fn change(delivery: &mut Delivery, subject: &Subject, choices: &mut Choices<
         }
         4..=7 => {
             let name = name(subject, choices)?;
-            let edit = edit(choices)?;
+            let edit = Edit::choose(choices)?;
             with(delivery, &name, |value| edit.apply(value));
         }
         8 => {
@@ -230,7 +230,7 @@ pub fn change(delivery: &mut Delivery, subject: &Subject, choices: &mut Choices<
                 choices.one_of(&["0", "7", "400", "401", "+1", "", "999999999999999999999"])?;
             set(delivery, &http::header::CONTENT_LENGTH, length.into());
         }
-        15..=18 => edit(choices)?.apply(&mut delivery.body),
+        15..=18 => Edit::choose(choices)?.apply(&mut delivery.body),
         // From the head to the body and back.
         19 => {
             let name = name(subject, choices)?;
@@ -310,27 +310,27 @@ fn repeat(delivery: &mut Delivery, subject: &Subject, choices: &mut Choices<'_>)
 }
 
 /// A change of bytes somewhere.
-enum Edit {
+pub enum Edit {
     Flip(usize, u8),
     Insert(usize, u8),
     Delete(usize),
     Cut(usize),
 }
 
-fn edit(choices: &mut Choices<'_>) -> Option<Edit> {
-    const INSERTED: &[u8] = b" ,;=|&.vt01aAfF+/-_\t\n\x00\x80\xff";
-    let kind = choices.below(4)?;
-    let at = usize::from(choices.byte()?);
-    Some(match kind {
-        0 => Edit::Flip(at, 1 << choices.below(8)?),
-        1 => Edit::Insert(at, choices.one_of(INSERTED)?),
-        2 => Edit::Delete(at),
-        _ => Edit::Cut(at),
-    })
-}
-
 impl Edit {
-    fn apply(&self, bytes: &mut Vec<u8>) {
+    pub fn choose(choices: &mut Choices<'_>) -> Option<Self> {
+        const INSERTED: &[u8] = b" ,;=|&.vt01aAfF+/-_\t\n\x00\x80\xff";
+        let kind = choices.below(4)?;
+        let at = usize::from(choices.byte()?);
+        Some(match kind {
+            0 => Self::Flip(at, 1 << choices.below(8)?),
+            1 => Self::Insert(at, choices.one_of(INSERTED)?),
+            2 => Self::Delete(at),
+            _ => Self::Cut(at),
+        })
+    }
+
+    pub fn apply(&self, bytes: &mut Vec<u8>) {
         let len = bytes.len();
         match *self {
             Self::Insert(at, byte) => bytes.insert(at % (len + 1), byte),

@@ -61,6 +61,7 @@ pub fn custom(choices: &mut Choices<'_>) -> Option<Custom> {
         ed25519: None,
         time: Time::None,
         millis: false,
+        digits: None,
         id: None,
         signed: Vec::new(),
         tolerance: choices.one_of(&[(300, 300), (0, 0), (5, 60)])?,
@@ -110,6 +111,10 @@ pub fn custom(choices: &mut Choices<'_>) -> Option<Custom> {
     if choices.below(3)? == 0 {
         builder = builder.timestamp_unit(TimeUnit::Milliseconds);
         plain.millis = plain.time != Time::None;
+    }
+    if let Some(digits) = choices.one_of(&[None, None, None, Some(10), Some(13), Some(0)])? {
+        builder = builder.timestamp_digits(digits);
+        plain.digits = Some(digits);
     }
     if choices.below(2)? == 1 {
         let name = name(choices, "x-id")?;
@@ -203,7 +208,12 @@ fn fits(plain: &Plain) -> bool {
         }
     }
     let timed = plain.time != Time::None;
+    let most = if plain.millis { 15 } else { 12 };
+    let digits = plain
+        .digits
+        .is_none_or(|digits| (1..=most).contains(&digits));
     count(Piece::Body) == 1
+        && (digits || !timed)
         && (count(Piece::Time) > 0) == timed
         && (count(Piece::Id) > 0) == plain.id.is_some()
         && !(matches!(plain.time, Time::Label(_)) && separator.is_none())

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 pub mod changes;
 pub mod custom;
+pub mod documents;
 pub mod encode;
 pub mod forwarded;
 pub mod json;
@@ -28,6 +29,8 @@ pub struct Plain {
     pub ed25519: Option<String>,
     pub time: Time,
     pub millis: bool,
+    /// Exactly so many, for a time beside which nothing stands.
+    pub digits: Option<usize>,
     pub id: Option<String>,
     pub signed: Vec<Piece>,
     /// Seconds in the past and in the future.
@@ -128,6 +131,9 @@ pub fn judge(plain: &Plain, to: &Receiver<'_>, parts: &Parts, body: &[u8]) -> Op
     if plain.time != Time::None {
         let (digits, unit) = if plain.millis { (15, 1000) } else { (12, 1) };
         let at = number(time, digits)?;
+        if plain.digits.is_some_and(|digits| digits != time.len()) {
+            return None;
+        }
         let now = to.now / (1000 / unit);
         let (past, future) = plain.tolerance;
         if at + past * unit < now || at > now + future * unit {

@@ -39,7 +39,7 @@ step() { # name, minutes, command...
 install_python() {
     step venv 2 python3 -m venv --clear "$out/py"
     step pip 4 "$out/py/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-        --no-deps --only-binary :all: --no-compile --require-hashes "$@"
+        --retries 2 --no-deps --only-binary :all: --no-compile --require-hashes "$@"
 }
 
 install_node() {
@@ -54,8 +54,8 @@ install() {
     rm -f "$out/installed"
     if has_node; then
         install_python -r "$pins/requirements.txt" &
-        (install_node)
-        wait $! || exit 1
+        (install_node) && failed= || failed=npm
+        wait $! && [ -z "$failed" ] || exit 1
     else
         install_python -r "$pins/requirements.txt" -r "$pins/requirements-node.txt"
         PATH="$out/py/bin:$PATH"
@@ -68,7 +68,7 @@ install() {
 mkdir -p "$out"
 stamp=$(cat "$pins"/requirements*.txt "$pins/package-lock.json" "$pins/.npmrc" scripts/interop.sh |
     cksum; python3 --version)
-[ "$stamp" = "$(cat "$out/installed" 2>/dev/null)" ] || install
+[ "$stamp" = "$(cat "$out/installed" 2>/dev/null)" ] && [ -x "$out/node/run" ] || install
 
 # Node finds libraries beside the program.
 cp "$pins/drive.mjs" "$out/node"

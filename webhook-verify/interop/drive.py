@@ -321,6 +321,27 @@ def _(r):
     return RequestValidator(r.key).validate(r.url, twilio_params(r), signature)
 
 
+TWILIO_SETTINGS = "x-twilio-webhooks-signature-settings"
+
+
+@library("twilio", "twilio_shared_key", "sign")
+def _(r):
+    from twilio.request_validator import HMAC_SHA256, RequestValidator
+
+    sign = RequestValidator(r.key).compute_signature
+    signature = sign(r.url, twilio_params(r), HMAC_SHA256)
+    return {"x-twilio-signature": signature, TWILIO_SETTINGS: f"key=k,algorithm={HMAC_SHA256}"}
+
+
+@library("twilio", "twilio_shared_key", "verify")
+def _(r):
+    from twilio.request_validator import RequestValidator, get_signature_algorithm
+
+    signature = r.headers["x-twilio-signature"]
+    algorithm = get_signature_algorithm(r.headers[TWILIO_SETTINGS])
+    return RequestValidator(r.key).validate(r.url, twilio_params(r), signature, algorithm)
+
+
 @library("sendgrid", "sendgrid", "verify")
 def _(r):
     from sendgrid.helpers.eventwebhook import EventWebhook

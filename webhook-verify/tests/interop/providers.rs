@@ -241,6 +241,15 @@ fn platforms(keys: &KeyPairs) -> Vec<Provider> {
             ..text(presets::twilio(HOOK).unwrap(), twilio())
         },
         Provider {
+            content_type: |_| FORM,
+            bodies: Some(bodies::twilio_form),
+            unsigned: &["x-twilio-webhooks-signature-settings"],
+            ..text(
+                presets::twilio_shared_key(HOOK).unwrap(),
+                vec![both(Python, "twilio", Takes::Text)],
+            )
+        },
+        Provider {
             url: |body| {
                 format!(
                     "https://example.com/hook?bodySHA256={}",

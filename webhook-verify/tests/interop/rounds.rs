@@ -47,6 +47,7 @@ pub(crate) fn all(provider: &Provider, peer: &Peer, driver: &mut Driver) -> Row 
         checks: 0,
         failures: Vec::new(),
     };
+    round.warm_up();
     let bodies = provider
         .bodies
         .map_or_else(|| bodies::of_kind(peer.takes), |bodies| bodies());

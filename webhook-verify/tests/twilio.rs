@@ -202,7 +202,7 @@ fn values_are_sorted_and_the_same_one_counts_once() {
         let digits = digits.iter().map(|value| ("Digits", *value));
         let fields: Vec<_> = first.into_iter().chain(digits).collect();
         let verified = post_form(URL, TARGET, &form(&fields), signature).unwrap();
-        keys.push(verified.replay_key().clone());
+        keys.push(*verified.replay_key());
     }
     // Order and number are not signed: one delivery, for a replay store.
     assert!(keys.iter().all(|key| *key == keys[0]));
@@ -590,7 +590,7 @@ fn one_delivery_has_one_replay_key_in_every_spelling() {
     let body = form(&PARAMS);
     let key = |url: &str, signature: &str, body: &str| {
         let verified = post_form(url, TARGET, body, signature).unwrap();
-        verified.replay_key().clone()
+        *verified.replay_key()
     };
     let over_443 = "kvajT1Ptam85bY51eRf/AJRuM3w=";
     let first = key(ORIGIN, SIGNATURE, &body);

@@ -1,5 +1,6 @@
 //! Resilience policies as [`tower`](https://docs.rs/tower) layers: a circuit breaker, a rate limit
-//! (one quota for all, or one per key), retries and a timeout.
+//! (one quota for all, or one per key), a bulkhead,
+//! retries and a timeout.
 //!
 //! Every layer is a thin wrapper around a handle of `resilience-core`. Clones of a
 //! service share the handle, so the policy counts them together; the same handle can be
@@ -14,6 +15,7 @@
 //! rate limit   refuses first: it costs least and protects everything below
 //! retry        outside of what judges and limits one attempt
 //! breaker      sees one outcome per attempt, timeouts included
+//! bulkhead     so many attempts at once
 //! timeout      per attempt, so that a slow upstream is a failure to the breaker
 //! the client
 //! ```
@@ -43,6 +45,7 @@
 //! |---|---|---|
 //! | `breaker` | `breaker` | yes |
 //! | `rate-limit` | `rate_limit` | yes |
+//! | `bulkhead` | `bulkhead`, on tokio's clock | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
@@ -54,6 +57,8 @@
 
 #[cfg(feature = "breaker")]
 pub mod breaker;
+#[cfg(feature = "bulkhead")]
+pub mod bulkhead;
 #[cfg(feature = "client-key")]
 pub mod client_key;
 #[cfg(feature = "rate-limit")]

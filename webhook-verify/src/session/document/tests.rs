@@ -259,6 +259,13 @@ fn nothing_of_the_body_is_asked_for_when_the_head_is_refused() {
         assert_eq!((begun.step(), begun.reason().clone()), (step, reason));
         assert_eq!(begun.trace().iter().last(), Some(step));
     }
+    // Without a timestamp the signature step is the first that looks at the head.
+    let plain = Lines {
+        read: Arc::clone(&lines.read),
+        ..Lines::default()
+    };
+    let refused = self::verifier(&plain).begin(&parts(&[]), None).unwrap_err();
+    assert_eq!(refused.reason(), &Reason::Missing(MARK.clone()));
     assert_eq!(lines.read.load(Ordering::Relaxed), 0);
     let repeatable = Lines {
         repeatable: true,

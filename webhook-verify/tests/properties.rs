@@ -97,10 +97,11 @@ fn deliver(case: &Case, content: &[u8], id: &str, at: u64) -> Delivery {
     };
     let request = Request::post("/hook").header(CONTENT_TYPE, media).body(());
     let mut parts = request.unwrap().into_parts().0;
+    let name = case.scheme.name();
     let signer = Signer::new(case.scheme.clone(), secret(case));
     let at = Duration::from_secs(at);
     let signed = signer.sign_delivery(Some(&parts), Some(&id), at, &body);
-    let (headers, changed) = signed.expect(case.scheme.name()).into_parts();
+    let (headers, changed) = signed.expect(name).into_parts();
     let read: Vec<_> = case.scheme.headers().collect();
     let written = headers
         .keys()
@@ -224,7 +225,7 @@ fn a_preset_that_is_added_is_held_to_the_properties() {
 /// A bit of a delivery is drawn as a share of its length.
 fn bit_of(case: &Case, delivery: &Delivery, share: u32) -> usize {
     let bits = bits(case, delivery) as u64;
-    (bits * u64::from(share) >> 32) as usize
+    ((bits * u64::from(share)) >> 32) as usize
 }
 
 prop_compose! {

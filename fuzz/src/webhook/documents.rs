@@ -90,7 +90,9 @@ pub fn content(document: Document, parts: &Parts, body: &[u8]) -> Option<Vec<Vec
         Document::Message => {
             let kinds = parts.headers.get_all(CONTENT_TYPE).iter();
             let kinds: Vec<&[u8]> = kinds.map(|kind| kind.as_bytes().trim_ascii()).collect();
-            let head = format!("{} {target} ", parts.method);
+            // RFC 9421, section 2.2.7: no query and an empty one are the same.
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            let head = format!("{} {path}?{query} ", parts.method);
             one([head.as_bytes(), &kinds.join(&b", "[..]), b" ", body].concat())
         }
     }

@@ -112,7 +112,8 @@ impl Body for Frames {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
         let polls = self.polls.fetch_add(1, Ordering::Relaxed);
-        assert!(polls < 20_000_000, "whoever reads this never stops");
+        let read = polls * self.chunk.len().max(16);
+        assert!(read < 1 << 28, "whoever reads this never stops");
         if self.left == 0 && self.then != Then::Repeat {
             return match self.then {
                 Then::Hang => Poll::Pending,

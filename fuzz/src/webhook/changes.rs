@@ -32,13 +32,20 @@ pub struct Subject {
     signers: Vec<Signer>,
 }
 
-/// All presets with a signature in a header. The first one, and no other, has pairs of keys
+/// All presets with a signature in a header; one that nobody read stops the run. The first one, and no other, has pairs of keys
 /// alone, which are slow.
 pub static PRESETS: LazyLock<Vec<Subject>> = LazyLock::new(|| {
     let named = presets::names().filter_map(presets::by_name);
     let all = named.chain([presets::square(SQUARE)]);
     let header = all.filter_map(|scheme| {
-        let plain = super::presets::of(scheme.name())?;
+        let plain = super::presets::of(scheme.name());
+        let elsewhere = OTHERS.contains(&scheme.name());
+        assert!(
+            plain.is_some() != elsewhere,
+            "no reading of {}",
+            scheme.name()
+        );
+        let plain = plain?;
         Some(Subject::new(plain, scheme, &CLOCK))
     });
     let mut all: Vec<_> = header.collect();
@@ -46,6 +53,15 @@ pub static PRESETS: LazyLock<Vec<Subject>> = LazyLock::new(|| {
     assert!(all[0].plain.hmac.is_none() && all[1].plain.hmac.is_some());
     all
 });
+
+/// Presets of the target `webhook_document`, and SendGrid, whose curve is too slow.
+const OTHERS: [&str; 5] = [
+    "adyen",
+    "mailgun",
+    "mailgun_parent",
+    "paytabs_return",
+    "sendgrid",
+];
 
 pub static CLOCK: LazyLock<ManualWallClock> = LazyLock::new(|| ManualWallClock::new(NOW));
 

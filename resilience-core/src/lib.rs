@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+pub mod adaptive;
 pub mod breaker;
 pub mod bulkhead;
 pub mod clock;
+pub mod deadline;
 mod primitive;
 mod random;
 pub mod rate_limit;

@@ -31,6 +31,9 @@ pub(crate) struct Inner {
     pub(crate) methods: Vec<Method>,
     pub(crate) order: [Step; 5],
     pub(crate) tolerance: (Duration, Duration),
+    /// Whether the namespace is part of a name that is a signature: only for a replay store,
+    /// since it costs a hash.
+    pub(crate) by_namespace: bool,
     pub(crate) source: Option<IpPolicy>,
     pub(crate) headers: HeaderPolicy,
     pub(crate) payload: Option<PayloadPolicy>,
@@ -63,6 +66,7 @@ impl Verifier {
             clock: Arc::new(SystemClock),
             namespace: scheme.name.to_owned(),
             by_content: false,
+            by_namespace: false,
             replay: None,
             replay_lifetime: scheme.replay_lifetime,
             replay_lease: Duration::from_secs(60),
@@ -74,6 +78,7 @@ impl Verifier {
             secrets: Vec::new(),
             keys: None,
             lifetime: None,
+            tolerance: None,
         }
     }
 
@@ -105,7 +110,7 @@ impl Verifier {
     }
 
     /// Takes the delivery in the replay store. `None` without a store, or when the store is
-    /// out of order and the verifier was told to accept then.
+    /// out of order and the verifier was told to accept then, which is logged as a warning.
     ///
     /// With a store in memory the future is ready at once.
     ///
@@ -116,8 +121,20 @@ impl Verifier {
     /// Dropped while it waits for a store across a network, a reservation may stay until
     /// its lease (60 s unless set) ends.
     pub async fn reserve(&self, verified: &Verified) -> Result<Option<Reservation>, Error> {
+        match self.guard(verified).await? {
+            Guard::Reserved(reservation) => Ok(Some(reservation)),
+            Guard::NoStore => Ok(None),
+            Guard::Outage => {
+                warn_of_outage(verified);
+                Ok(None)
+            }
+        }
+    }
+
+    /// As [`reserve`](Self::reserve), with the reason why there is no reservation.
+    pub(crate) async fn guard(&self, verified: &Verified) -> Result<Guard, Error> {
         let Some(store) = &self.inner.replay else {
-            return Ok(None);
+            return Ok(Guard::NoStore);
         };
         let key = *verified.replay_key();
         let refuse = |reason| {
@@ -126,7 +143,7 @@ impl Verifier {
             Err(Error::new(Step::Replay, reason, trace))
         };
         match store.reserve(key, self.inner.times()).await {
-            Ok(Reserve::Reserved(token)) => Ok(Some(Reservation {
+            Ok(Reserve::Reserved(token)) => Ok(Guard::Reserved(Reservation {
                 inner: Arc::clone(&self.inner),
                 store: Arc::clone(store),
                 key,
@@ -140,10 +157,27 @@ impl Verifier {
                 })
             }
             Err(StoreError::Full) => refuse(Reason::ReplayFull),
-            Err(StoreError::Outage) if self.inner.insecure_accept_on_outage => Ok(None),
+            Err(StoreError::Outage) if self.inner.insecure_accept_on_outage => Ok(Guard::Outage),
             Err(StoreError::Outage) => refuse(Reason::ReplayOutage),
         }
     }
+}
+
+/// What stands between a verified delivery and its replays.
+pub(crate) enum Guard {
+    Reserved(Reservation),
+    /// There is no replay store.
+    NoStore,
+    /// The store is out of order, and the verifier was told to accept then.
+    Outage,
+}
+
+pub(crate) fn warn_of_outage(verified: &Verified) {
+    tracing::warn!(
+        scheme = verified.scheme(),
+        key_id = verified.key_id(),
+        "webhook accepted without the replay store, which is out of order"
+    );
 }
 
 impl Inner {
@@ -199,6 +233,7 @@ pub struct Builder {
     secrets: Vec<(Secret, Option<Duration>)>,
     keys: Option<KeySet>,
     lifetime: Option<Duration>,
+    tolerance: Option<(Duration, Duration)>,
 }
 
 impl Builder {
@@ -221,9 +256,11 @@ impl Builder {
         self
     }
 
-    /// How old and how far ahead a timestamp may be; whole seconds, both ends inclusive.
+    /// How old and how far ahead a timestamp may be; whole seconds, both ends inclusive. Only
+    /// for schemes with a signed timestamp: [`build`](Self::build) refuses it for others, where
+    /// it would say of deliveries that they are fresh and check nothing.
     pub const fn tolerance(mut self, past: Duration, future: Duration) -> Self {
-        self.inner.tolerance = (past, future);
+        self.tolerance = Some((past, future));
         self
     }
 
@@ -239,6 +276,11 @@ impl Builder {
     }
 
     /// How long a delivery is remembered; at least past and future tolerance together.
+    ///
+    /// By default just that long when the scheme has a signed timestamp, since an older delivery
+    /// is refused by its time; but 24 hours or more when deliveries are named by an id
+    /// ([`ReplayBasis::Id`]), which a sender keeps when it signs a retry anew; and 24 hours
+    /// without a timestamp.
     pub const fn replay_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
@@ -310,14 +352,16 @@ impl Builder {
     ///
     /// # Errors
     /// No key, two keys with one id, a key of a kind that the scheme has no signatures of,
-    /// an order that is not each of the five steps once, a
-    /// replay lifetime below past and future tolerance together, or one or a lease of zero.
+    /// an order that is not each of the five steps once, a tolerance for a scheme without a
+    /// signed timestamp, a replay lifetime below past and future tolerance together, or one or
+    /// a lease of zero.
     pub fn build(self) -> Result<Verifier, BuildError> {
         let Self {
             mut inner,
             secrets,
             keys,
             lifetime,
+            tolerance,
         } = self;
         for step in Step::CHEAP_FIRST {
             if !inner.order.contains(&step) {
@@ -335,9 +379,18 @@ impl Builder {
             return Err(BuildError::KeyKind(key.id.clone()));
         }
         inner.by_content = inner.replay.is_some() && hashes_content(&inner.scheme);
+        inner.by_namespace = inner.replay.is_some();
+        if tolerance.is_some() && inner.scheme.tolerance().is_none() {
+            return Err(BuildError::Tolerance(inner.scheme.name));
+        }
+        inner.tolerance = tolerance.unwrap_or(inner.tolerance);
         if inner.scheme.tolerance().is_some() {
             let needed = inner.tolerance.0.saturating_add(inner.tolerance.1);
-            let given = lifetime.unwrap_or_else(|| needed.max(inner.replay_lifetime));
+            let usual = match inner.scheme.replay_basis() {
+                ReplayBasis::Id => needed.max(inner.replay_lifetime),
+                _ => needed,
+            };
+            let given = lifetime.unwrap_or(usual);
             if given < needed {
                 return Err(BuildError::ReplayLifetime { given, needed });
             }
@@ -389,6 +442,9 @@ pub enum BuildError {
     /// The order lacks a step.
     #[error("order must hold each of the five steps once; `{0}` is absent")]
     Order(Step),
+    /// A tolerance for a scheme without a signed timestamp.
+    #[error("scheme `{0}` has no signed timestamp, so a tolerance would check nothing")]
+    Tolerance(&'static str),
     /// A replay could outlive the memory of it.
     #[error("replay lifetime {given:?} is below past + future tolerance {needed:?}")]
     ReplayLifetime {

@@ -435,6 +435,8 @@ fn keys_that_differ_by_case_alone_are_refused() {
         ("NotificationRequestItem", "notificationRequestItem"),
         ("notificationItems", "NotificationItems"),
         ("hmacSignature", "hmacsignature"),
+        ("additionalData", "AdditionalData"),
+        ("currency", "CURRENCY"),
     ] {
         let of = match name {
             "value" => "currency",
@@ -545,10 +547,16 @@ fn what_cannot_be_verified_is_not_signed() {
     colon["eventCode"] = json!("a:b");
     let mut null = item();
     null["additionalData"] = json!({ "hmacSignature": null });
+    let mut twice = item();
+    twice["AdditionalData"] = json!({});
+    let mut inside = item();
+    inside["additionalData"]["HmacSignature"] = json!("");
     for items in [
         vec![],
         vec![odd],
         vec![colon],
+        vec![twice],
+        vec![inside],
         vec![item(), item()],
         vec![null],
     ] {

@@ -443,6 +443,14 @@ fn unusable_keys_and_settings_are_refused() {
         .secret(secret("k"))
         .replay_lifetime(Duration::from_secs(359));
     assert!(matches!(build(short), BuildError::ReplayLifetime { .. }));
+    let minute = Duration::from_secs(60);
+    let untimed = builder(presets::github()).secret(secret("k"));
+    let error = build(untimed.tolerance(minute, minute));
+    assert_eq!(error, BuildError::Tolerance("github"));
+    assert_eq!(
+        error.to_string(),
+        "scheme `github` has no signed timestamp, so a tolerance would check nothing"
+    );
 }
 
 proptest! {

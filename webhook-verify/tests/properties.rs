@@ -1,11 +1,11 @@
 //! Properties of every preset, over deliveries of any content.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Request, header::CONTENT_TYPE, request::Parts};
 use proptest::prelude::*;
 use webhook_verify::{
-    Builder, KeyFormat, ReplayBasis, Scheme, Secret, Signer, Step, Verified, Verifier,
+    Builder, KeyFormat, Reason, ReplayBasis, Scheme, Secret, Signer, Step, Verified, Verifier,
     clock::ManualWallClock, presets, replay::MemoryReplayStore,
 };
 
@@ -293,5 +293,63 @@ proptest! {
             prop_assert_eq!(key(&first) != key(&other_id), by_id, "{}: id", name);
             prop_assert_eq!(key(&first) != key(&other_content), !by_id, "{}: content", name);
         }
+    }
+}
+
+/// Two services that share a store, and get the same deliveries under the same key.
+#[tokio::test]
+async fn a_namespace_keeps_the_deliveries_of_two_receivers_apart() {
+    for case in cases() {
+        let store = Arc::new(MemoryReplayStore::new(16));
+        let [first, second] = ["a", "b"].map(|name| {
+            let store = Arc::clone(&store);
+            verifier(&case, |builder| {
+                builder.replay_shared(store).replay_namespace(name)
+            })
+        });
+        let delivery = deliver(&case, b"{}", "msg_1", NOW);
+        let name = case.scheme.name();
+        for (verifier, seen) in [(&first, false), (&second, false), (&first, true)] {
+            let verified = verifier.verify(&delivery.parts, None, &delivery.body);
+            let reserved = verifier.reserve(&verified.expect(name)).await;
+            match reserved {
+                Ok(reservation) => {
+                    assert!(!seen, "{name}");
+                    reservation.expect(name).commit().await.expect(name);
+                }
+                Err(error) => assert!(seen && *error.reason() == Reason::Duplicate, "{name}"),
+            }
+        }
+    }
+}
+
+/// As long as a replay would pass the timestamp; longer only where a retry keeps its name.
+#[tokio::test]
+async fn a_delivery_is_remembered_as_long_as_it_would_pass_and_ids_for_a_day() {
+    let day = 24 * 60 * 60;
+    for case in cases() {
+        let Some((past, future)) = case.scheme.tolerance() else {
+            continue;
+        };
+        let clock = ManualWallClock::new(NOW);
+        let builder = Verifier::builder(case.scheme.clone()).clock(clock.clone());
+        let store = MemoryReplayStore::new(16);
+        let verifier = builder.replay(store).secret(secret(&case)).build().unwrap();
+        let name = case.scheme.name();
+        let window = (past + future).as_secs() + 1;
+        let lasts = match case.scheme.replay_basis() {
+            ReplayBasis::Id => window.max(day + 1),
+            _ => window,
+        };
+        let delivery = deliver(&case, b"{}", "msg_1", NOW);
+        let verified = verifier
+            .verify(&delivery.parts, None, &delivery.body)
+            .expect(name);
+        let reservation = verifier.reserve(&verified).await.expect(name).expect(name);
+        reservation.commit().await.expect(name);
+        clock.set(Duration::from_secs(NOW + lasts - 1));
+        assert!(verifier.reserve(&verified).await.is_err(), "{name}");
+        clock.set(Duration::from_secs(NOW + lasts));
+        assert!(verifier.reserve(&verified).await.is_ok(), "{name}");
     }
 }

@@ -585,6 +585,48 @@ fn the_slash_behind_a_web_socket_url_may_be_signed_or_not() {
     assert!(get("https://a.example", "https://a.example/stream/").is_err());
 }
 
+/// One signature over the URL with the slash passes for both targets.
+#[test]
+fn one_web_socket_url_has_one_replay_key_with_and_without_the_slash() {
+    let key = |url: &str, target: &str, signed: &str| {
+        let answer = deliver(url, Method::GET, target, "", "", &sha1(signed));
+        *answer.unwrap().replay_key()
+    };
+    let whole = "wss://a.example/ws";
+    for query in ["", "?x=1"] {
+        let target = format!("/ws{query}");
+        let (bare, slash) = (format!("{whole}{query}"), format!("{whole}{query}/"));
+        let first = key("wss://a.example", &target, &slash);
+        assert_eq!(first, key("wss://a.example", &format!("{target}/"), &slash));
+        assert_eq!(first, key("wss://a.example", &target, &bare));
+        assert_eq!(first, key(whole, &target, &slash));
+        assert_eq!(first, key(whole, &target, &bare));
+        let signed = sha1(&bare);
+        let other = deliver(
+            "wss://a.example",
+            Method::GET,
+            &format!("{target}/"),
+            "",
+            "",
+            &signed,
+        );
+        assert_eq!(reason(other), Reason::SignatureMismatch);
+    }
+    let other = key("wss://a.example", "/wt", "wss://a.example/wt");
+    assert_ne!(other, key("wss://a.example", "/ws", "wss://a.example/ws"));
+}
+
+/// The slash behind a URL could as well be the first character of a field's name.
+#[test]
+fn no_slash_stands_between_a_web_socket_url_and_fields() {
+    let signature = sha1("wss://a.example/ws/A1");
+    for url in ["wss://a.example", "wss://a.example/ws"] {
+        assert!(post_form(url, "/ws", "%2FA=1", &signature).is_ok());
+        let answer = post_form(url, "/ws", "A=1", &signature);
+        assert_eq!(reason(answer), Reason::SignatureMismatch, "{url}");
+    }
+}
+
 #[test]
 fn one_delivery_has_one_replay_key_in_every_spelling() {
     let body = form(&PARAMS);
@@ -614,6 +656,10 @@ fn what_is_signed_is_accepted() {
             signed.headers().clone()
         })
     };
+    let stream = request(Method::GET, "/stream", "", "");
+    let headers = sign(presets::twilio("wss://a.example").unwrap(), &stream, "").unwrap();
+    let expected = sha1("wss://a.example/stream");
+    assert_eq!(headers["x-twilio-signature"], expected);
     let mut request = request(Method::POST, TARGET, FORM, "");
     let body = form(&PARAMS);
     for url in [ORIGIN, URL, "https://user:pass@mycompany.com"] {

@@ -213,9 +213,12 @@ impl Trial {
         (past, future): (Duration, Duration),
         now: Duration,
     ) -> Self {
-        let built = Verifier::builder(scheme.clone())
+        let mut builder = Verifier::builder(scheme.clone());
+        if scheme.tolerance().is_some() {
+            builder = builder.tolerance(past, future);
+        }
+        let built = builder
             .keys(keys)
-            .tolerance(past, future)
             .replay_lifetime(FOR_EVER.0)
             .methods([])
             .order(Step::SIGNATURE_FIRST)

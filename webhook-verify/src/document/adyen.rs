@@ -55,8 +55,8 @@ impl Document for Adyen {
         let mut claims = Vec::new();
         for item in self.items(&body)? {
             claims.push(Claim {
-                signatures: vec![(ALGORITHM, signature(item)?)],
-                signed: self.signed(item)?,
+                signatures: vec![(ALGORITHM, signature(&item)?)],
+                signed: self.signed(&item)?,
                 ..Claim::default()
             });
         }
@@ -83,9 +83,9 @@ impl Document for Adyen {
 
 impl Adyen {
     /// The items; at least one.
-    fn items<'a>(&self, body: &'a Value) -> Result<Vec<&'a Object>, Reason> {
+    fn items<'a>(&self, body: &'a Value) -> Result<Vec<Fields<'a>>, Reason> {
         let body = body.as_object().ok_or_else(|| missing(ITEMS))?;
-        let items = field(body, ITEMS)?.as_array();
+        let items = Fields::of(body, &[ITEMS])?.get(ITEMS)?.as_array();
         let items = items.ok_or_else(|| wrong_type(ITEMS))?;
         if items.is_empty() {
             return Err(missing(ITEM));
@@ -93,9 +93,9 @@ impl Adyen {
         if items.len() > self.most {
             return Err(Reason::TooLong);
         }
-        let items = items.iter().map(|item| {
-            let item = item.as_object().ok_or_else(|| wrong_type(ITEMS))?;
-            object(item, ITEM)
+        let items = items.iter().map(|entry| {
+            let entry = entry.as_object().ok_or_else(|| wrong_type(ITEMS))?;
+            Fields::of(entry, &[ITEM])?.object(ITEM, &OF_ITEM)
         });
         items.collect()
     }
@@ -105,8 +105,8 @@ impl Adyen {
         let body = payload::parse(body)?;
         let mut texts = Vec::new();
         for item in self.items(&body)? {
-            has_room(item)?;
-            texts.push(self.signed(item)?);
+            has_room(&item)?;
+            texts.push(self.signed(&item)?);
         }
         all_differ(texts.iter().map(Vec::as_slice))?;
         Ok(texts)
@@ -114,28 +114,28 @@ impl Adyen {
 
     /// Eight fields with colons between them. Nothing is escaped: a colon stays possible in
     /// the merchant's own reference alone, so that no text can be read in two ways.
-    fn signed(&self, item: &Object) -> Result<Vec<u8>, Reason> {
-        let amount = object(item, "amount")?;
-        let original = match optional(item, "originalReference")? {
+    fn signed(&self, item: &Fields<'_>) -> Result<Vec<u8>, Reason> {
+        let amount = item.object("amount", &["value", "currency"])?;
+        let original = match item.optional("originalReference") {
             None | Some(Value::Null) => "",
-            Some(_) => plain(item, "originalReference")?,
+            Some(_) => item.plain("originalReference")?,
         };
-        let account = plain(item, "merchantAccountCode")?;
+        let account = item.plain("merchantAccountCode")?;
         if !self.expects(account) {
             return Err(Reason::FieldMalformed("merchantAccountCode".into()));
         }
-        let success = plain(item, "success")?;
+        let success = item.plain("success")?;
         if !matches!(success, "true" | "false") {
             return Err(Reason::FieldMalformed("success".into()));
         }
         let fields = [
-            plain(item, "pspReference")?,
+            item.plain("pspReference")?,
             original,
             account,
-            text(item, "merchantReference")?,
-            &integer(amount, "value")?,
-            plain(amount, "currency")?,
-            plain(item, "eventCode")?,
+            item.text("merchantReference")?,
+            &amount.integer("value")?,
+            amount.plain("currency")?,
+            item.plain("eventCode")?,
             success,
         ];
         Ok(fields.join(":").into_bytes())
@@ -151,6 +151,18 @@ const ITEM: &str = "NotificationRequestItem";
 const DATA: &str = "additionalData";
 const SIGNATURE: &str = "hmacSignature";
 
+/// What is read of an item.
+const OF_ITEM: [&str; 8] = [
+    "pspReference",
+    "originalReference",
+    "merchantAccountCode",
+    "merchantReference",
+    "amount",
+    "eventCode",
+    "success",
+    DATA,
+];
+
 fn missing(name: &str) -> Reason {
     Reason::FieldMissing(name.into())
 }
@@ -159,17 +171,75 @@ fn wrong_type(name: &str) -> Reason {
     Reason::FieldType(name.into())
 }
 
-fn field<'a>(of: &'a Object, name: &str) -> Result<&'a Value, Reason> {
-    optional(of, name)?.ok_or_else(|| missing(name))
+/// An object without any key that differs by case alone from one of those that are read.
+struct Fields<'a> {
+    object: &'a Object,
+    /// All names that are found.
+    names: &'static [&'static str],
 }
 
-/// Other parsers take a key in another case for the same one, and the last of both.
-fn optional<'a>(of: &'a Object, name: &str) -> Result<Option<&'a Value>, Reason> {
-    let again = |key: &String| key != name && fold(key).eq(fold(name));
-    if of.keys().any(again) {
-        return Err(Reason::FieldRepeated(name.into()));
+impl<'a> Fields<'a> {
+    /// Looks at each key once. Other parsers take a key in another case for the same one, and
+    /// the last of both.
+    fn of(object: &'a Object, names: &'static [&'static str]) -> Result<Self, Reason> {
+        let again = object.keys().find_map(|key| look_alike(key, names));
+        match again {
+            Some(name) => Err(Reason::FieldRepeated(name.into())),
+            None => Ok(Self { object, names }),
+        }
     }
-    Ok(of.get(name))
+
+    fn optional(&self, name: &str) -> Option<&'a Value> {
+        let known = self.names.contains(&name);
+        self.object.get(name).filter(|_| known)
+    }
+
+    fn get(&self, name: &str) -> Result<&'a Value, Reason> {
+        self.optional(name).ok_or_else(|| missing(name))
+    }
+
+    fn object(&self, name: &str, names: &'static [&'static str]) -> Result<Self, Reason> {
+        let value = self.get(name)?.as_object();
+        Self::of(value.ok_or_else(|| wrong_type(name))?, names)
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, Reason> {
+        let value = self.get(name)?.as_str();
+        value.ok_or_else(|| wrong_type(name))
+    }
+
+    /// Text without a colon.
+    fn plain(&self, name: &str) -> Result<&'a str, Reason> {
+        let text = self.text(name)?;
+        if text.contains(':') {
+            return Err(Reason::FieldMalformed(name.into()));
+        }
+        Ok(text)
+    }
+
+    /// An integer as the text that was sent: JSON has one for each, `-0` apart, which the
+    /// parser takes for a fraction.
+    fn integer(&self, name: &str) -> Result<String, Reason> {
+        match self.get(name)? {
+            Value::Number(number) if !number.is_f64() => Ok(number.to_string()),
+            _ => Err(wrong_type(name)),
+        }
+    }
+}
+
+/// The name, all of them ASCII, from which `key` differs by case alone.
+fn look_alike<'a>(key: &str, names: &[&'a str]) -> Option<&'a str> {
+    #[cfg(test)]
+    tests::LOOKED_AT.with(|keys| keys.set(keys.get() + 1));
+    let folded: String;
+    let plain = if key.is_ascii() {
+        key
+    } else {
+        folded = fold(key).collect();
+        &folded
+    };
+    let mut names = names.iter();
+    names.find_map(|name| (key != *name && plain.eq_ignore_ascii_case(name)).then_some(*name))
 }
 
 /// Without case, in which `\u{17f}` is an `s` and `\u{212a}` a `k`.
@@ -178,37 +248,9 @@ fn fold(text: &str) -> impl Iterator<Item = char> {
     lower.flat_map(char::to_uppercase)
 }
 
-fn object<'a>(of: &'a Object, name: &str) -> Result<&'a Object, Reason> {
-    let value = field(of, name)?.as_object();
-    value.ok_or_else(|| wrong_type(name))
-}
-
-fn text<'a>(of: &'a Object, name: &str) -> Result<&'a str, Reason> {
-    let value = field(of, name)?.as_str();
-    value.ok_or_else(|| wrong_type(name))
-}
-
-/// Text without a colon.
-fn plain<'a>(of: &'a Object, name: &str) -> Result<&'a str, Reason> {
-    let text = text(of, name)?;
-    if text.contains(':') {
-        return Err(Reason::FieldMalformed(name.into()));
-    }
-    Ok(text)
-}
-
-/// An integer as the text that was sent: JSON has one for each, `-0` apart, which the parser
-/// takes for a fraction.
-fn integer(of: &Object, name: &str) -> Result<String, Reason> {
-    match field(of, name)? {
-        Value::Number(number) if !number.is_f64() => Ok(number.to_string()),
-        _ => Err(wrong_type(name)),
-    }
-}
-
-fn signature(item: &Object) -> Result<Vec<u8>, Reason> {
-    let text = text(object(item, DATA)?, SIGNATURE)?;
-    let value = base64_decode::<32>(text.as_bytes());
+fn signature(item: &Fields<'_>) -> Result<Vec<u8>, Reason> {
+    let data = item.object(DATA, &[SIGNATURE])?;
+    let value = base64_decode::<32>(data.text(SIGNATURE)?.as_bytes());
     let value = value.ok_or_else(|| Reason::FieldMalformed(SIGNATURE.into()))?;
     Ok(value.to_vec())
 }
@@ -224,11 +266,14 @@ fn all_differ<'a>(signed: impl Iterator<Item = &'a [u8]>) -> Result<(), Reason> 
 }
 
 /// Whether [`insert`] finds the place for a signature: `null` would look like an absent key.
-fn has_room(item: &Object) -> Result<(), Reason> {
-    match item.get(DATA) {
-        None => Ok(()),
-        Some(Value::Object(data)) if data.get(SIGNATURE) != Some(&Value::Null) => Ok(()),
-        Some(_) => Err(wrong_type(DATA)),
+fn has_room(item: &Fields<'_>) -> Result<(), Reason> {
+    if item.optional(DATA).is_none() {
+        return Ok(());
+    }
+    let data = item.object(DATA, &[SIGNATURE])?;
+    match data.optional(SIGNATURE) {
+        Some(Value::Null) => Err(wrong_type(DATA)),
+        _ => Ok(()),
     }
 }
 
@@ -292,4 +337,80 @@ fn edit(body: &[u8], item: &str, value: String) -> Option<(usize, usize, String)
     let comma = if empty { "" } else { "," };
     let place = at(data.get()) + 1;
     Some((place, place, format!("\"{SIGNATURE}\":{value}{comma}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use http::Request;
+    use serde_json::json;
+
+    use super::*;
+
+    thread_local! {
+        /// How many keys were compared with those that are read.
+        pub(super) static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Items are large as their sender likes, and are read before a signature is checked.
+    #[test]
+    fn each_key_is_looked_at_once() {
+        let many = |mut object: Value| {
+            let fields = object.as_object_mut().unwrap();
+            fields.extend((0..1000).map(|i| (format!("succes\u{17f}{i}"), Value::Null)));
+            object
+        };
+        let item = many(json!({
+            "pspReference": "1",
+            "merchantAccountCode": "a",
+            "merchantReference": "b",
+            "amount": many(json!({ "value": 1, "currency": "EUR" })),
+            "eventCode": "AUTHORISATION",
+            "success": "true",
+            "additionalData": many(json!({ "hmacSignature": base64_encode(&[0; 32]) })),
+        }));
+        let entry = many(json!({ "NotificationRequestItem": item }));
+        let body = many(json!({ "notificationItems": [entry] })).to_string();
+        let adyen = Adyen {
+            accounts: Vec::new(),
+            most: 1,
+        };
+        let (parts, ()) = Request::new(()).into_parts();
+        LOOKED_AT.set(0);
+        assert_eq!(adyen.read(&parts, body.as_bytes()).unwrap().claims.len(), 1);
+        assert_eq!(LOOKED_AT.get(), 5 * 1000 + 7 + 2 + 1 + 1 + 1);
+    }
+
+    #[test]
+    fn names_are_recognised_in_any_case_and_only_those() {
+        let names = &["success", "value"];
+        for key in [
+            "Success",
+            "SUCCESS",
+            "\u{17f}uccess",
+            "succe\u{df}",
+            "valuE",
+        ] {
+            assert!(look_alike(key, names).is_some(), "{key}");
+        }
+        for key in [
+            "success",
+            "value",
+            "",
+            "succes",
+            "successs",
+            "success\u{e9}",
+            "suc\u{107}ess",
+        ] {
+            assert_eq!(look_alike(key, names), None, "{key}");
+        }
+    }
+
+    /// What is compared without case as ASCII must be that.
+    #[test]
+    fn all_names_are_ascii() {
+        let others = [ITEMS, ITEM, SIGNATURE, "value", "currency"];
+        assert!(OF_ITEM.iter().chain(&others).all(|name| name.is_ascii()));
+    }
 }

@@ -112,19 +112,29 @@ impl Twilio {
         decoded.ok_or(Reason::Malformed(SIGNATURE))
     }
 
-    /// What is signed, in each spelling of the URL, the configured one first.
-    fn spellings(&self, plan: &Plan, body: &[u8]) -> Result<Vec<Vec<u8>>, Reason> {
-        let fields = plan.fields(body)?;
-        let slash = self.url.is_web_socket() && !plan.target.ends_with('/');
-        let ends: &[&str] = if slash { &["", "/"] } else { &[""] };
-        let mut all = Vec::new();
-        for end in ends {
-            for origin in self.url.origins() {
-                let url = [origin.as_bytes(), plan.target.as_bytes(), end.as_bytes()];
-                all.push([&url.concat(), &*fields].concat());
-            }
-        }
-        Ok(all)
+    /// What is signed, with each origin, the configured one first, and `end` behind the URL.
+    fn spellings<'a>(
+        &'a self,
+        plan: &'a Plan,
+        end: &'a str,
+        fields: &'a [u8],
+    ) -> impl Iterator<Item = Vec<u8>> + 'a {
+        let origins = self.url.origins().iter();
+        origins.map(move |origin| {
+            [
+                origin.as_bytes(),
+                plan.target.as_bytes(),
+                end.as_bytes(),
+                fields,
+            ]
+            .concat()
+        })
+    }
+
+    /// Whether a slash may follow the URL. Not before fields, of which it could be the
+    /// beginning.
+    fn may_end_in_slash(&self, plan: &Plan, fields: &[u8]) -> bool {
+        self.url.is_web_socket() && fields.is_empty() && !plan.target.ends_with('/')
     }
 }
 
@@ -173,7 +183,12 @@ impl Document for Twilio {
 
     fn read(&self, request: &Parts, body: &[u8]) -> Result<Extract, Reason> {
         let signature = self.signature(request)?;
-        let mut spellings = self.spellings(&self.plan(request)?, body)?.into_iter();
+        let plan = self.plan(request)?;
+        let fields = plan.fields(body)?;
+        // The one with the slash names the delivery, as it does where the request has it.
+        let slash = self.may_end_in_slash(&plan, &fields).then_some("/");
+        let ends = slash.into_iter().chain([""]);
+        let mut spellings = ends.flat_map(|end| self.spellings(&plan, end, &fields));
         let claim = Claim {
             signatures: vec![(self.algorithm[0], signature)],
             // There is one for each origin, and at least two of these.
@@ -190,10 +205,9 @@ impl Document for Twilio {
     fn write(&self, delivery: &Outgoing<'_>, sign: &mut Sign<'_>) -> Result<Signed, SignError> {
         let request = delivery.request.ok_or(SignError::Request)?;
         let plan = self.plan(request).map_err(SignError::Delivery)?;
-        let spellings = self.spellings(&plan, delivery.body);
-        let spellings = spellings.map_err(SignError::Delivery)?;
-        let signed = spellings.first().map_or(&[][..], |signed| signed);
-        let value = base64_encode(&sign(self.algorithm[0], signed)?);
+        let fields = plan.fields(delivery.body).map_err(SignError::Delivery)?;
+        let signed = self.spellings(&plan, "", &fields).next();
+        let value = base64_encode(&sign(self.algorithm[0], &signed.unwrap_or_default())?);
         let mut headers = HeaderMap::new();
         let mut put = |name: HeaderName, text: &str| {
             let value = HeaderValue::from_str(text).map_err(|_| SignError::Header(name.clone()))?;

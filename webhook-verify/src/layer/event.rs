@@ -37,6 +37,15 @@ pub enum Event<'a> {
         /// [`Reason::InFlight`](crate::Reason::InFlight).
         error: &'a Error,
     },
+    /// `webhook.unguarded`: every step passed, but the replay store is out of order and the
+    /// verifier was told to [accept then]: this may be a replay. [`Validated`](Self::Validated)
+    /// comes next.
+    ///
+    /// [accept then]: crate::Builder::insecure_accept_on_replay_outage
+    Unguarded {
+        /// Key id, source, age and more.
+        verified: &'a Verified,
+    },
     /// `webhook.not_remembered`: handled with a 2xx answer, but the replay store could not
     /// keep it. After the lease the same delivery would be handled again.
     NotRemembered {
@@ -55,6 +64,7 @@ impl Event<'_> {
             Self::Validated { .. } => "webhook.validated",
             Self::Rejected { .. } => "webhook.rejected",
             Self::Repeated { .. } => "webhook.repeated",
+            Self::Unguarded { .. } => "webhook.unguarded",
             Self::NotRemembered { .. } => "webhook.not_remembered",
         }
     }

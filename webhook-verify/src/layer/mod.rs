@@ -48,6 +48,7 @@
 //! | `Validated` | `webhook.validated` | debug | the inner service is called next |
 //! | `Rejected` | `webhook.rejected` | warn | a step failed: `step`, `reason`, `remote_ip` |
 //! | `Repeated` | `webhook.repeated` | info | verified, but a duplicate or in flight |
+//! | `Unguarded` | `webhook.unguarded` | warn | the replay store is out of order, and deliveries are accepted all the same; `Validated` comes next |
 //! | `NotRemembered` | `webhook.not_remembered` | error | handled; the replay store failed to keep it |
 //!
 //! # The sender's address

@@ -19,7 +19,10 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{Config, Event, ResponseBody, VerifiedBody};
-use crate::{Error, Reason, Reservation, Session, Step, Verified};
+use crate::{
+    Error, Reason, Reservation, Session, Step, Verified,
+    verifier::{Guard, warn_of_outage},
+};
 
 /// Calls the inner service with verified deliveries only; see the [module](super).
 #[derive(Clone)]
@@ -108,8 +111,16 @@ where
             return Ok(reject(&config, &error, remote_ip));
         }
     };
-    let reservation = match config.verifier.reserve(&verified).await {
-        Ok(reservation) => reservation,
+    let reservation = match config.verifier.guard(&verified).await {
+        Ok(Guard::Reserved(reservation)) => Some(reservation),
+        Ok(Guard::NoStore) => None,
+        Ok(Guard::Outage) => {
+            warn_of_outage(&verified);
+            (config.on_event)(&Event::Unguarded {
+                verified: &verified,
+            });
+            None
+        }
         Err(error) => return Ok(repeated(&config, &verified, &error)),
     };
     tracing::debug!(

@@ -26,8 +26,9 @@ use crate::{document::twilio::Twilio, mac::Hash, scheme::SchemeError, secret::Ke
 ///   unless the method is GET or HEAD.
 /// - The URL's spelling: Twilio is not consistent about ports, so the signature may be over the
 ///   URL with its port (443 or 80 if it has none) or without. A user in the URL is left out, as
-///   Twilio documents; its libraries keep it, so that is accepted too. Of `wss` URLs a slash
-///   may follow, and all of that is the same delivery.
+///   Twilio documents; its libraries keep it, so that is accepted too. A slash
+///   may follow `wss` URLs of requests without fields. All of that is the same delivery, and
+///   so is the request with that slash in its target, for a replay store.
 /// - Key: the primary auth token, as text ([`Secret::new`](crate::Secret::new)).
 /// - Tolerance: none, since there is no timestamp.
 /// - Rotation: the secondary token signs from its promotion on: accept both around that.

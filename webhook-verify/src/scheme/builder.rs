@@ -43,7 +43,7 @@ impl Scheme {
     /// Defaults: one lower-case hex value of HMAC-SHA256 over the body; no timestamp, no
     /// id; keys as text; tolerance 300 s in both directions; replay by the id when there is
     /// one, else by the content of a list and by the signature of a single value; replay
-    /// lifetime 24 hours without a timestamp, else both tolerances together.
+    /// lifetime 24 hours without a timestamp or by id, else both tolerances together.
     ///
     /// # Examples
     /// ```

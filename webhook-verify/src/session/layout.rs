@@ -65,7 +65,8 @@ impl<'a> Flow<'a> for ByLayout<'a> {
             (ReplayBasis::Content, Some(content)) => content,
             // Anybody may know the hash of the content.
             _ if matches!(mac.algorithm(), Algorithm::EcdsaP256) => namespaced(mac.bytes()),
-            // A signature of another length than a key is hashed.
+            _ if run.inner.by_namespace => namespaced(mac.bytes()),
+            // Nobody compares it. A signature of another length than a key is hashed.
             _ => ReplayKey::try_from(mac.bytes()).unwrap_or_else(|_| namespaced(mac.bytes())),
         };
         Some((key_id, replay_key))

@@ -27,6 +27,7 @@ fn logged(layer: WebhookLayer) -> (WebhookLayer, Log) {
             Event::Validated { verified } => verified.key_id().to_owned(),
             Event::Rejected { error, .. } => error.step().to_string(),
             Event::Repeated { error, .. } => error.reason().to_string(),
+            Event::Unguarded { verified } => verified.scheme().to_owned(),
             Event::NotRemembered { error, .. } => {
                 assert_eq!(*error, StoreError::Outage);
                 error.to_string()
@@ -177,4 +178,21 @@ async fn the_reason_is_for_the_observer_and_never_in_the_answer() {
     let (code, headers, body) = crate::support::answer(&layer, &inner(), stale).await;
     assert_eq!((code, headers.len(), body.len()), (401, 0, 0));
     assert_eq!(*reasons.lock().unwrap(), [Reason::TooOld { by_seconds: 1 }]);
+}
+
+#[tokio::test]
+async fn a_delivery_that_no_store_guards_is_told_of() {
+    let store = Store {
+        out_of_order: true,
+        ..Store::default()
+    };
+    let open = timestamped()
+        .replay(store)
+        .insecure_accept_on_replay_outage();
+    let (layer, log) = logged(WebhookLayer::new(open.build().unwrap()));
+    assert_eq!(status(&layer, &inner(), good()).await, 200);
+    let told = log.lock().unwrap().clone();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0], "webhook.unguarded timestamped");
+    assert!(told[1].starts_with("webhook.validated"), "{told:?}");
 }

@@ -51,9 +51,13 @@ impl WebhookGuard {
         let source = IpPolicy::new(rules);
         let replay = Arc::new(MemoryReplayStore::new(REPLAY_CAPACITY));
         let verifier = |scheme: Scheme, keys: KeySet| {
-            Verifier::builder(scheme)
+            let timed = scheme.tolerance().is_some();
+            let mut builder = Verifier::builder(scheme);
+            if timed {
+                builder = builder.tolerance(webhook.tolerance_past, webhook.tolerance_future);
+            }
+            builder
                 .keys(keys)
-                .tolerance(webhook.tolerance_past, webhook.tolerance_future)
                 .order(webhook.order.map(step))
                 .source(source.clone())
                 .headers(HeaderPolicy::new().content_type("application/json"))

@@ -31,7 +31,7 @@ fn request(method: Method, uri: &str, content: Option<&str>) -> Parts {
 fn verifier(scheme: Scheme) -> Verifier {
     Verifier::builder(scheme)
         .secret(Secret::new("profile", KEY).unwrap())
-        .methods([Method::GET, Method::POST])
+        .methods([Method::GET, Method::HEAD, Method::POST])
         .build()
         .unwrap()
 }
@@ -241,6 +241,9 @@ fn a_get_brings_the_fields_in_its_query() {
     let plain = presets::paytabs_return();
     let by_get = get(&plain, PUBLISHED, b"").unwrap();
     assert_eq!(&by_get, post(PUBLISHED).unwrap().replay_key());
+    let head = request(Method::HEAD, &format!("/return?{PUBLISHED}"), None);
+    let by_head = verifier(plain.clone()).verify(&head, None, b"").unwrap();
+    assert_eq!(&by_get, by_head.replay_key());
 
     let query = format!("order=7&{PUBLISHED}&lang[]=en");
     assert_eq!(

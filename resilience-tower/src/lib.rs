@@ -1,6 +1,6 @@
 //! Resilience policies as [`tower`](https://docs.rs/tower) layers: a circuit breaker, a rate limit
 //! (one quota for all, or one per key), a bulkhead,
-//! retries and a timeout.
+//! retries, and timeouts under a deadline that goes with the request.
 //!
 //! Every layer is a thin wrapper around a handle of `resilience-core`. Clones of a
 //! service share the handle, so the policy counts them together; the same handle can be
@@ -13,10 +13,12 @@
 //!
 //! ```text
 //! rate limit   refuses first: it costs least and protects everything below
+//! deadline     of the call in all, known to everything below
 //! retry        outside of what judges and limits one attempt
 //! breaker      sees one outcome per attempt, timeouts included
 //! bulkhead     so many attempts at once
-//! timeout      per attempt, so that a slow upstream is a failure to the breaker
+//! timeout      per attempt, so that a slow upstream is a failure to the breaker; as a deadline it
+//!              also tells the upstream what is left
 //! the client
 //! ```
 //!
@@ -26,8 +28,8 @@
 //! # Promises
 //!
 //! - No layer boxes. None allocates in `call` or `poll`, with these exceptions: a refusal that
-//!   becomes a response; the fields of a limit that an admitted response is told; a call that
-//!   waits in line; a request whose body is kept for a retry; and the first call of a thread on a
+//!   becomes a response; the fields of a limit that an admitted response is told; a deadline that
+//!   goes into a request or its headers; a call that waits in line; a request whose body is kept for a retry; and the first call of a thread on a
 //!   breaker, which makes a line of counters.
 //! - No layer locks, with these exceptions: a limit or a breaker per key, for a key that it does
 //!   not hold yet, takes a short lock; calls that wait in line share one; a breaker that changes
@@ -50,7 +52,7 @@
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
 //! | `retry` | `retry`, on tokio's clock; with `http` also `retry::http` | no |
-//! | `timeout` | `timeout`, on tokio's clock | no |
+//! | `timeout` | `timeout`, `timeout::deadline`, on tokio's clock; with `http` also `timeout::deadline::http` | no |
 //! | `http` | `refusal`; `breaker::http` and `breaker::grpc` with `breaker`, `rate_limit::http` with `rate-limit` | no |
 //! | `tonic` | `http`, and layered services keep the name that a tonic server routes by | no |
 //! | `fast-clock` | breakers and limiters read the CPU's time stamp counter by default | yes |
@@ -63,14 +65,20 @@ pub mod bulkhead;
 pub mod client_key;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
-// What the two policies that refuse have in common.
-#[cfg(all(feature = "http", any(feature = "breaker", feature = "rate-limit")))]
+// What the policies that refuse have in common.
+#[cfg(all(
+    feature = "http",
+    any(feature = "breaker", feature = "rate-limit", feature = "timeout")
+))]
 pub mod refusal;
 #[cfg(feature = "retry")]
 pub mod retry;
 #[cfg(feature = "timeout")]
 pub mod timeout;
-#[cfg(all(feature = "tonic", any(feature = "breaker", feature = "rate-limit")))]
+#[cfg(all(
+    feature = "tonic",
+    any(feature = "breaker", feature = "rate-limit", feature = "timeout")
+))]
 mod tonic;
 
 /// Compiles the README's programs.

@@ -26,3 +26,8 @@ impl<S: NamedService, T, A> NamedService for crate::rate_limit::wait::Wait<S, T,
 impl<S: NamedService> NamedService for crate::timeout::Timeout<S> {
     const NAME: &'static str = S::NAME;
 }
+
+#[cfg(feature = "timeout")]
+impl<S: NamedService, P> NamedService for crate::timeout::deadline::WithDeadline<S, P> {
+    const NAME: &'static str = S::NAME;
+}

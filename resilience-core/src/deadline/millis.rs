@@ -10,9 +10,9 @@ use super::Text;
 /// The time that a number of milliseconds leaves; `None` for anything but ASCII digits, and for
 /// none: no signs, points, units or spaces.
 ///
-/// A number beyond 64 bits counts as the largest, 584 million years. Zero is no time at all. (In
-/// `x-envoy-upstream-rq-timeout-ms`, by which a client sets a limit, Envoy reads it as no limit:
-/// do not read that header by this function.)
+/// A number beyond 64 bits counts as the largest, 584 million years. Zero is no time at all. (Envoy's
+/// route timeout is off at 0: a header by which somebody hands such a setting on must not be read by
+/// this function.)
 pub fn parse(value: &[u8]) -> Option<Duration> {
     digits(value).map(Duration::from_millis)
 }

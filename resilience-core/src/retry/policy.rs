@@ -265,6 +265,11 @@ impl Attempts {
         self.made
     }
 
+    /// The clock by which deadlines are counted.
+    pub fn clock(&self) -> &SharedClock {
+        self.policy.clock()
+    }
+
     /// The last attempt failed in a way that another may mend. Answers how long to wait before
     /// the next, which is taken from the budget by this.
     ///

@@ -1,11 +1,13 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project::pin_project;
 use resilience_core::breaker::{Classify, Outcome};
+use resilience_core::clock::Clock;
 use resilience_core::retry::Attempts;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use super::Replay;
@@ -35,6 +37,7 @@ where
     kept: Option<R::Kept>,
     next: Option<R::Request>,
     attempts: Attempts,
+    deadline: Option<Instant>,
     classifier: C,
     replay: R,
 }
@@ -57,6 +60,7 @@ where
         service: S,
         kept: Option<R::Kept>,
         attempts: Attempts,
+        deadline: Option<Instant>,
         classifier: C,
         replay: R,
     ) -> Self {
@@ -66,6 +70,7 @@ where
             kept,
             next: None,
             attempts,
+            deadline,
             classifier,
             replay,
         }
@@ -97,7 +102,8 @@ where
                     let Some(next) = next else {
                         return Poll::Ready(result);
                     };
-                    let Ok(wait) = this.attempts.retry(asked, None) else {
+                    let deadline = this.deadline.map(|end| by_clock_of(this.attempts, end));
+                    let Ok(wait) = this.attempts.retry(asked, deadline) else {
                         return Poll::Ready(result);
                     };
                     *this.next = Some(next);
@@ -119,6 +125,12 @@ where
             }
         }
     }
+}
+
+/// The same time from now, by the clock of the policy.
+fn by_clock_of(attempts: &Attempts, end: Instant) -> Duration {
+    let left = end.saturating_duration_since(Instant::now());
+    attempts.clock().now().saturating_add(left)
 }
 
 impl<S, Req, C, R> fmt::Debug for ResponseFuture<S, Req, C, R>

@@ -2,6 +2,8 @@ use resilience_core::breaker::ResultClassifier;
 use resilience_core::retry::RetryPolicy;
 use tower_layer::Layer;
 
+#[cfg(feature = "timeout")]
+use super::HonourDeadline;
 use super::{CloneRequest, Retry};
 
 /// Puts a [`Retry`] around a service.
@@ -41,6 +43,18 @@ impl<C, R> RetryLayer<C, R> {
             policy: self.policy,
             classifier: self.classifier,
             replay,
+        }
+    }
+
+    /// Begins no retry that the deadline of its request would overtake: that in the request itself
+    /// ([`HasDeadline`](crate::timeout::deadline::HasDeadline)). [`http`](RetryLayer::http) does
+    /// that by itself.
+    #[cfg(feature = "timeout")]
+    pub fn honour_deadline(self) -> RetryLayer<C, HonourDeadline<R>> {
+        RetryLayer {
+            policy: self.policy,
+            classifier: self.classifier,
+            replay: HonourDeadline(self.replay),
         }
     }
 

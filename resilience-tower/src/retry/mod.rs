@@ -13,6 +13,12 @@
 //! like any other: a classifier that calls it [`Ignored`](resilience_core::breaker::Outcome::Ignored)
 //! passes it on at once.
 //!
+//! # The deadline of a request
+//!
+//! A retry whose wait ends at the deadline or later is not begun, and the answer is that of the last
+//! attempt. For HTTP the deadline is that of the layer `timeout::deadline` further out (feature
+//! `timeout`); for other requests say `honour_deadline`.
+//!
 //! # What a clone shares
 //!
 //! Policy and budget. Share the budget between all that call one upstream: a retry policy each,
@@ -57,5 +63,7 @@ mod service;
 
 pub use self::future::ResponseFuture;
 pub use self::layer::RetryLayer;
+#[cfg(feature = "timeout")]
+pub use self::replay::HonourDeadline;
 pub use self::replay::{CloneRequest, Replay};
 pub use self::service::Retry;

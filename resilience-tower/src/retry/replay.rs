@@ -1,3 +1,8 @@
+use std::time::Duration;
+
+#[cfg(feature = "timeout")]
+use crate::timeout::deadline::{Deadline, HasDeadline};
+
 /// How a request is kept, so that it can be sent again.
 pub trait Replay<Req> {
     /// What the inner service takes.
@@ -11,6 +16,13 @@ pub trait Replay<Req> {
 
     /// The request once more; `None` when it has turned out that it cannot be sent again.
     fn again(&self, kept: &mut Self::Kept) -> Option<Self::Request>;
+
+    /// How long an answer to `request` is of use: a retry whose wait ends then or later is not
+    /// begun. `None`, the default: there is no deadline, or none is known.
+    fn time_left(&self, request: &Req) -> Option<Duration> {
+        let _ = request;
+        None
+    }
 }
 
 /// Clones every request: whatever it does, doing it twice must be harmless.
@@ -28,5 +40,30 @@ impl<Req: Clone> Replay<Req> for CloneRequest {
 
     fn again(&self, kept: &mut Req) -> Option<Req> {
         Some(kept.clone())
+    }
+}
+
+/// What another replay does, by the deadline that requests carry.
+///
+/// Made by [`RetryLayer::honour_deadline`](super::RetryLayer::honour_deadline).
+#[cfg(feature = "timeout")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HonourDeadline<R>(pub(super) R);
+
+#[cfg(feature = "timeout")]
+impl<Req: HasDeadline, R: Replay<Req>> Replay<Req> for HonourDeadline<R> {
+    type Request = R::Request;
+    type Kept = R::Kept;
+
+    fn first(&self, request: Req, again: bool) -> (R::Request, Option<R::Kept>) {
+        self.0.first(request, again)
+    }
+
+    fn again(&self, kept: &mut R::Kept) -> Option<R::Request> {
+        self.0.again(kept)
+    }
+
+    fn time_left(&self, request: &Req) -> Option<Duration> {
+        request.deadline().map(Deadline::left)
     }
 }

@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 
 use resilience_core::breaker::Classify;
 use resilience_core::retry::RetryPolicy;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{Replay, ResponseFuture};
@@ -65,6 +66,9 @@ where
         let next = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, next);
         let again = self.policy.config().max_attempts() > 1;
+        let left = self.replay.time_left(&req);
+        // Beyond what the clock can count is no deadline.
+        let deadline = left.and_then(|left| Instant::now().checked_add(left));
         let (request, kept) = self.replay.first(req, again);
         let first = ready.call(request);
         ResponseFuture::new(
@@ -72,6 +76,7 @@ where
             ready,
             kept,
             self.policy.begin(),
+            deadline,
             self.classifier.clone(),
             self.replay.clone(),
         )

@@ -1,10 +1,11 @@
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::{Elapsed, Error};
 
 /// The response of a [`Timeout`](super::Timeout).
@@ -24,12 +25,8 @@ pub struct ResponseFuture<F> {
     #[pin]
     inner: F,
     after: Duration,
-    // `None` when beyond what the clock can count: no limit.
-    deadline: Option<Instant>,
-    // Made at the first poll that is pending: most calls that answer from memory, and
-    // all that are refused below, never touch the runtime's timer.
     #[pin]
-    timer: Option<Sleep>,
+    alarm: Alarm,
 }
 
 impl<F> ResponseFuture<F> {
@@ -37,8 +34,7 @@ impl<F> ResponseFuture<F> {
         Self {
             inner,
             after,
-            deadline: Instant::now().checked_add(after),
-            timer: None,
+            alarm: Alarm::new(Instant::now().checked_add(after)),
         }
     }
 }
@@ -50,26 +46,12 @@ where
     type Output = Result<T, Error<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(result) = this.inner.poll(cx) {
             return Poll::Ready(result.map_err(Error::Inner));
         }
-        let Some(deadline) = *this.deadline else {
-            return Poll::Pending;
-        };
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(deadline)));
-        }
-        let rang = this
-            .timer
-            .as_pin_mut()
-            .is_some_and(|timer| timer.poll(cx).is_ready());
-        // The clock is asked too: an inner future that uses up tokio's cooperative budget
-        // at every poll would keep the timer from ever being looked at.
-        if rang || Instant::now() >= deadline {
-            let after = *this.after;
-            return Poll::Ready(Err(Error::Elapsed(Elapsed { after })));
-        }
-        Poll::Pending
+        ready!(this.alarm.poll(cx));
+        let after = *this.after;
+        Poll::Ready(Err(Error::Elapsed(Elapsed { after })))
     }
 }

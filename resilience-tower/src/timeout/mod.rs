@@ -7,8 +7,8 @@
 //! # Where it stands
 //!
 //! Around one attempt: inside retry and breaker, so that a call that took too long is
-//! retried and counted as a failure. A limit for the whole of the attempts is a second
-//! timeout, outside of them.
+//! retried and counted as a failure. A limit for the whole of the attempts is a
+//! [`deadline`], which goes with the request and so is known to all that work on it.
 //!
 //! # What a clone shares
 //!
@@ -41,6 +41,8 @@
 //! # }
 //! ```
 
+mod alarm;
+pub mod deadline;
 mod error;
 mod future;
 mod layer;

@@ -1,4 +1,6 @@
 use std::sync::Arc;
+#[cfg(feature = "timeout")]
+use std::time::Duration;
 
 use ::http::{Method, Request, request::Parts};
 use bytes::Bytes;
@@ -8,6 +10,8 @@ use resilience_core::breaker::ResultClassifier;
 use super::body::{Recording, ReplayBody};
 use crate::breaker::http::HttpClassifier;
 use crate::retry::{CloneRequest, Replay, RetryLayer};
+#[cfg(feature = "timeout")]
+use crate::timeout::deadline::{Deadline, HasDeadline};
 
 /// Sends HTTP requests again that may be sent twice, with their bodies.
 ///
@@ -82,6 +86,12 @@ impl<B: Body<Data = Bytes>> Replay<Request<B>> for HttpReplay {
     fn again(&self, kept: &mut Kept<B>) -> Option<Self::Request> {
         let body = ReplayBody::of(&kept.body)?;
         Some(Request::from_parts(kept.head.clone(), body))
+    }
+
+    /// Until the deadline in the extensions.
+    #[cfg(feature = "timeout")]
+    fn time_left(&self, request: &Request<B>) -> Option<Duration> {
+        request.deadline().map(Deadline::left)
     }
 }
 

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-pub mod adaptive;
 pub mod breaker;
 pub mod bulkhead;
 pub mod clock;

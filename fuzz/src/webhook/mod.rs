@@ -222,6 +222,7 @@ fn replay_key(plain: &Plain, store: bool, id: &[u8], signature: &[u8], signed: &
     match plain.replay {
         Replay::Id => named(id),
         Replay::Content if store => named(signed),
+        _ if store => named(signature),
         _ => signature.try_into().unwrap_or_else(|_| named(signature)),
     }
 }

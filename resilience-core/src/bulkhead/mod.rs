@@ -29,14 +29,12 @@ mod word;
 
 use std::{fmt, sync::Arc, task::Waker, time::Duration};
 
+use self::line::{Ended, Id, Line};
+pub(crate) use self::word::{MOST, Word};
 pub use self::{
     config::{Config, ConfigBuilder},
     permit::{OwnedPermit, Permit},
     wait::{Turn, Waiter},
-};
-use self::{
-    line::{Ended, Id, Line},
-    word::Word,
 };
 pub use crate::settings::ConfigError;
 use crate::{

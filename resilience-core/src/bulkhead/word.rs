@@ -15,24 +15,24 @@ const ONE: u64 = 1 << 32;
 const LIMIT: u64 = ONE - 1;
 
 /// The most calls at once that a limit may allow; far below what overflows.
-pub(super) const MOST: u32 = 1 << 30;
+pub(crate) const MOST: u32 = 1 << 30;
 
 #[derive(Debug)]
-pub(super) struct Word(CachePadded<AtomicU64>);
+pub(crate) struct Word(CachePadded<AtomicU64>);
 
 impl Word {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Self(CachePadded::new(AtomicU64::new(limit.into())))
     }
 
     /// Takes a permit, unless somebody waits.
     #[inline]
-    pub(super) fn take(&self) -> bool {
+    pub(crate) fn take(&self) -> bool {
         self.take_if(|word| word & WAITING == 0)
     }
 
     /// Takes a permit for the one whose turn it is. Only with the lock of the line.
-    pub(super) fn take_in_turn(&self) -> bool {
+    pub(crate) fn take_in_turn(&self) -> bool {
         self.take_if(|_| true)
     }
 
@@ -60,15 +60,15 @@ impl Word {
     /// it finds this one, or this finds the bit.
     #[inline]
     #[must_use]
-    pub(super) fn give_back(&self) -> bool {
+    pub(crate) fn give_back(&self) -> bool {
         self.0.fetch_sub(ONE, Ordering::Release) & WAITING != 0
     }
 
-    pub(super) fn set_waiting(&self) {
+    pub(crate) fn set_waiting(&self) {
         self.0.fetch_or(WAITING, Ordering::Relaxed);
     }
 
-    pub(super) fn clear_waiting(&self) {
+    pub(crate) fn clear_waiting(&self) {
         // Most who come by find it cleared.
         if self.0.load(Ordering::Relaxed) & WAITING != 0 {
             self.0.fetch_and(!WAITING, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl Word {
     }
 
     /// Only with the lock of the line.
-    pub(super) fn set_limit(&self, limit: u32) {
+    pub(crate) fn set_limit(&self, limit: u32) {
         let mut word = self.0.load(Ordering::Relaxed);
         while let Err(seen) = self.0.compare_exchange_weak(
             word,
@@ -89,7 +89,7 @@ impl Word {
     }
 
     /// Calls that run, and how many may.
-    pub(super) fn figures(&self) -> (u32, u32) {
+    pub(crate) fn figures(&self) -> (u32, u32) {
         let word = self.0.load(Ordering::Relaxed);
         // 31 and 32 bits.
         (in_flight(word) as u32, (word & LIMIT) as u32)

@@ -1,0 +1,301 @@
+//! Adaptive concurrency: as many calls at once as the upstream bears, found out from how long they
+//! take and how many it turns away.
+//!
+//! # What is answered
+//!
+//! | question | answer |
+//! |---|---|
+//! | how many run at once? | at most the limit of the moment; one more is refused at once |
+//! | when does the limit move? | once per window, by what the calls that ended in it say; not while less than half of it is used, except down when calls are overloaded |
+//! | what is overload? | calls that end as [overloaded](Permit::overloaded) (turned away, timed out), from a share of [`drop_rate`](Config::drop_rate) on; for Vegas and Gradient2 also calls that take longer than they usually do |
+//! | and a call that is dropped, or panics? | it says nothing, and its place comes back |
+//! | a limit that falls? | ends no call: it holds once enough have ended |
+//! | how low? | [`min_limit`](Config::min_limit): so many always run. There is no phase that lets fewer in to measure |
+//!
+//! # Algorithms
+//!
+//! As in Netflix's [concurrency-limits] (0.5; the sources of AIMD, Vegas, Gradient2 and windows). Vegas
+//! goes back to TCP Vegas (Brakmo and Peterson, 1995), AIMD to Chiu and Jain (1989).
+//!
+//! | algorithm | a window without queue | with a queue | overloaded |
+//! |---|---|---|---|
+//! | AIMD | + 1 | + 1, until calls take longer than [`timeout`](Config::timeout) | × 0.9 |
+//! | Vegas | + 6 `s` | + `s` below 3 `s` queued calls, − `s` above 6 `s`; `s` is the decimal logarithm of the limit | × 0.9 |
+//! | Gradient2 | + 0.8 | × 0.9 to 1, when calls take more than 1.5 times as long as usual | × 0.9 |
+//!
+//! Where we differ, because users of the published ones were hurt:
+//!
+//! | published | reported | here |
+//! |---|---|---|
+//! | the usual time of a call is learned under load as well | it [grows with the queue][creep], and the limit with it | learned upwards only from times that no queue of ours can explain: less than half of the limit is in use; or the limit fell to half and calls take as long as before; or it can fall no further |
+//! | hardly any calls run while the usual time is measured (Envoy) | [traffic is dropped][starve] every few minutes | no such phase: each fall of the limit is a measurement |
+//! | Gradient2 does not look at timeouts | where [all calls time out][stable] alike, the limit rises to its maximum | overloaded windows lower the limit under every algorithm, and teach no times |
+//! | a single overloaded call makes an overloaded window | a stray timeout among thousands holds the limit down | a share of them |
+//! | Gradient2 adds its queue always | it can rest far below what the upstream bears, once calls take longer for good | added only while calls take no longer than tolerated |
+//!
+//! What remains: an upstream whose other callers overload it looks like one that got slower, unless
+//! it turns calls away or they time out. With Vegas, a limit below twelve may rest where it is when
+//! calls take longer for good, until less than half of it is used for a while. And whoever begins
+//! with a limit that the upstream does not bear, while it is overloaded, learns its queue as usual.
+//!
+//! [concurrency-limits]: https://github.com/Netflix/concurrency-limits
+//! [creep]: https://github.com/Netflix/concurrency-limits/issues/165
+//! [starve]: https://github.com/envoyproxy/envoy/issues/46532
+//! [stable]: https://github.com/Netflix/concurrency-limits/issues/137
+//!
+//! # Concurrency
+//!
+//! Admission and return are one compare-exchange and one subtraction on the word that the
+//! [bulkhead](crate::bulkhead) uses, lock-free. A call that ends as success or overloaded also takes
+//! a short lock, in which it is added to five sums; the last of a window computes the limit there.
+//! Refused and ignored calls take none. The clock is read when a call begins, and when it ends.
+
+mod config;
+mod estimate;
+#[cfg(all(test, resilience_loom))]
+mod loom_tests;
+mod permit;
+mod usual;
+mod window;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use self::window::{Ended, Window};
+pub use self::{
+    config::{Algorithm, Config, ConfigBuilder},
+    estimate::Estimate,
+    permit::{OwnedPermit, Permit},
+};
+pub use crate::settings::ConfigError;
+use crate::{
+    bulkhead::Word,
+    clock::SharedClock,
+    primitive::{AtomicU64, Lock, Ordering},
+};
+
+/// A limit on calls at once that finds itself; clones are handles on the same one.
+///
+/// # Examples
+///
+/// ```
+/// use resilience_core::adaptive::{AdaptiveLimit, Config};
+///
+/// let search = AdaptiveLimit::new(Config::builder().max_limit(200).build()?);
+/// let permit = search.try_acquire()?;
+/// // … the call …
+/// permit.success();
+/// assert_eq!(search.snapshot().limit, 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct AdaptiveLimit(Arc<Inner>);
+
+struct Inner {
+    word: Word,
+    course: Lock<Course>,
+    refused: AtomicU64,
+    clock: SharedClock,
+}
+
+/// What moves the limit.
+#[derive(Debug)]
+struct Course {
+    estimate: Estimate,
+    window: Window,
+    last_rtt: Option<Duration>,
+    windows: u64,
+    overloaded_windows: u64,
+}
+
+/// A call was refused: as many run as the upstream bears.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("as many calls run as the upstream bears ({in_flight} run, {limit} may)")]
+#[non_exhaustive]
+pub struct Refused {
+    /// The most calls at once, of that moment.
+    pub limit: u32,
+    /// Calls that ran at that moment.
+    pub in_flight: u32,
+}
+
+/// The figures of an adaptive limit at one moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The most calls at once.
+    pub limit: u32,
+    /// Calls that run. More than the limit while it falls.
+    pub in_flight: u32,
+    /// Calls that were refused since the limit was made.
+    pub refused: u64,
+    /// How long calls took on average in the last window that was not overloaded.
+    pub last_rtt: Option<Duration>,
+    /// How long they take when they do not queue, as far as that is known; never under AIMD.
+    pub usual_rtt: Option<Duration>,
+    /// Windows that have ended.
+    pub windows: u64,
+    /// Those of them that were overloaded.
+    pub overloaded_windows: u64,
+}
+
+impl AdaptiveLimit {
+    /// The initial limit, on the default clock.
+    pub fn new(config: Config) -> Self {
+        Self::with_clock(config, SharedClock::default())
+    }
+
+    /// The initial limit, on a clock of one's own, by which calls are timed.
+    pub fn with_clock(config: Config, clock: impl Into<SharedClock>) -> Self {
+        let clock = clock.into();
+        Self(Arc::new(Inner {
+            word: Word::new(config.initial_limit()),
+            course: Lock::new(Course::new(config, clock.nanos())),
+            refused: AtomicU64::new(0),
+            clock,
+        }))
+    }
+
+    /// Admits a call now or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] while as many calls run as may.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<Permit<'_>, Refused> {
+        let inner = &*self.0;
+        inner.admit().map(|began| Permit::new(inner, began))
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that can be stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire).
+    #[inline]
+    pub fn try_acquire_owned(&self) -> Result<OwnedPermit, Refused> {
+        let began = self.0.admit()?;
+        Ok(OwnedPermit::new(Arc::clone(&self.0), began))
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Config {
+        *self.0.course.lock().estimate.config()
+    }
+
+    /// Changes the settings, for all handles at once.
+    ///
+    /// | setting | what becomes of it |
+    /// |---|---|
+    /// | `min_limit`, `max_limit` | a limit outside moves to the nearer one at once; no call ends |
+    /// | `initial_limit` | holds for the next [`reset`](Self::reset) |
+    /// | `algorithm` | goes on from the limit of the moment; the usual time is learned anew |
+    /// | `window` | holds from the next window on |
+    /// | all others | hold from the end of the window that runs |
+    pub fn set_config(&self, config: Config) {
+        let mut course = self.0.course.lock();
+        course.estimate.set_config(config);
+        self.0.word.set_limit(course.estimate.limit());
+    }
+
+    /// Goes back to the initial limit and forgets what was learned, after the upstream was
+    /// replaced. No call ends.
+    pub fn reset(&self) {
+        let mut course = self.0.course.lock();
+        *course = Course {
+            windows: course.windows,
+            overloaded_windows: course.overloaded_windows,
+            ..Course::new(*course.estimate.config(), self.0.clock.nanos())
+        };
+        self.0.word.set_limit(course.estimate.limit());
+    }
+
+    /// The figures of now.
+    pub fn snapshot(&self) -> Snapshot {
+        let course = self.0.course.lock();
+        let (in_flight, limit) = self.0.word.figures();
+        Snapshot {
+            limit,
+            in_flight,
+            refused: self.0.refused.load(Ordering::Relaxed),
+            last_rtt: course.last_rtt,
+            usual_rtt: course.estimate.usual_rtt(),
+            windows: course.windows,
+            overloaded_windows: course.overloaded_windows,
+        }
+    }
+}
+
+impl Inner {
+    #[inline]
+    fn admit(&self) -> Result<u64, Refused> {
+        if self.word.take() {
+            Ok(self.clock.nanos())
+        } else {
+            Err(self.refuse())
+        }
+    }
+
+    #[cold]
+    fn refuse(&self) -> Refused {
+        // ORDERING: Relaxed. A count for people to read.
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let (in_flight, limit) = self.word.figures();
+        Refused { limit, in_flight }
+    }
+
+    /// Books a call that began at `began` and still holds its place.
+    fn book(&self, began: u64, ended: Ended) {
+        let (in_flight, _) = self.word.figures();
+        let now = self.clock.nanos();
+        let mut course = self.course.lock();
+        if course.book(began, now, in_flight, ended) {
+            self.word.set_limit(course.estimate.limit());
+        }
+    }
+
+    #[inline]
+    fn give_back(&self) {
+        // Nobody waits here.
+        let _waiting = self.word.give_back();
+    }
+}
+
+impl Course {
+    fn new(config: Config, now: u64) -> Self {
+        Self {
+            estimate: Estimate::new(config),
+            window: Window::begin(now, &config),
+            last_rtt: None,
+            windows: 0,
+            overloaded_windows: 0,
+        }
+    }
+
+    /// Whether the limit may have moved.
+    fn book(&mut self, began: u64, now: u64, in_flight: u32, ended: Ended) -> bool {
+        let rtt = now.saturating_sub(began);
+        let config = *self.estimate.config();
+        let Some(sample) = self.window.add(now, rtt, in_flight, ended, &config) else {
+            return false;
+        };
+        self.windows += 1;
+        if sample.dropped {
+            self.overloaded_windows += 1;
+        } else {
+            self.last_rtt = Some(sample.rtt);
+        }
+        self.estimate
+            .on_sample(sample.rtt, sample.in_flight, sample.dropped);
+        true
+    }
+}
+
+impl fmt::Debug for AdaptiveLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.snapshot();
+        f.debug_struct("AdaptiveLimit")
+            .field("limit", &snapshot.limit)
+            .field("in_flight", &snapshot.in_flight)
+            .finish_non_exhaustive()
+    }
+}

@@ -29,8 +29,8 @@
 //!
 //! - No layer boxes. None allocates in `call` or `poll`, with these exceptions: a refusal that
 //!   becomes a response; the fields of a limit that an admitted response is told; a deadline that
-//!   goes into a request or its headers; a call that waits in line; a request whose body is kept for a retry; and the first call of a thread on a
-//!   breaker, which makes a line of counters.
+//!   goes into a request's extensions or headers; a call that waits in line; a request whose body is
+//!   kept for a retry; and the first call of a thread on a breaker, which makes a line of counters.
 //! - No layer locks, with these exceptions: a limit or a breaker per key, for a key that it does
 //!   not hold yet, takes a short lock; calls that wait in line share one; a breaker that changes
 //!   its state takes that of its subscribers; and a timer, of a timeout whose inner service is

@@ -131,7 +131,11 @@ async fn an_attempts_own_limit_is_what_the_upstream_is_told() {
     let config = Config::builder().attempt(50 * MS).build().unwrap();
     let headers = Headers::new().write_grpc();
     let layer = DeadlineLayer::new(Deadlines::new(config)).propagate(headers);
-    for (carried, told) in [(None, "50000000n"), (Some(49 * MS), "49000000n")] {
+    for (carried, told) in [
+        (None, "50000000n"),
+        (Some(49 * MS), "49000000n"),
+        (Some(51 * MS), "50000000n"),
+    ] {
         let mut sent = request(&[]);
         if let Some(deadline) = carried.and_then(Deadline::after) {
             sent.set_deadline(deadline);
@@ -155,6 +159,12 @@ async fn a_header_is_never_lengthened_and_none_is_made_up() {
     assert_eq!(values(&seen, &GRPC_TIMEOUT), ["1000000n"]);
     let seen = through(layer(headers()), request(&[])).await.unwrap();
     assert!(values(&seen, &GRPC_TIMEOUT).is_empty());
+
+    let headers = Headers::new().write_millis(ENVOY_TIMEOUT_MS);
+    let mut sent = request(&[(ENVOY_TIMEOUT_MS, "1")]);
+    sent.set_deadline(Deadline::after(1_000 * MS).unwrap());
+    let seen = through(layer(headers), sent).await.unwrap();
+    assert_eq!(values(&seen, &ENVOY_TIMEOUT_MS), ["1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,6 +262,7 @@ mod retries {
         let budget = BudgetConfig::new(0.0, 0).unwrap().burst(10).unwrap();
         // A clock of its own: only what is left is the same on both.
         let clock = ManualClock::new();
+        clock.advance(Duration::from_secs(1_000));
         RetryPolicy::with_clock(config.build().unwrap(), RetryBudget::new(budget), clock)
     }
 

@@ -33,7 +33,8 @@
 //!   kept for a retry; and the first call of a thread on a breaker, which makes a line of counters.
 //! - No layer locks, with these exceptions: a limit or a breaker per key, for a key that it does
 //!   not hold yet, takes a short lock; calls that wait in line share one; a breaker that changes
-//!   its state takes that of its subscribers; and a timer, of a timeout whose inner service is
+//!   its state takes that of its subscribers; an adaptive limit takes one when a call ends that
+//!   says something; and a timer, of a timeout whose inner service is
 //!   pending or of a call in line, takes tokio's own.
 //! - The policies that refuse (breaker, rate limit) take nothing in `poll_ready`: a clone
 //!   that became ready and was never called holds nothing.
@@ -47,6 +48,7 @@
 //! |---|---|---|
 //! | `breaker` | `breaker` | yes |
 //! | `rate-limit` | `rate_limit` | yes |
+//! | `adaptive` | `adaptive`: as many calls at once as the upstream bears | no |
 //! | `bulkhead` | `bulkhead`, on tokio's clock | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
@@ -57,6 +59,8 @@
 //! | `tonic` | `http`, and layered services keep the name that a tonic server routes by | no |
 //! | `fast-clock` | breakers and limiters read the CPU's time stamp counter by default | yes |
 
+#[cfg(feature = "adaptive")]
+pub mod adaptive;
 #[cfg(feature = "breaker")]
 pub mod breaker;
 #[cfg(feature = "bulkhead")]

@@ -58,8 +58,11 @@ impl SignedDelivery {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
-    /// The scheme needs an id of 1 to 256 visible ASCII characters without `.`.
-    #[error("this scheme needs an id of 1 to 256 visible ASCII characters without `.`")]
+    /// The scheme needs an id of the form that its documentation says: for most 1 to 256 visible
+    /// ASCII characters without `.`, for Mailgun a token of exactly 50.
+    #[error(
+        "this scheme needs an id: 1 to 256 visible ASCII characters without `.`, or as its documentation says"
+    )]
     Id,
     /// A time that receivers refuse whenever it is: more than 12 digits (15 in milliseconds);
     /// for some schemes, other than ten.

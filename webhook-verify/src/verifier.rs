@@ -114,8 +114,32 @@ impl Verifier {
     ///
     /// With a store in memory the future is ready at once.
     ///
+    /// # Examples
+    /// Without the layer, a handler reserves before it acts and commits when it has:
+    ///
+    /// ```
+    /// # use webhook_verify::{Secret, Signer, Verifier, presets, replay::MemoryReplayStore};
+    /// # async fn handle(parts: &http::request::Parts, body: &[u8]) -> Result<(), webhook_verify::Error> {
+    /// # let secret = Secret::new("2026-01", "S9JNLK").unwrap();
+    /// let verifier = Verifier::builder(presets::github())
+    ///     .secret(secret)
+    ///     .replay(MemoryReplayStore::new(100_000))
+    ///     .build()
+    ///     .expect("the settings fit together");
+    ///
+    /// let verified = verifier.verify(parts, None, body)?;
+    /// let reservation = verifier.reserve(&verified).await?;
+    /// // ... handle it; if that fails, dropping the reservation lets the sender try again ...
+    /// if let Some(reservation) = reservation {
+    ///     let _ = reservation.commit().await;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Step::Replay`]: a duplicate, in flight, a full store, or an outage.
+    /// [`Step::Timestamp`]: the window has passed since the timestamp was judged.
     ///
     /// # Cancel safety
     /// Dropped while it waits for a store across a network, a reservation may stay until
@@ -137,12 +161,19 @@ impl Verifier {
             return Ok(Guard::NoStore);
         };
         let key = *verified.replay_key();
+        let times = self.inner.times();
+        if let Some(by_seconds) = self.inner.too_old(verified, times.now) {
+            // Its timestamp was judged before a slow body, or long ago: by now the store may
+            // have forgotten a delivery of the same time.
+            let reason = Reason::TooOld { by_seconds };
+            return Err(Error::new(Step::Timestamp, reason, *verified.trace()));
+        }
         let refuse = |reason| {
             let mut trace = *verified.trace();
             trace.push(Step::Replay);
             Err(Error::new(Step::Replay, reason, trace))
         };
-        match store.reserve(key, self.inner.times()).await {
+        match store.reserve(key, times).await {
             Ok(Reserve::Reserved(token)) => Ok(Guard::Reserved(Reservation {
                 inner: Arc::clone(&self.inner),
                 store: Arc::clone(store),
@@ -181,6 +212,13 @@ pub(crate) fn warn_of_outage(verified: &Verified) {
 }
 
 impl Inner {
+    /// By how many seconds a verified delivery is too old now.
+    fn too_old(&self, verified: &Verified, now: Duration) -> Option<u64> {
+        let age = now.as_secs().saturating_sub(verified.timestamp()?);
+        let by_seconds = age.saturating_sub(self.tolerance.0.as_secs());
+        (by_seconds > 0).then_some(by_seconds)
+    }
+
     fn times(&self) -> Times {
         Times {
             now: self.clock.now(),

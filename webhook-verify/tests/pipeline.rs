@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use webhook_verify::{
     BuildError, Builder, FieldType, HeaderPolicy, IpRules, PayloadPolicy, Reason, Scheme, Secret,
     SecretError, Signer, Step, Verifier, clock::ManualWallClock, presets,
+    replay::MemoryReplayStore,
 };
 
 const NOW: u64 = 1_700_000_000;
@@ -124,6 +125,29 @@ fn the_published_standard_webhooks_vector_is_accepted() {
             error.reason(),
             &Reason::Missing(HeaderName::from_static(name))
         );
+    }
+}
+
+#[test]
+fn a_content_type_is_compared_whole_and_without_regard_to_case() {
+    let policy = HeaderPolicy::new().content_type("application/json");
+    let verifier = builder(presets::timestamped()).secret(secret("k1"));
+    let verifier = verifier.headers(policy).build().unwrap();
+    let verdict = |text: &str| {
+        let mut parts = signed(presets::timestamped(), "k1", NOW, BODY);
+        parts.headers.insert("content-type", text.parse().unwrap());
+        let error = verifier.verify(&parts, None, BODY).err()?;
+        Some(error.reason().clone())
+    };
+    for text in [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+    ] {
+        assert_eq!(verdict(text), None, "{text}");
+    }
+    for text in ["application/jsonp", "application", "text/json", ""] {
+        assert_eq!(verdict(text), Some(Reason::ContentType), "{text}");
     }
 }
 
@@ -451,6 +475,39 @@ fn unusable_keys_and_settings_are_refused() {
         error.to_string(),
         "scheme `github` has no signed timestamp, so a tolerance would check nothing"
     );
+}
+
+/// The last second in which a delivery passes its time is one in which the store still knows
+/// it; and a body that takes until after that second takes too long.
+#[tokio::test]
+async fn no_replay_passes_at_the_end_of_the_window() {
+    let seconds = Duration::from_secs;
+    let clock = ManualWallClock::new(NOW - 60);
+    let verifier = Verifier::builder(presets::timestamped())
+        .clock(clock.clone())
+        .secret(secret("k1"))
+        .tolerance(seconds(300), seconds(60))
+        .replay(MemoryReplayStore::new(8))
+        .build()
+        .unwrap();
+    let parts = signed(presets::timestamped(), "k1", NOW, BODY);
+    let verified = verifier.verify(&parts, None, BODY).unwrap();
+    let first = verifier.reserve(&verified).await.unwrap().unwrap();
+    first.commit().await.unwrap();
+    clock.set(seconds(NOW + 300) + Duration::from_millis(999));
+    let copy = verifier.verify(&parts, None, BODY).unwrap();
+    let error = verifier.reserve(&copy).await.unwrap_err();
+    assert_eq!(*error.reason(), Reason::Duplicate);
+
+    let mut session = verifier.begin(&parts, None).unwrap();
+    clock.set(seconds(NOW + 305));
+    session.update(BODY).unwrap();
+    let late = session.finish().unwrap();
+    for verified in [&late, &verified] {
+        let error = verifier.reserve(verified).await.unwrap_err();
+        assert_eq!(error.step(), Step::Timestamp);
+        assert_eq!(*error.reason(), Reason::TooOld { by_seconds: 5 });
+    }
 }
 
 proptest! {

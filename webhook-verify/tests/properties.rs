@@ -1,12 +1,18 @@
 //! Properties of every preset, over deliveries of any content.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue, Request, header::CONTENT_TYPE, request::Parts};
 use proptest::prelude::*;
 use webhook_verify::{
-    Builder, KeyFormat, Reason, ReplayBasis, Scheme, Secret, Signer, Step, Verified, Verifier,
-    clock::ManualWallClock, presets, replay::MemoryReplayStore,
+    Builder, Hash, KeyFormat, Reason, ReplayBasis, Scheme, Secret, Signer, Step, Verified,
+    Verifier,
+    clock::ManualWallClock,
+    presets,
+    replay::{MemoryReplayStore, ReplayKey, ReplayStore, Reserve, StoreFuture, Times, Token},
 };
 
 const NOW: u64 = 1_700_000_000;
@@ -53,6 +59,12 @@ fn cases() -> Vec<Case> {
         presets::twilio("https://example.com").unwrap(),
         presets::twilio_shared_key(URL).unwrap(),
         message.build().unwrap(),
+        // A signature that is longer than a name.
+        Scheme::custom("long")
+            .signature_header("x-long")
+            .hmac(Hash::Sha512, "")
+            .build()
+            .unwrap(),
     ];
     let named = presets::names().filter_map(presets::by_name);
     named.chain(settings).map(case).collect()
@@ -323,33 +335,42 @@ async fn a_namespace_keeps_the_deliveries_of_two_receivers_apart() {
     }
 }
 
-/// As long as a replay would pass the timestamp; longer only where a retry keeps its name.
+/// Keeps what it is told of lifetimes.
+#[derive(Debug, Default)]
+struct Lifetimes(Mutex<Vec<Duration>>);
+
+impl ReplayStore for Lifetimes {
+    fn reserve(&self, _: ReplayKey, times: Times) -> StoreFuture<'_, Reserve> {
+        self.0.lock().unwrap().push(times.lifetime);
+        StoreFuture::ready(Ok(Reserve::Duplicate))
+    }
+
+    fn commit(&self, _: ReplayKey, _: Token, _: Times) -> StoreFuture<'_, ()> {
+        StoreFuture::ready(Ok(()))
+    }
+
+    fn release(&self, _: ReplayKey, _: Token) {}
+}
+
 #[tokio::test]
 async fn a_delivery_is_remembered_as_long_as_it_would_pass_and_ids_for_a_day() {
-    let day = 24 * 60 * 60;
+    let day = Duration::from_secs(24 * 60 * 60);
     for case in cases() {
-        let Some((past, future)) = case.scheme.tolerance() else {
-            continue;
-        };
-        let clock = ManualWallClock::new(NOW);
-        let builder = Verifier::builder(case.scheme.clone()).clock(clock.clone());
-        let store = MemoryReplayStore::new(16);
-        let verifier = builder.replay(store).secret(secret(&case)).build().unwrap();
         let name = case.scheme.name();
-        let window = (past + future).as_secs() + 1;
-        let lasts = match case.scheme.replay_basis() {
-            ReplayBasis::Id => window.max(day + 1),
-            _ => window,
-        };
+        let store = Arc::new(Lifetimes::default());
+        let kept = Arc::clone(&store);
+        let verifier = verifier(&case, |builder| builder.replay_shared(kept));
         let delivery = deliver(&case, b"{}", "msg_1", NOW);
-        let verified = verifier
-            .verify(&delivery.parts, None, &delivery.body)
-            .expect(name);
-        let reservation = verifier.reserve(&verified).await.expect(name).expect(name);
-        reservation.commit().await.expect(name);
-        clock.set(Duration::from_secs(NOW + lasts - 1));
-        assert!(verifier.reserve(&verified).await.is_err(), "{name}");
-        clock.set(Duration::from_secs(NOW + lasts));
-        assert!(verifier.reserve(&verified).await.is_ok(), "{name}");
+        let verified = verifier.verify(&delivery.parts, None, &delivery.body);
+        assert!(verifier.reserve(&verified.expect(name)).await.is_err());
+        let second = Duration::from_secs(1);
+        let lifetime = match case.scheme.tolerance() {
+            None => day,
+            Some((past, future)) if case.scheme.replay_basis() == ReplayBasis::Id => {
+                (past + future).max(day) + second
+            }
+            Some((past, future)) => past + future + second,
+        };
+        assert_eq!(*store.0.lock().unwrap(), [lifetime], "{name}");
     }
 }

@@ -69,7 +69,8 @@ impl KeySet {
         Ok(())
     }
 
-    /// Adds `new` in front and gives every key that has no earlier end the end `old_until`.
+    /// Adds `new` in front and gives every key that has no earlier end the end `old_until`, a
+    /// time since the Unix epoch: now and the overlap, not the overlap alone.
     ///
     /// # Errors
     /// When the id is in the set already.

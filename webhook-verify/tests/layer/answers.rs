@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt};
 use webhook_verify::{
-    Reason, Signer, Verifier,
+    Reason, Secret, Signer, Verifier,
+    clock::ManualWallClock,
     layer::{WebhookLayer, default_response},
     presets,
 };
@@ -146,4 +147,21 @@ async fn the_handlers_answer_passes_as_it_is() {
         let (code, _, echoed) = answer(&layer, &inner, request).await;
         assert_eq!((code, echoed.as_ref()), (status, body.as_slice()));
     }
+}
+
+/// As where two layers stand one around the other.
+#[tokio::test]
+async fn the_handler_is_told_of_this_verification_and_of_no_other() {
+    let other = Secret::new("other", "key").unwrap();
+    let other = Verifier::builder(presets::timestamped())
+        .secret(other)
+        .clock(ManualWallClock::new(NOW))
+        .build()
+        .unwrap();
+    let mut request = good();
+    let (parts, ()) = request.clone().map(drop).into_parts();
+    let verified = other.verify(&parts, None, BODY).unwrap();
+    request.extensions_mut().insert(verified);
+    // The handler asserts that the key is `k1`.
+    assert_eq!(status(&layer(), &inner(), request).await, 200);
 }

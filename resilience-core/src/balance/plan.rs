@@ -184,7 +184,7 @@ impl Plan {
     fn choose_among(&self, look: Look<'_>, key: Option<u64>, lots: &Lots) -> Option<usize> {
         match self.config.strategy() {
             Strategy::RoundRobin | Strategy::SmoothWeighted => self.in_turn(look, lots),
-            Strategy::LeastConnections => self.least(look, lots.random.bits()),
+            Strategy::LeastConnections => self.least(look, &lots.random),
             Strategy::PeakEwma => self.better_of_two(look, lots.random.bits()),
             Strategy::ConsistentHash => {
                 self.by_key(look, key.unwrap_or_else(|| lots.random.bits()))
@@ -220,8 +220,9 @@ impl Plan {
         warmth >= 1.0 || unit(lots.random.bits()) < warmth
     }
 
-    fn least(&self, look: Look<'_>, bits: u64) -> Option<usize> {
+    fn least(&self, look: Look<'_>, random: &Random) -> Option<usize> {
         let (mut best, mut least, mut tied) = (None, f64::INFINITY, 0.0);
+        let mut drawn = None;
         for (index, member) in self.members.iter().enumerate() {
             if !look.allows(member) {
                 continue;
@@ -233,6 +234,7 @@ impl Plan {
             } else if load <= least {
                 // Each of those that are tied is left with the chance of its weight.
                 tied += weight;
+                let bits = *drawn.get_or_insert_with(|| random.bits());
                 if unit(mix(bits ^ index as u64)) * tied < weight {
                     best = Some(index);
                 }

@@ -218,6 +218,19 @@ mod tests {
         assert!((gradient2.limit - 81.0).abs() < 1e-9);
     }
 
+    /// With the published queue term it rests where 0.88 × limit + 4 is the limit: at 34.
+    #[test]
+    fn gradient2_does_not_rest_below_where_calls_got_slower_for_good() {
+        let mut gradient2 = estimate(Algorithm::Gradient2, 40);
+        for _ in 0..10 {
+            gradient2.on_sample(MS, gradient2.limit(), false);
+        }
+        for _ in 0..300 {
+            gradient2.on_sample(MS.mul_f64(1.7), gradient2.limit(), false);
+        }
+        assert!(gradient2.limit() > 100, "{gradient2:?}");
+    }
+
     #[test]
     fn a_limit_stays_in_its_bounds_and_moves_into_new_ones() {
         for algorithm in [Algorithm::Aimd, Algorithm::Vegas, Algorithm::Gradient2] {

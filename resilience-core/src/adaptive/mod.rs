@@ -14,7 +14,8 @@
 //!
 //! # Algorithms
 //!
-//! As in Netflix's [concurrency-limits] (0.5; the sources of AIMD, Vegas, Gradient2 and windows). Vegas
+//! As in Netflix's [concurrency-limits]: `AIMDLimit` (commit 00f751f), `VegasLimit` (141214d),
+//! `WindowedLimit` (25a05f1) and `Gradient2Limit` with the tolerance that pull request 125 gave it. Vegas
 //! goes back to TCP Vegas (Brakmo and Peterson, 1995), AIMD to Chiu and Jain (1989).
 //!
 //! | algorithm | a window without queue | with a queue | overloaded |
@@ -23,13 +24,15 @@
 //! | Vegas | + 6 `s` | + `s` below 3 `s` queued calls, − `s` above 6 `s`; `s` is the decimal logarithm of the limit | × 0.9 |
 //! | Gradient2 | + 0.8 | × 0.9 to 1, when calls take more than 1.5 times as long as usual | × 0.9 |
 //!
-//! Where we differ, because users of the published ones were hurt:
+//! Where we differ, and what for (linked: reports of users):
 //!
-//! | published | reported | here |
+//! | published | what comes of it | here |
 //! |---|---|---|
 //! | the usual time of a call is learned under load as well | it [grows with the queue][creep], and the limit with it | learned upwards only from times that no queue of ours can explain: less than half of the limit is in use; or the limit fell to half and calls take as long as before; or it can fall no further |
 //! | hardly any calls run while the usual time is measured (Envoy) | [traffic is dropped][starve] every few minutes | no such phase: each fall of the limit is a measurement |
-//! | Gradient2 does not look at timeouts | where [all calls time out][stable] alike, the limit rises to its maximum | overloaded windows lower the limit under every algorithm, and teach no times |
+//! | Gradient2 does not look at timeouts | where [all calls time out][stable] alike, the limit rises to its maximum | overloaded windows lower the limit by a tenth under every algorithm, and teach no times |
+//! | Vegas: the shortest time ever is the usual one | a [lucky call][lucky] brings the limit down | averages of windows, of which one that is a little shorter counts as a tenth |
+//! | all windows are judged | of calls that begin together the shortest end first, and their time is learned | the first window is not, nor one that waited too long for calls |
 //! | a single overloaded call makes an overloaded window | a stray timeout among thousands holds the limit down | a share of them |
 //! | Gradient2 adds its queue always | it can rest far below what the upstream bears, once calls take longer for good | added only while calls take no longer than tolerated |
 //!
@@ -39,6 +42,7 @@
 //! with a limit that the upstream does not bear, while it is overloaded, learns its queue as usual.
 //!
 //! [concurrency-limits]: https://github.com/Netflix/concurrency-limits
+//! [lucky]: https://github.com/Netflix/concurrency-limits/issues/37
 //! [creep]: https://github.com/Netflix/concurrency-limits/issues/165
 //! [starve]: https://github.com/envoyproxy/envoy/issues/46532
 //! [stable]: https://github.com/Netflix/concurrency-limits/issues/137

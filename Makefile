@@ -7,6 +7,9 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 # One thread per core for the tests; every test binds its own free port.
 RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest run --no-fail-fast' || echo 'test --no-fail-fast')
 
+# With the features that the tests are built with, so that nothing is compiled twice.
+AS_TESTS := --workspace --all-features --examples
+
 .DEFAULT_GOAL := help
 .PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples tour bench clean
 
@@ -15,6 +18,8 @@ help: ## list the targets
 
 test: deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke examples tour ## everything below, in order: what CI runs
 	@echo "make test: all checks passed"
+# Built once and not again: what a second build would need is 3 GB.
+test: export CARGO_INCREMENTAL := 0
 
 deps: ## install what the checks need (Debian and Ubuntu), else say what is missing
 	@sh scripts/deps.sh
@@ -58,7 +63,8 @@ loom: ## model check of the lock-free parts
 		--target-dir $(TARGET)/loom -- loom
 
 tour: ## the reference application, end to end, as a check
-	$(CARGO) run --release --locked -p nestcms -- tour
+	$(CARGO) build --quiet --locked $(AS_TESTS) --bin nestcms
+	$(TARGET)/debug/nestcms tour
 
 bench: ## every bench beside its peers, and the table of ratios into README.md (FILTER=part of a name: those only; FILTER=webhook: into its README.md)
 	@if [ -z "$(FILTER)" ]; then rm -rf "$(TARGET)/criterion"; fi
@@ -84,10 +90,8 @@ fuzz: ## each fuzz target for ten million runs; keeps what it finds in target/co
 	@CARGO_TARGET_DIR=$(abspath $(TARGET)) FUZZ_CORPUS=$(abspath $(TARGET))/corpus sh scripts/fuzz.sh 10000000
 
 examples: ## each example of the layers runs to its end
-	@set -e; for crate in resilience-tower webhook-verify; do \
-		$(CARGO) build --quiet --locked -p $$crate --examples --all-features; \
-	done; \
-	for example in resilience-tower/examples/*.rs webhook-verify/examples/*.rs; do \
+	$(CARGO) build --quiet --locked $(AS_TESTS)
+	@set -e; for example in resilience-tower/examples/*.rs webhook-verify/examples/*.rs; do \
 		name=$$(basename $$example .rs); echo "example $$name"; \
 		log=$(TARGET)/example-$$name.log; \
 		timeout 60 $(TARGET)/debug/examples/$$name >$$log 2>&1 || { cat $$log; echo "example $$name failed"; exit 1; }; \

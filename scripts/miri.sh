@@ -4,7 +4,7 @@
 #
 # Miri runs some hundred times slower than the machine, so this takes what is small: the races of
 # two threads under MIRI_SEEDS interleavings (default 16), and the calls of one thread once. Any
-# other test can be run by hand: cargo +nightly miri test -p resilience-core --test NAME.
+# other test can be run by hand: cargo +nightly miri test -p resilience-core --test main -- NAME::.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -22,7 +22,7 @@ miri() { # flags of Miri, then arguments of cargo
 }
 
 echo "miri: races, ${MIRI_SEEDS:-16} seeds"
-miri "-Zmiri-many-seeds=0..${MIRI_SEEDS:-16}" --test races
+miri "-Zmiri-many-seeds=0..${MIRI_SEEDS:-16}" --test main -- races::
 echo "miri: calls"
 # Not isolated: property tests look for the file of their former failures.
-miri "-Zmiri-disable-isolation" --test breaker_call --test check_all
+miri "-Zmiri-disable-isolation" --test main -- breaker_call:: check_all::

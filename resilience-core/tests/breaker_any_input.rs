@@ -1,12 +1,10 @@
 //! The eighth invariant: any settings that build, and any clock input.
 
-mod world;
-
 use std::{mem, time::Duration};
 
+use crate::world::*;
 use proptest::prelude::*;
 use resilience_core::{breaker::*, clock::ManualClock};
-use world::*;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const NANO: Duration = Duration::from_nanos(1);

@@ -4,8 +4,6 @@
 //! The invariants say less than the model test, and therefore still hold where a model would have
 //! to be as clever as the breaker: modes, changes of settings, clocks that jump.
 
-mod world;
-
 use std::{
     future::Future,
     pin::pin,
@@ -14,9 +12,9 @@ use std::{
     time::Duration,
 };
 
+use crate::world::*;
 use proptest::prelude::*;
 use resilience_core::breaker::*;
-use world::*;
 
 /// Whether `counts` are those of `outcomes`, give or take those in `doubtful`.
 fn agrees(counts: WindowCounts, outcomes: &[(bool, bool)], doubtful: &[(bool, bool)]) -> bool {

@@ -8,9 +8,7 @@ use std::{
 
 use resilience_core::rate_limit::{wait::*, *};
 
-use self::line::{is_admitted, poll, queue, seconds, wait};
-
-mod line;
+use crate::line::{is_admitted, poll, queue, seconds, wait};
 
 #[test]
 fn turns_come_in_the_order_of_arrival() {

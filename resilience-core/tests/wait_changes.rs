@@ -9,9 +9,7 @@ use std::{
 
 use resilience_core::rate_limit::{wait::*, *};
 
-use self::line::{is_admitted, poll, queue, seconds, wait, waker};
-
-mod line;
+use crate::line::{is_admitted, poll, queue, seconds, wait, waker};
 
 #[test]
 fn who_gives_up_leaves_no_gap_and_the_next_in_line_is_woken() {

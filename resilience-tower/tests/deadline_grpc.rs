@@ -1,18 +1,15 @@
 //! Deadlines between a tonic client and its service, on tokio's paused clock and without a network.
 #![cfg(all(feature = "tonic", feature = "timeout"))]
 
-#[allow(dead_code)] // Most of it is for real connections.
-mod support;
-
 use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
+use crate::support::{Echo, Text};
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use resilience_tower::timeout::deadline::http::Headers;
 use resilience_tower::timeout::deadline::{DeadlineLayer, WithDeadline};
-use support::{Echo, Text};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::client::GrpcService;

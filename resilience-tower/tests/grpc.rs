@@ -1,11 +1,10 @@
 //! gRPC over real connections: where the status is, and what the breaker makes of it.
 #![cfg(feature = "tonic")]
 
-mod support;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
+use crate::support::{Echo, RESET, breaker, channel, in_time, listener, streaming, unary};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response};
@@ -15,7 +14,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use resilience_core::breaker::{CircuitBreaker, State};
 use resilience_tower::breaker::{Breaker, BreakerLayer, grpc::GrpcClassifier, http::OnBodyEnd};
-use support::{Echo, RESET, breaker, channel, in_time, listener, streaming, unary};
 use tonic::Code;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};

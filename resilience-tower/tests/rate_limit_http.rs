@@ -1,15 +1,12 @@
 //! The rate limit as HTTP and gRPC responses: status, header fields to the letter, bodies.
 #![cfg(all(feature = "rate-limit", feature = "http"))]
 
-#[path = "support/limited.rs"]
-mod limited;
-
 use std::convert::Infallible;
 use std::time::Duration;
 
+use crate::limited::{Hello, call, get, limiter, quota};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use limited::{Hello, call, get, limiter, quota};
 use resilience_tower::rate_limit::http::{HttpAnswer, HttpFields};
 use resilience_tower::rate_limit::{RateLimitLayer, Reason, Refusal};
 use tower::Layer;

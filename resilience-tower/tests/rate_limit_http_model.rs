@@ -1,13 +1,10 @@
 //! What the header fields promise, for any quota and any calls.
 #![cfg(all(feature = "rate-limit", feature = "http"))]
 
-#[path = "support/limited.rs"]
-mod limited;
-
 use std::time::Duration;
 
+use crate::limited::{Hello, call, limiter, quota};
 use http::{Request, StatusCode};
-use limited::{Hello, call, limiter, quota};
 use proptest::prelude::*;
 use resilience_core::rate_limit::Quota;
 use resilience_tower::rate_limit::RateLimitLayer;

@@ -1,15 +1,12 @@
 //! Limits per key and several limits at once, as HTTP responses tell them.
 #![cfg(all(feature = "rate-limit", feature = "http"))]
 
-#[path = "support/limited.rs"]
-mod limited;
-
 use std::convert::Infallible;
 
+use crate::limited::{Hello, call, get, quota};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use limited::{Hello, call, get, quota};
 use resilience_core::clock::ManualClock;
 use resilience_core::rate_limit::{KeyedRateLimiter, RateLimiter};
 use resilience_tower::rate_limit::http::HttpFields;

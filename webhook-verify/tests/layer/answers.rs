@@ -13,7 +13,7 @@ use webhook_verify::{
     presets,
 };
 
-use crate::support::{
+use super::support::{
     BODY, NOW, answer, builder, good, headers, inner, layer, request, secret, signed_at, status,
     timestamped,
 };

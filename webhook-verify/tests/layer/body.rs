@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use tower::{Layer, ServiceExt, service_fn};
 use webhook_verify::layer::{VerifiedBody, WebhookLayer};
 
-use crate::support::{
+use super::support::{
     BODY, List, Then, answer, frames, good, headers, infallible, inner, is_pending, layer, request,
     status, timestamped,
 };

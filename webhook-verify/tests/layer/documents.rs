@@ -10,7 +10,7 @@ use webhook_verify::{
     replay::MemoryReplayStore,
 };
 
-use crate::support::{List, NOW, Then, answer, frames, inner, request, status};
+use super::support::{List, NOW, Then, answer, frames, inner, request, status};
 
 /// A scheme, where its deliveries go, and one before it is signed.
 struct Case {

@@ -13,7 +13,7 @@ use webhook_verify::{
     replay::StoreError,
 };
 
-use crate::support::{
+use super::support::{
     BODY, NOW, Store, good, headers, inner, layer, request, signed_at, status, timestamped,
 };
 
@@ -175,7 +175,7 @@ async fn the_reason_is_for_the_observer_and_never_in_the_answer() {
         }
     });
     let stale = request(signed_at(NOW - 301, BODY), Full::from(BODY));
-    let (code, headers, body) = crate::support::answer(&layer, &inner(), stale).await;
+    let (code, headers, body) = super::support::answer(&layer, &inner(), stale).await;
     assert_eq!((code, headers.len(), body.len()), (401, 0, 0));
     assert_eq!(*reasons.lock().unwrap(), [Reason::TooOld { by_seconds: 1 }]);
 }

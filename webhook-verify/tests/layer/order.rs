@@ -10,7 +10,7 @@ use webhook_verify::{
     layer::{Event, PeerAddr, WebhookLayer},
 };
 
-use crate::support::{
+use super::support::{
     BODY, Frames, NOW, Then, frames, good, headers, inner, request, signed_at, status, timestamped,
 };
 

@@ -16,7 +16,7 @@ use http_body_util::Full;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit};
 use webhook_verify::layer::{VerifiedBody, WebhookLayer};
 
-use crate::support::{
+use super::support::{
     BODY, Then, frames, good, headers, inner, is_pending, layer, request, timestamped, within,
 };
 

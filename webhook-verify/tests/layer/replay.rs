@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use tower::{Layer, ServiceExt};
 use webhook_verify::{clock::ManualWallClock, layer::WebhookLayer};
 
-use crate::support::{
+use super::support::{
     BODY, ERROR, NOW, PANIC, Store, Then, answer, frames, good, headers, inner, is_pending, layer,
     never, request, status, timestamped, verifier,
 };

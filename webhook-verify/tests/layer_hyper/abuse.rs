@@ -6,7 +6,7 @@ use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use webhook_verify::layer::WebhookLayer;
 
-use crate::support::{
+use super::support::{
     BODY, CHUNKED, Protocol, STACKS, Server, head, headers, memoryless, post, within,
 };
 

@@ -1,6 +1,6 @@
 //! Many connections, connections that go away, and several deliveries on one.
 
-use crate::support::{
+use super::support::{
     BODY, CHUNKED, SLOW, STACKS, Server, head, headers, memoryless, post, post_to, remembering,
     within,
 };

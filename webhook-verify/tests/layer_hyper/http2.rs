@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use webhook_verify::layer::WebhookLayer;
 
-use crate::support::{
+use super::support::{
     BODY, PATIENCE, Protocol, STACKS, Server, Stack, headers, memoryless, within,
 };
 

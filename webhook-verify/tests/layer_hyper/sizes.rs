@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use webhook_verify::{Signer, Verifier, clock::ManualWallClock, presets};
 
-use crate::support::{BODY, NOW, STACKS, Server, head, headers, memoryless, post, secret};
+use super::support::{BODY, NOW, STACKS, Server, head, headers, memoryless, post, secret};
 
 #[tokio::test]
 async fn a_hundred_thousand_headers_are_refused_by_the_server_and_ninety_are_none_of_our_business()
@@ -88,7 +88,7 @@ async fn every_401_is_the_same_to_the_byte_on_the_wire() {
 
 #[tokio::test]
 async fn a_large_good_delivery_passes_whole() {
-    let body = vec![b'a'; crate::support::LIMIT];
+    let body = vec![b'a'; super::support::LIMIT];
     for stack in STACKS {
         let server = Server::http1(stack, memoryless()).await;
         let answer = server.send(post(&headers(&body), &body)).await;

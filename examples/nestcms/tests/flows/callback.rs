@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 
-use crate::support::{RESET, World, callback_body, eventually};
+use super::support::{RESET, World, callback_body, eventually};
 
 thread_local! {
     /// The steps that were taken on this thread, in order: a test and its world run on one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{World, body, text};
+use super::support::{World, body, text};
 
 /// A1.c1
 #[tokio::test]

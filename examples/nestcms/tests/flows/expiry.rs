@@ -5,7 +5,7 @@ use std::time::Duration;
 use nestcms::ports::JobKind;
 use reqwest::StatusCode;
 
-use crate::{callback::raw_status, support::World};
+use super::{callback::raw_status, support::World};
 
 /// A6.c1
 #[tokio::test]

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use resilience_core::breaker::State;
 use serde_json::json;
 
-use crate::support::{RESET, World, eventually};
+use super::support::{RESET, World, eventually};
 
 /// A4.c1
 #[tokio::test]

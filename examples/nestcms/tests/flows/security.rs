@@ -10,7 +10,7 @@ use tokio::{
 };
 use webhook_verify::{IpRules, Secret, clock::WallClock as _};
 
-use crate::support::{World, body, callback_body};
+use super::support::{World, body, callback_body};
 
 const BODY: &str = r#"{"tran_ref":"T","cart_id":"c","cart_currency":"SAR","cart_amount":"1.00","payment_result":{"response_status":"A"}}"#;
 
@@ -34,7 +34,7 @@ async fn broken(world: &World, broken: &[WebhookCheck]) -> Response {
     });
     let secret = match breaks(WebhookCheck::Signature) {
         true => "a-secret-that-nobody-has",
-        false => crate::support::SECRET,
+        false => super::support::SECRET,
     };
     let request = world.signed_at(body, world.wall.now() - late, secret);
     let mut request = request.build().unwrap();
@@ -287,7 +287,7 @@ async fn a_wrong_signature_never_changes_state() {
     let (id, page) = world.initiated().await;
     world.switches.update(|s| s.wrong_signatures = true);
     world.decide(&page, "pay").await;
-    crate::support::eventually("a refusal", async || {
+    super::support::eventually("a refusal", async || {
         world.stats.snapshot().callbacks_refused >= 1
     })
     .await;

@@ -15,7 +15,7 @@ use reqwest::StatusCode;
 use resilience_core::breaker::CircuitBreaker;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::{
+use super::{
     callback::raw_status,
     support::{TempDir, World, body},
 };

@@ -45,7 +45,7 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        crate::callback::write_steps_down();
+        super::callback::write_steps_down();
         let stop = CancellationToken::new();
         let wall = ManualWallClock::new(1_800_000_000);
         let sandbox_wall = wall.clone();

@@ -1,0 +1,34 @@
+//! All tests of the layers in one program: it is linked once, and each file is a module of it.
+
+mod adaptive;
+mod allocations;
+mod allocations_breaker;
+mod breaker;
+mod breaker_body;
+mod breaker_body_model;
+mod breaker_http;
+mod breaker_judge;
+mod breaker_keyed;
+mod breaker_time;
+mod bulkhead;
+mod client_key;
+mod deadline;
+mod deadline_grpc;
+mod deadline_http;
+mod grpc;
+mod into_response;
+#[cfg(all(feature = "rate-limit", feature = "http"))]
+#[path = "support/limited.rs"]
+mod limited;
+mod peer_defects;
+mod peer_defects_limit;
+mod rate_limit;
+mod rate_limit_http;
+mod rate_limit_http_model;
+mod rate_limit_keys;
+mod rate_limit_wait;
+mod retry;
+mod retry_http;
+#[cfg(feature = "tonic")]
+mod support;
+mod timeout;

@@ -19,6 +19,7 @@ mod breaker_storm;
 mod breaker_stress;
 mod bulkhead;
 mod bulkhead_model;
+mod bulkhead_registry;
 mod check_all;
 mod deadline;
 mod group;

@@ -72,7 +72,13 @@ pub mod rate_limit;
 // What the policies that refuse have in common.
 #[cfg(all(
     feature = "http",
-    any(feature = "breaker", feature = "rate-limit", feature = "timeout")
+    any(
+        feature = "adaptive",
+        feature = "breaker",
+        feature = "bulkhead",
+        feature = "rate-limit",
+        feature = "timeout"
+    )
 ))]
 pub mod refusal;
 #[cfg(feature = "retry")]
@@ -81,7 +87,13 @@ pub mod retry;
 pub mod timeout;
 #[cfg(all(
     feature = "tonic",
-    any(feature = "breaker", feature = "rate-limit", feature = "timeout")
+    any(
+        feature = "adaptive",
+        feature = "breaker",
+        feature = "bulkhead",
+        feature = "rate-limit",
+        feature = "timeout"
+    )
 ))]
 mod tonic;
 

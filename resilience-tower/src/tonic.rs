@@ -3,8 +3,23 @@
 
 use tonic::server::NamedService;
 
+#[cfg(feature = "adaptive")]
+impl<S: NamedService, C> NamedService for crate::adaptive::Adaptive<S, C> {
+    const NAME: &'static str = S::NAME;
+}
+
 #[cfg(feature = "breaker")]
 impl<S: NamedService, J, P> NamedService for crate::breaker::Breaker<S, J, P> {
+    const NAME: &'static str = S::NAME;
+}
+
+#[cfg(feature = "bulkhead")]
+impl<S: NamedService, B> NamedService for crate::bulkhead::Bulkhead<S, B> {
+    const NAME: &'static str = S::NAME;
+}
+
+#[cfg(feature = "bulkhead")]
+impl<S: NamedService, P, B> NamedService for crate::bulkhead::Wait<S, P, B> {
     const NAME: &'static str = S::NAME;
 }
 

@@ -11,6 +11,7 @@ mod breaker_judge;
 mod breaker_keyed;
 mod breaker_time;
 mod bulkhead;
+mod bulkhead_keyed;
 mod client_key;
 mod deadline;
 mod deadline_grpc;

@@ -227,6 +227,12 @@ impl AdaptiveLimit {
             overloaded_windows: course.overloaded_windows,
         }
     }
+
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
 }
 
 impl Inner {

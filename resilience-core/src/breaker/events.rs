@@ -1,19 +1,10 @@
 //! Changes of state, told to subscribers.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, TrySendError, sync_channel},
-    },
-    time::Duration,
-};
-
-use parking_lot::Mutex;
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{mode::Mode, state::State};
+use crate::events;
+pub use crate::events::Subscription;
 
 /// Why a breaker changed its state.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -99,86 +90,4 @@ pub struct Transition {
     pub shadow: bool,
 }
 
-type Callback = Box<dyn Fn(&Transition) + Send + Sync>;
-
-#[derive(Default)]
-pub(super) struct Events {
-    subscribers: Mutex<Vec<Arc<Callback>>>,
-    lost: AtomicU64,
-}
-
-impl Events {
-    pub(super) fn subscribe(self: &Arc<Self>, callback: Callback) -> Subscription {
-        let callback = Arc::new(callback);
-        self.subscribers.lock().push(Arc::clone(&callback));
-        Subscription {
-            events: Arc::downgrade(self),
-            callback: Some(callback),
-        }
-    }
-
-    /// A subscription that never waits: what does not fit the channel is counted as lost.
-    pub(super) fn channel(
-        self: &Arc<Self>,
-        capacity: usize,
-    ) -> (Subscription, Receiver<Transition>) {
-        let (sender, receiver) = sync_channel(capacity.max(1));
-        let events = Arc::downgrade(self);
-        let send = move |transition: &Transition| {
-            if let Err(TrySendError::Full(_)) = sender.try_send(transition.clone())
-                && let Some(events) = events.upgrade()
-            {
-                // ORDERING: Relaxed. A statistic.
-                events.lost.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        (self.subscribe(Box::new(send)), receiver)
-    }
-
-    pub(super) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn emit(&self, transition: &Transition) {
-        let subscribers = self.subscribers.lock().clone();
-        for subscriber in subscribers {
-            // A subscriber's panic must not end the call that happened to cause the change.
-            let _ = catch_unwind(AssertUnwindSafe(|| subscriber(transition)));
-        }
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Events({})", self.subscribers.lock().len())
-    }
-}
-
-/// Ends the subscription when dropped.
-#[must_use = "dropping it ends the subscription at once"]
-pub struct Subscription {
-    events: Weak<Events>,
-    callback: Option<Arc<Callback>>,
-}
-
-impl Subscription {
-    /// Keeps the subscription for as long as the breaker lives.
-    pub fn forget(mut self) {
-        self.callback = None;
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if let (Some(callback), Some(events)) = (self.callback.take(), self.events.upgrade()) {
-            let mut subscribers = events.subscribers.lock();
-            subscribers.retain(|one| !Arc::ptr_eq(one, &callback));
-        }
-    }
-}
-
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Subscription")
-    }
-}
+pub(super) type Events = events::Events<Transition>;

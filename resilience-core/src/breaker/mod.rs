@@ -252,7 +252,7 @@ impl CircuitBreaker {
         &self,
         callback: impl Fn(&Transition) + Send + Sync + 'static,
     ) -> Subscription {
-        self.shared.inner.events.subscribe(Box::new(callback))
+        self.shared.inner.events.subscribe(callback)
     }
 
     /// Like [`subscribe`](Self::subscribe), into a channel: what does not fit it is dropped and

@@ -10,6 +10,7 @@
 //! | may somebody overtake the line? | no: while somebody waits, `try_acquire` is refused |
 //! | how long is the line? | at most `max_queue`. A newcomer to a full line takes the place of the last of the lowest priority, if that is lower than its own; else it is refused |
 //! | how long does one wait? | until its deadline, at most `max_wait`; one whose time is up is refused, and never given a turn |
+//! | and per tenant, per host? | a [`Registry`]: a bulkhead per key, at most so many |
 //! | what if a waiter gives up? | its place closes; a turn that it was given and did not learn of goes to the next |
 //! | a change of the limit? | a larger one lets the line in at once; a smaller one ends no call: it holds once enough have ended |
 //! | a call that panics or is dropped? | its [`Permit`] comes back |
@@ -24,6 +25,8 @@ mod line;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
 mod permit;
+mod refused;
+mod registry;
 mod wait;
 mod word;
 
@@ -34,6 +37,8 @@ pub(crate) use self::word::{MOST, Word};
 pub use self::{
     config::{Config, ConfigBuilder},
     permit::{OwnedPermit, Permit},
+    refused::{Reason, Refused},
+    registry::{Full, Registry, RegistryBuilder},
     wait::{Turn, Waiter},
 };
 pub use crate::settings::ConfigError;
@@ -75,58 +80,9 @@ pub struct Bulkhead(Arc<Inner>);
 struct Inner {
     word: Word,
     line: Lock<Line>,
-    refused: AtomicU64,
+    /// By [`Reason`].
+    refused: [AtomicU64; Reason::ALL.len()],
     clock: SharedClock,
-}
-
-/// A call was refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{reason} ({in_flight} run, {limit} may)")]
-#[non_exhaustive]
-pub struct Refused {
-    /// Why.
-    pub reason: Reason,
-    /// The most calls at once.
-    pub limit: u32,
-    /// Calls that ran at that moment.
-    pub in_flight: u32,
-}
-
-/// Why a call was refused.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// As many calls run as may.
-    Full,
-    /// As many calls wait as may.
-    QueueFull,
-    /// Its time was up before its turn.
-    Deadline,
-    /// A call of a higher priority took its place in a full line.
-    Displaced,
-}
-
-impl Reason {
-    /// `full`, `queue_full`, `deadline` or `displaced`, as used in metric labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::QueueFull => "queue_full",
-            Self::Deadline => "deadline",
-            Self::Displaced => "displaced",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "as many calls run as may",
-            Self::QueueFull => "as many calls wait as may",
-            Self::Deadline => "the time was up before the turn came",
-            Self::Displaced => "a call of a higher priority took the place",
-        })
-    }
 }
 
 /// The figures of a bulkhead at one moment.
@@ -141,6 +97,14 @@ pub struct Snapshot {
     pub queued: usize,
     /// Calls that were refused since the bulkhead was made.
     pub refused: u64,
+    by_reason: [u64; Reason::ALL.len()],
+}
+
+impl Snapshot {
+    /// Calls that were refused for this reason, since the bulkhead was made.
+    pub const fn refused_for(&self, reason: Reason) -> u64 {
+        self.by_reason[reason as usize]
+    }
 }
 
 impl Bulkhead {
@@ -154,7 +118,7 @@ impl Bulkhead {
         Self(Arc::new(Inner {
             word: Word::new(config.limit()),
             line: Lock::new(Line::new(config)),
-            refused: AtomicU64::new(0),
+            refused: std::array::from_fn(|_| AtomicU64::new(0)),
             clock: clock.into(),
         }))
     }
@@ -198,11 +162,38 @@ impl Bulkhead {
         priority: Priority,
         deadline: Option<Duration>,
     ) -> Result<Waiter, Refused> {
+        self.wait_until(priority, |_| deadline)
+    }
+
+    /// As [`enqueue`](Self::enqueue), for a caller whose deadline is on another clock: `left` is the
+    /// time until then, `None` for no deadline. One without any time is refused also if a permit is
+    /// free: nobody is there for the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`enqueue`](Self::enqueue).
+    pub fn enqueue_within(
+        &self,
+        priority: Priority,
+        left: Option<Duration>,
+    ) -> Result<Waiter, Refused> {
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(self.0.refuse(Reason::Deadline));
+        }
+        self.wait_until(priority, |now| now.checked_add(left?))
+    }
+
+    fn wait_until(
+        &self,
+        priority: Priority,
+        deadline: impl FnOnce(Duration) -> Option<Duration>,
+    ) -> Result<Waiter, Refused> {
         let inner = &self.0;
         if inner.word.take() {
             return Ok(Waiter::admitted(Arc::clone(inner)));
         }
         let now = inner.clock.now();
+        let deadline = deadline(now);
         let place = inner.with_line(|line| {
             let latest = line.config.max_wait().map(|wait| now.saturating_add(wait));
             let deadline = match (deadline, latest) {
@@ -245,6 +236,11 @@ impl Bulkhead {
         });
     }
 
+    /// Whether this is the only handle: nobody runs, waits, or may begin to.
+    fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// The clock by which deadlines are counted.
     pub fn clock(&self) -> &SharedClock {
         &self.0.clock
@@ -254,12 +250,21 @@ impl Bulkhead {
     pub fn snapshot(&self) -> Snapshot {
         let queued = self.0.line.lock().len();
         let (in_flight, limit) = self.0.word.figures();
+        let refused = &self.0.refused;
+        let by_reason = std::array::from_fn(|reason| refused[reason].load(Ordering::Relaxed));
         Snapshot {
             limit,
             in_flight,
             queued,
-            refused: self.0.refused.load(Ordering::Relaxed),
+            refused: by_reason.iter().sum(),
+            by_reason,
         }
+    }
+
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
     }
 }
 
@@ -267,7 +272,7 @@ impl Inner {
     #[cold]
     fn refuse(&self, reason: Reason) -> Refused {
         // ORDERING: Relaxed. A count for people to read.
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
         let (in_flight, limit) = self.word.figures();
         Refused {
             reason,

@@ -11,3 +11,19 @@ pub enum Error<E> {
     #[error(transparent)]
     Refused(#[from] Refused),
 }
+
+#[cfg(feature = "http")]
+impl<E> crate::refusal::sealed::Sealed for Error<E> {}
+
+#[cfg(feature = "http")]
+impl<E> crate::refusal::Refused for Error<E> {
+    type Inner = E;
+    type Refusal = Refused;
+
+    fn into_refusal(self) -> Result<Refused, E> {
+        match self {
+            Self::Refused(refused) => Ok(refused),
+            Self::Inner(error) => Err(error),
+        }
+    }
+}

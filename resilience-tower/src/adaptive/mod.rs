@@ -56,6 +56,8 @@
 
 mod error;
 mod future;
+#[cfg(feature = "http")]
+pub mod http;
 mod layer;
 mod service;
 

@@ -32,9 +32,9 @@ enum Kind<F> {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) const fn called(call: F, permit: OwnedPermit) -> Self {
+    pub(super) const fn called(call: F, permit: Option<OwnedPermit>) -> Self {
         Self {
-            kind: Kind::Called(call, Some(permit)),
+            kind: Kind::Called(call, permit),
         }
     }
 
@@ -90,7 +90,7 @@ enum WaitKind<S, Req, F> {
         start: Option<(S, Req)>,
     },
     // `None` only once the call began, and that is another kind.
-    Readying(S, Option<(OwnedPermit, Req)>),
+    Readying(S, Option<(Option<OwnedPermit>, Req)>),
     Called(#[pin] ResponseFuture<F>),
 }
 
@@ -102,6 +102,12 @@ impl<S: Service<Req>, Req> WaitFuture<S, Req> {
             start: Some((inner, request)),
         };
         Self { kind }
+    }
+
+    pub(super) const fn unlimited(inner: S, request: Req) -> Self {
+        Self {
+            kind: WaitKind::Readying(inner, Some((None, request))),
+        }
     }
 
     pub(super) const fn refused(refused: Refused) -> Self {
@@ -126,7 +132,7 @@ impl<S: Service<Req>, Req> Future for WaitFuture<S, Req> {
                     let turn = ready!(poll_turn(waiter, timer, cx));
                     match (turn, start.take()) {
                         (Ok(permit), Some((inner, request))) => {
-                            WaitKind::Readying(inner, Some((permit, request)))
+                            WaitKind::Readying(inner, Some((Some(permit), request)))
                         }
                         (Err(refused), _) => WaitKind::Called(ResponseFuture::refused(refused)),
                         // Taken together with the turn, which is told once.

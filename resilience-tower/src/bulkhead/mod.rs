@@ -14,6 +14,13 @@
 //!
 //! The limit, and the line.
 //!
+//! # Deadlines
+//!
+//! Say `honour_deadline` (feature `timeout`) after `wait`, and no call waits longer than until the
+//! deadline in its request; one whose deadline is over is refused at once, without a place in line.
+//! A [`DeadlineLayer`](https://docs.rs/resilience-tower/latest/resilience_tower/timeout/deadline/struct.DeadlineLayer.html)
+//! further out puts it there.
+//!
 //! # Where the waiting happens
 //!
 //! In the response future, not in `poll_ready`, which is always ready then: the priority is known
@@ -22,8 +29,10 @@
 //!
 //! # What an operator must know
 //!
-//! A place in line is memory and a caller that waits: a line longer than what is worked off in
-//! `max_wait` only delays refusals.
+//! - A place in line is memory and a caller that waits: a line longer than what is worked off in
+//!   `max_wait` only delays refusals.
+//! - With a bulkhead per key the upstream bears the limit times the keys in use. A second bulkhead
+//!   around all of them says how much that may be.
 //!
 //! # Examples
 //!
@@ -47,10 +56,20 @@
 
 mod error;
 mod future;
+#[cfg(feature = "http")]
+pub mod http;
+mod keyed;
 mod layer;
+mod permits;
+mod priority;
 mod service;
 
 pub use self::error::Error;
 pub use self::future::{ResponseFuture, WaitFuture};
+pub use self::keyed::{Keyed, OnFull};
 pub use self::layer::{BulkheadLayer, WaitLayer};
-pub use self::service::{Bulkhead, PriorityOf, SamePriority, Wait};
+pub use self::permits::Permits;
+#[cfg(feature = "timeout")]
+pub use self::priority::HonourDeadline;
+pub use self::priority::{PriorityOf, SamePriority};
+pub use self::service::{Bulkhead, Wait};

@@ -1,31 +1,38 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use resilience_core::bulkhead::{self, Priority};
+use resilience_core::bulkhead;
 use tower_service::Service;
 
-use super::Error;
 use super::future::{ResponseFuture, WaitFuture};
+use super::{Error, Permits, PriorityOf, SamePriority};
 
 /// A service that runs at most so many calls at once, and refuses others.
 ///
 /// Clones share the limit. `poll_ready` asks the inner service alone and takes nothing: a clone that
 /// is ready and never called holds no place.
 #[derive(Clone, Debug)]
-pub struct Bulkhead<S> {
+pub struct Bulkhead<S, B = bulkhead::Bulkhead> {
     inner: S,
-    bulkhead: bulkhead::Bulkhead,
+    permits: B,
 }
 
 impl<S> Bulkhead<S> {
-    /// Limits the calls to `inner` by `bulkhead`.
-    pub fn new(inner: S, bulkhead: bulkhead::Bulkhead) -> Self {
-        Self { inner, bulkhead }
-    }
-
     /// The limit, for reading its figures or changing it.
     pub fn handle(&self) -> &bulkhead::Bulkhead {
-        &self.bulkhead
+        &self.permits
+    }
+}
+
+impl<S, B> Bulkhead<S, B> {
+    /// Limits the calls to `inner` by `permits`: a bulkhead, or bulkheads by key.
+    pub fn new(inner: S, permits: B) -> Self {
+        Self { inner, permits }
+    }
+
+    /// Where the permits come from.
+    pub fn permits(&self) -> &B {
+        &self.permits
     }
 
     /// The limited service.
@@ -39,7 +46,7 @@ impl<S> Bulkhead<S> {
     }
 }
 
-impl<S: Service<Req>, Req> Service<Req> for Bulkhead<S> {
+impl<S: Service<Req>, B: Permits<Req>, Req> Service<Req> for Bulkhead<S, B> {
     type Response = S::Response;
     type Error = Error<S::Error>;
     type Future = ResponseFuture<S::Future>;
@@ -52,7 +59,7 @@ impl<S: Service<Req>, Req> Service<Req> for Bulkhead<S> {
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         // Should `inner.call` panic, the unwinding gives the permit back.
-        match self.bulkhead.try_acquire_owned() {
+        match self.permits.try_acquire(&req) {
             Ok(permit) => ResponseFuture::called(self.inner.call(req), permit),
             Err(refused) => ResponseFuture::refused(refused),
         }
@@ -63,47 +70,33 @@ impl<S: Service<Req>, Req> Service<Req> for Bulkhead<S> {
 ///
 /// Clones stand in the same line. `poll_ready` is always ready; see the [module](super) for why.
 #[derive(Clone)]
-pub struct Wait<S, P = SamePriority> {
+pub struct Wait<S, P = SamePriority, B = bulkhead::Bulkhead> {
     inner: S,
-    bulkhead: bulkhead::Bulkhead,
+    permits: B,
     priority: P,
 }
 
-/// Who goes first.
-pub trait PriorityOf<Req> {
-    /// The priority of `request`.
-    fn priority_of(&self, request: &Req) -> Priority;
-}
-
-/// All calls have the same priority, [`Priority::Normal`]: first come, first served.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SamePriority;
-
-impl<Req> PriorityOf<Req> for SamePriority {
-    fn priority_of(&self, _: &Req) -> Priority {
-        Priority::Normal
-    }
-}
-
-impl<Req, F: Fn(&Req) -> Priority> PriorityOf<Req> for F {
-    fn priority_of(&self, request: &Req) -> Priority {
-        self(request)
-    }
-}
-
 impl<S, P> Wait<S, P> {
-    /// Limits the calls to `inner` by `bulkhead`; those above it wait by their `priority`.
-    pub fn new(inner: S, bulkhead: bulkhead::Bulkhead, priority: P) -> Self {
+    /// The limit, for reading its figures or changing it.
+    pub fn handle(&self) -> &bulkhead::Bulkhead {
+        &self.permits
+    }
+}
+
+impl<S, P, B> Wait<S, P, B> {
+    /// Limits the calls to `inner` by `permits` (a bulkhead, or bulkheads by key); those above it
+    /// wait by their `priority`.
+    pub fn new(inner: S, permits: B, priority: P) -> Self {
         Self {
             inner,
-            bulkhead,
+            permits,
             priority,
         }
     }
 
-    /// The limit, for reading its figures or changing it.
-    pub fn handle(&self) -> &bulkhead::Bulkhead {
-        &self.bulkhead
+    /// Where the permits come from.
+    pub fn permits(&self) -> &B {
+        &self.permits
     }
 
     /// The limited service.
@@ -117,10 +110,11 @@ impl<S, P> Wait<S, P> {
     }
 }
 
-impl<S, P, Req> Service<Req> for Wait<S, P>
+impl<S, P, B, Req> Service<Req> for Wait<S, P, B>
 where
     S: Service<Req> + Clone,
     P: PriorityOf<Req>,
+    B: Permits<Req>,
 {
     type Response = S::Response;
     type Error = Error<S::Error>;
@@ -132,20 +126,22 @@ where
 
     fn call(&mut self, req: Req) -> Self::Future {
         let priority = self.priority.priority_of(&req);
+        let left = self.priority.time_left(&req);
         // The place is taken here and not by the first poll, so that first come is first called.
-        match self.bulkhead.enqueue(priority, None) {
-            Ok(waiter) => WaitFuture::waiting(waiter, self.inner.clone(), req),
+        match self.permits.enqueue(&req, priority, left) {
+            Ok(Some(waiter)) => WaitFuture::waiting(waiter, self.inner.clone(), req),
+            Ok(None) => WaitFuture::unlimited(self.inner.clone(), req),
             Err(refused) => WaitFuture::refused(refused),
         }
     }
 }
 
 // By hand: closures have no `Debug`.
-impl<S: fmt::Debug, P> fmt::Debug for Wait<S, P> {
+impl<S: fmt::Debug, P, B: fmt::Debug> fmt::Debug for Wait<S, P, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wait")
             .field("inner", &self.inner)
-            .field("bulkhead", &self.bulkhead)
+            .field("permits", &self.permits)
             .finish_non_exhaustive()
     }
 }

@@ -23,9 +23,23 @@ use super::{
     },
     Full, RegistryBuilder,
     builder::{Configs, Names},
-    shards::{Entry, Hand, Shards},
 };
-use crate::{clock::SharedClock, primitive::fence};
+use crate::{
+    clock::SharedClock,
+    primitive::fence,
+    shards::{self, Hand},
+};
+
+type Entry<K> = shards::Entry<K, Kept>;
+type Shards<K> = shards::Shards<K, Kept>;
+
+/// What is kept for a key.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) breaker: CircuitBreaker,
+    /// When it was last looked up, in nanoseconds of the registry's clock.
+    used: AtomicU64,
+}
 
 pub(in crate::breaker) struct Inner<K> {
     shards: Shards<K>,
@@ -134,21 +148,21 @@ impl<K> Inner<K> {
         }
         let now = self.clock.nanos();
         // ORDERING: Relaxed. An evictor reads it again when no reader is left, see `take`.
-        let used = entry.used.load(Ordering::Relaxed);
+        let used = entry.value.used.load(Ordering::Relaxed);
         // Wrapping: after a step back of the clock it is written as well.
         if now.wrapping_sub(used) > self.idle_nanos / 8 {
-            entry.used.store(now, Ordering::Relaxed);
+            entry.value.used.store(now, Ordering::Relaxed);
         }
     }
 
     fn is_idle(&self, entry: &Entry<K>, now: u64) -> bool {
         // A time in the future is one of before the clock stepped back.
-        let used = entry.used.fetch_min(now, Ordering::Relaxed).min(now);
+        let used = entry.value.used.fetch_min(now, Ordering::Relaxed).min(now);
         now - used >= self.idle_nanos + self.idle_nanos / 8
     }
 
     fn can_go(&self, entry: &Entry<K>, mode: Mode, now: u64) -> bool {
-        let breaker = &entry.breaker;
+        let breaker = &entry.value.breaker;
         if !self.is_idle(entry, now) || !breaker.is_alone() {
             return false;
         }
@@ -180,8 +194,10 @@ impl<K> Inner<K> {
             let breaker = self.make(&owned, &wanted);
             let entry = Entry {
                 key: owned,
-                breaker: breaker.clone(),
-                used: AtomicU64::new(self.clock.nanos()),
+                value: Kept {
+                    breaker: breaker.clone(),
+                    used: AtomicU64::new(self.clock.nanos()),
+                },
             };
             if let Some(breaker) = self.put(hash, key, entry, &wanted)? {
                 return Ok(breaker);
@@ -199,7 +215,7 @@ impl<K> Inner<K> {
         let mut writer = self.lock();
         if let Some(found) = self.shards.find(hash, key) {
             self.touch(&found);
-            return Ok(Ok(found.breaker.clone()));
+            return Ok(Ok(found.value.breaker.clone()));
         }
         let wanted = writer.wanted.clone();
         garbage = self.make_room(&mut writer)?;
@@ -224,14 +240,14 @@ impl<K> Inner<K> {
         let garbage;
         let mut writer = self.lock();
         if let Some(found) = self.shards.find(hash, key) {
-            return Ok(Some(found.breaker.clone()));
+            return Ok(Some(found.value.breaker.clone()));
         }
         if !writer.wanted.same(made_with) {
             return Ok(None);
         }
         // Another key may have taken the room.
         garbage = self.make_room(&mut writer)?;
-        let breaker = entry.breaker.clone();
+        let breaker = entry.value.breaker.clone();
         self.shards.insert(hash, entry, &mut writer.hand);
         drop(writer);
         drop(garbage);
@@ -301,7 +317,10 @@ impl<K> Inner<K> {
         self.bring(
             |wanted| wanted.configs,
             |entry, wanted, _| {
-                entry.breaker.set_config(self.config_of(&entry.key, wanted));
+                entry
+                    .value
+                    .breaker
+                    .set_config(self.config_of(&entry.key, wanted));
             },
         );
     }
@@ -336,7 +355,7 @@ impl<K> Member for Inner<K> {
             wanted.mode = mode;
             wanted.modes += 1;
         });
-        let tell = |entry: &Entry<K>, wanted: &Wanted, _| entry.breaker.set_mode(wanted.mode);
+        let tell = |entry: &Entry<K>, wanted: &Wanted, _| entry.value.breaker.set_mode(wanted.mode);
         self.bring(|wanted| wanted.modes, tell);
     }
 
@@ -348,15 +367,15 @@ impl<K> Member for Inner<K> {
         let tell = |entry: &Entry<K>, wanted: &Wanted, again| {
             // The second time it is a mode set meanwhile that has to be brought.
             if again {
-                entry.breaker.set_mode(wanted.mode);
+                entry.value.breaker.set_mode(wanted.mode);
             } else {
-                entry.breaker.reset();
+                entry.value.breaker.reset();
             }
         };
         self.bring(|wanted| wanted.modes, tell);
     }
 
     fn visit(&self, visit: &mut dyn FnMut(&str, Snapshot)) {
-        self.each(|entry| visit(entry.breaker.name(), entry.breaker.snapshot()));
+        self.each(|entry| visit(entry.value.breaker.name(), entry.value.breaker.snapshot()));
     }
 }

@@ -2,7 +2,6 @@
 
 mod builder;
 mod inner;
-mod shards;
 
 use std::{
     borrow::Borrow,
@@ -135,7 +134,8 @@ impl<K> Registry<K> {
     /// Calls `visit` with each key and breaker, in no order and outside any lock. Breakers made
     /// meanwhile may be missed; none is evicted while it is visited.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &CircuitBreaker)) {
-        self.inner.each(|entry| visit(&entry.key, &entry.breaker));
+        self.inner
+            .each(|entry| visit(&entry.key, &entry.value.breaker));
     }
 
     /// Calls `callback` after each change of state of any breaker, present and future ones, until
@@ -145,7 +145,7 @@ impl<K> Registry<K> {
         &self,
         callback: impl Fn(&Transition) + Send + Sync + 'static,
     ) -> Subscription {
-        self.inner.events().subscribe(Box::new(callback))
+        self.inner.events().subscribe(callback)
     }
 
     /// Gives new settings to all breakers, present and future ones; a key that has settings of its
@@ -209,7 +209,7 @@ impl<K: Hash + Eq> Registry<K> {
         let hash = self.inner.shards().hash(key);
         if let Some(found) = self.inner.shards().find(hash, key) {
             self.inner.touch(&found);
-            return Ok(f(&found.breaker));
+            return Ok(f(&found.value.breaker));
         }
         self.inner
             .find_or_make(hash, key)
@@ -224,7 +224,7 @@ impl<K: Hash + Eq> Registry<K> {
     {
         let shards = self.inner.shards();
         let hash = shards.hash(key);
-        let find = || Some(shards.find(hash, key)?.breaker.clone());
+        let find = || Some(shards.find(hash, key)?.value.breaker.clone());
         find().or_else(|| {
             // An eviction may be about to put it back.
             let _lock = self.inner.lock();
@@ -240,7 +240,7 @@ impl<K: Hash + Eq> Registry<K> {
     {
         let hash = self.inner.shards().hash(key);
         let removed = self.inner.remove(hash, key);
-        removed.map(|entry| entry.breaker.clone())
+        removed.map(|entry| entry.value.breaker.clone())
     }
 }
 

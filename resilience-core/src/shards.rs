@@ -1,4 +1,4 @@
-//! The map of a registry: read without a lock, copied on change.
+//! The map of a registry by key: read without a lock, copied on change.
 //!
 //! Entries are spread by hash over shards; a shard is a sorted vector behind an [`ArcSwap`]. A
 //! reader borrows the vector and searches it; a writer puts a changed copy in its place. All
@@ -10,38 +10,35 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::super::CircuitBreaker;
 use crate::primitive::fence;
 
 /// Entries per shard, on average, in a full registry: a copy stays small.
 const PER_SHARD: usize = 16;
 /// Shards at most; beyond 65 536 keys they grow instead.
 const MAX_SHARDS: usize = 4096;
-/// Breakers looked at to find one that can go.
-pub(super) const LOOKS: usize = 64;
+/// Entries looked at to find one that can go.
+pub(crate) const LOOKS: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Entry<K> {
-    pub(super) key: K,
-    pub(super) breaker: CircuitBreaker,
-    /// When it was last looked up, in nanoseconds of the registry's clock, see `Idle`.
-    pub(super) used: AtomicU64,
+pub(crate) struct Entry<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
 }
 
 #[derive(Debug)]
-pub(super) struct Slot<K> {
+pub(crate) struct Slot<K, V> {
     hash: u64,
-    pub(super) entry: Arc<Entry<K>>,
+    pub(crate) entry: Arc<Entry<K, V>>,
 }
 
-// By hand: a derive would ask for `K: Clone`.
-impl<K> Clone for Slot<K> {
+// By hand: a derive would ask for `K: Clone` and `V: Clone`.
+impl<K, V> Clone for Slot<K, V> {
     fn clone(&self) -> Self {
         Self {
             hash: self.hash,
@@ -51,40 +48,40 @@ impl<K> Clone for Slot<K> {
 }
 
 /// Sorted by hash.
-pub(super) type Shard<K> = Vec<Slot<K>>;
+pub(crate) type Shard<K, V> = Vec<Slot<K, V>>;
 
 /// Where the search for a breaker that can go stands.
 #[derive(Debug, Default)]
-pub(super) struct Hand {
+pub(crate) struct Hand {
     shard: usize,
     place: usize,
 }
 
 /// A borrowed entry.
-pub(super) struct Found<K> {
-    shard: Guard<Arc<Shard<K>>>,
+pub(crate) struct Found<K, V> {
+    shard: Guard<Arc<Shard<K, V>>>,
     place: usize,
 }
 
-impl<K> Deref for Found<K> {
-    type Target = Entry<K>;
+impl<K, V> Deref for Found<K, V> {
+    type Target = Entry<K, V>;
 
     #[inline]
-    fn deref(&self) -> &Entry<K> {
+    fn deref(&self) -> &Entry<K, V> {
         // PANIC-FREE: found there, in a vector that never changes.
         &self.shard[self.place].entry
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Shards<K> {
-    shards: Box<[ArcSwap<Shard<K>>]>,
+pub(crate) struct Shards<K, V> {
+    shards: Box<[ArcSwap<Shard<K, V>>]>,
     hasher: RandomState,
     len: AtomicUsize,
 }
 
-impl<K> Shards<K> {
-    pub(super) fn new(max: usize) -> Self {
+impl<K, V> Shards<K, V> {
+    pub(crate) fn new(max: usize) -> Self {
         let count = (max / PER_SHARD).clamp(1, MAX_SHARDS).next_power_of_two();
         Self {
             shards: (0..count).map(|_| ArcSwap::default()).collect(),
@@ -93,13 +90,13 @@ impl<K> Shards<K> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         // ORDERING: Relaxed, as all accesses of `len`. Writers change it under the lock; other
         // readers are told a number that was right a moment ago.
         self.len.load(Ordering::Relaxed)
     }
 
-    pub(super) fn hash(&self, key: &(impl Hash + ?Sized)) -> u64 {
+    pub(crate) fn hash(&self, key: &(impl Hash + ?Sized)) -> u64 {
         self.hasher.hash_one(key)
     }
 
@@ -111,7 +108,7 @@ impl<K> Shards<K> {
 
     /// The entry of `key`, if there is one. While the answer lives, the entry cannot be evicted.
     #[inline]
-    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Found<K>>
+    pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Found<K, V>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -123,18 +120,18 @@ impl<K> Shards<K> {
     }
 
     /// How many shards there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.shards.len()
     }
 
     /// Shard `index` as it is now; while it is held, no entry of it can be evicted. Under the lock,
     /// for an eviction takes entries out that it may put back.
-    pub(super) fn shard(&self, index: usize, _: &mut Hand) -> Arc<Shard<K>> {
+    pub(crate) fn shard(&self, index: usize, _: &mut Hand) -> Arc<Shard<K, V>> {
         self.shards[index].load_full()
     }
 
     /// Adds an entry whose key is not there yet.
-    pub(super) fn insert(&self, hash: u64, entry: Entry<K>, _: &mut Hand) {
+    pub(crate) fn insert(&self, hash: u64, entry: Entry<K, V>, _: &mut Hand) {
         let entry = Arc::new(entry);
         let shard = &self.shards[self.index(hash)];
         let old = shard.load();
@@ -149,7 +146,7 @@ impl<K> Shards<K> {
     }
 
     /// Takes the entry of `key` out, whoever uses it.
-    pub(super) fn remove<Q>(&self, hash: u64, key: &Q, _: &mut Hand) -> Option<Arc<Entry<K>>>
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q, _: &mut Hand) -> Option<Arc<Entry<K, V>>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -167,11 +164,11 @@ impl<K> Shards<K> {
 
     /// Takes out one of the next few entries that `can_go`, which is asked again when nobody can
     /// be about to use it any more. The answer is best dropped outside the lock.
-    pub(super) fn evict(
+    pub(crate) fn evict(
         &self,
         hand: &mut Hand,
-        can_go: impl Fn(&Entry<K>) -> bool,
-    ) -> Option<Arc<Entry<K>>> {
+        can_go: impl Fn(&Entry<K, V>) -> bool,
+    ) -> Option<Arc<Entry<K, V>>> {
         let (mut looks, mut laps) = (LOOKS.min(self.len()), self.shards.len().min(LOOKS));
         while looks > 0 {
             hand.shard &= self.shards.len() - 1;
@@ -202,24 +199,24 @@ impl<K> Shards<K> {
 
 /// Puts `copy` in the place of the shard, unless the entry at `place` is still used by someone.
 ///
-/// A reader that came before the exchange may be about to clone the entry's breaker, and it may
+/// A reader that came before the exchange may be about to clone the entry's value, and it may
 /// read this vector or an older one. So the entry is out of reach first; then it is looked whether
 /// a vector that has it is still read, and whether a reader that has gone took a handle along; if
 /// so, all is put back. Nobody can have missed the entry: who does not find it waits for the lock,
 /// and looks again.
-fn take<K>(
-    cell: &ArcSwap<Shard<K>>,
-    copy: Shard<K>,
+fn take<K, V>(
+    cell: &ArcSwap<Shard<K, V>>,
+    copy: Shard<K, V>,
     place: usize,
-    can_go: impl Fn(&Entry<K>) -> bool,
-) -> Option<Arc<Entry<K>>> {
+    can_go: impl Fn(&Entry<K, V>) -> bool,
+) -> Option<Arc<Entry<K, V>>> {
     let mut old = cell.swap(Arc::new(copy));
     // ORDERING: the exchange has turned each reader's debt into a count of the vector it reads, and
     // such a vector is a count of the entry. `get_mut` reads the counts with Acquire. Readers who
     // had gone by then released before; the fence pairs with that, so that `can_go` sees the
     // handles they cloned.
     fence();
-    let unread = |shard: &mut Arc<Shard<K>>| {
+    let unread = |shard: &mut Arc<Shard<K, V>>| {
         let slot = Arc::get_mut(shard)?.get_mut(place)?;
         Arc::get_mut(&mut slot.entry).map(|entry| can_go(entry))
     };
@@ -231,14 +228,14 @@ fn take<K>(
     Arc::into_inner(old).map(|mut shard| shard.swap_remove(place).entry)
 }
 
-fn without<K>(shard: &Shard<K>, place: usize) -> Shard<K> {
+fn without<K, V>(shard: &Shard<K, V>, place: usize) -> Shard<K, V> {
     let mut copy = Vec::with_capacity(shard.len().saturating_sub(1));
     copy.extend_from_slice(&shard[..place]);
     copy.extend_from_slice(&shard[place + 1..]);
     copy
 }
 
-fn place<K, Q>(shard: &Shard<K>, hash: u64, key: &Q) -> Option<usize>
+fn place<K, V, Q>(shard: &Shard<K, V>, hash: u64, key: &Q) -> Option<usize>
 where
     K: Borrow<Q>,
     Q: Eq + ?Sized,
@@ -256,12 +253,11 @@ mod tests {
 
     use super::*;
 
-    fn one_entry() -> (Shards<u32>, Hand, u64) {
+    fn one_entry() -> (Shards<u32, Arc<str>>, Hand, u64) {
         let (shards, mut hand) = (Shards::new(1), Hand::default());
         let entry = Entry {
             key: 1,
-            breaker: CircuitBreaker::new("one"),
-            used: AtomicU64::new(0),
+            value: Arc::from("one"),
         };
         let hash = shards.hash(&1);
         shards.insert(hash, entry, &mut hand);
@@ -272,11 +268,11 @@ mod tests {
     fn an_entry_that_a_reader_took_up_after_the_first_look_is_put_back() {
         let (shards, mut hand, hash) = one_entry();
         let taken = Cell::new(None);
-        let can_go = |entry: &Entry<u32>| {
-            let alone = entry.breaker.is_alone();
+        let can_go = |entry: &Entry<u32, Arc<str>>| {
+            let alone = Arc::strong_count(&entry.value) == 1;
             // A reader comes and goes between the two looks.
             if alone {
-                taken.set(shards.find(hash, &1).map(|found| found.breaker.clone()));
+                taken.set(shards.find(hash, &1).map(|found| found.value.clone()));
             }
             alone
         };
@@ -305,8 +301,7 @@ mod tests {
         let reading = shards.find(hash, &1);
         let entry = Entry {
             key: 2,
-            breaker: CircuitBreaker::new("two"),
-            used: AtomicU64::new(0),
+            value: Arc::from("two"),
         };
         shards.insert(shards.hash(&2), entry, &mut hand);
         for _ in 0..2 {
@@ -318,12 +313,11 @@ mod tests {
 
     #[test]
     fn what_an_eviction_leaves_behind_keeps_no_other_entry_from_going() {
-        let (shards, mut hand) = (Shards::new(3), Hand::default());
+        let (shards, mut hand) = (Shards::<u32, Arc<str>>::new(3), Hand::default());
         for key in 0..3_u32 {
             let entry = Entry {
                 key,
-                breaker: CircuitBreaker::new("three"),
-                used: AtomicU64::new(0),
+                value: Arc::from("three"),
             };
             shards.insert(shards.hash(&key), entry, &mut hand);
         }
@@ -333,17 +327,16 @@ mod tests {
 
     #[test]
     fn the_hand_looks_at_so_many_entries_and_goes_on_from_there() {
-        let (shards, mut hand) = (Shards::new(1_000), Hand::default());
+        let (shards, mut hand) = (Shards::<u32, Arc<str>>::new(1_000), Hand::default());
         for key in 0..1_000_u32 {
             let entry = Entry {
                 key,
-                breaker: CircuitBreaker::new("many"),
-                used: AtomicU64::new(0),
+                value: Arc::from("many"),
             };
             shards.insert(shards.hash(&key), entry, &mut hand);
         }
         let looked = Cell::new(0);
-        let count = |_: &Entry<u32>| {
+        let count = |_: &Entry<u32, Arc<str>>| {
             looked.set(looked.get() + 1);
             false
         };

@@ -196,3 +196,38 @@ fn settings_are_read_from_a_file_and_wrong_ones_are_named() {
         "{error}"
     );
 }
+
+#[test]
+fn what_became_of_failed_attempts_is_counted() {
+    let (policy, _) = policy(2);
+    let mut call = policy.begin();
+    assert!(call.retry(None, None).is_ok());
+    assert_eq!(call.retry(None, None), Err(Stop::Attempts));
+    let mut call = policy.begin();
+    assert_eq!(call.retry(Some(31 * SECOND), None), Err(Stop::RetryAfter));
+    for _ in 0..2 {
+        assert_eq!(call.retry(None, Some(MS)), Err(Stop::Deadline));
+    }
+    while policy.budget().try_withdraw().is_ok() {}
+    for _ in 0..3 {
+        assert_eq!(call.retry(None, None), Err(Stop::Budget));
+    }
+
+    let snapshot = policy.snapshot();
+    assert_eq!(snapshot.retries, 1);
+    let stopped = snapshot.stopped;
+    assert_eq!((stopped.attempts, stopped.retry_after), (1, 1));
+    assert_eq!((stopped.deadline, stopped.budget), (2, 3));
+    assert_eq!(snapshot.budget.balance, 0);
+}
+
+#[test]
+fn a_way_back_keeps_no_policy_alive() {
+    let (policy, _) = policy(2);
+    let way_back = policy.downgrade();
+    let call = policy.begin();
+    drop(policy);
+    assert!(way_back().is_some(), "a call is a handle");
+    drop(call);
+    assert!(way_back().is_none());
+}

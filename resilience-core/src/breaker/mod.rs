@@ -334,6 +334,13 @@ impl CircuitBreaker {
         self.shared.inner.promote_shadow()
     }
 
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone. A
+    /// [`Registry`] does not count it as a handle: the breaker may have made room for another.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.shared);
+        move || weak.upgrade().map(|shared| Self { shared })
+    }
+
     /// Whether this is the only handle, and no owned permit is out. Both may change at once if
     /// another thread can reach this handle.
     pub(crate) fn is_alone(&self) -> bool {

@@ -133,6 +133,12 @@ impl Deadlines {
             refused: read(&self.0.refused),
         }
     }
+
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
 }
 
 impl fmt::Debug for Deadlines {

@@ -233,6 +233,12 @@ impl LeasedRateLimiter {
             leased: leases.map(|lease| lease.left.load(Ordering::Relaxed)).sum(),
         }
     }
+
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.inner);
+        move || weak.upgrade().map(|inner| Self { inner })
+    }
 }
 
 /// The quota of the common bucket.

@@ -149,6 +149,12 @@ impl RateLimiter {
         inner.bucket.snapshot(inner.now())
     }
 
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.inner);
+        move || weak.upgrade().map(|inner| Self { inner })
+    }
+
     /// This limit at cost `n`, for [`check_all`](super::check_all()).
     pub fn cost(&self, n: u32) -> Cost<'_> {
         Cost::new(self, n)

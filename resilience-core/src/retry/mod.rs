@@ -33,6 +33,6 @@ mod policy;
 pub use self::{
     backoff::{Backoff, Jitter},
     budget::{BudgetConfig, BudgetSnapshot, BudgetSpent, RetryBudget},
-    policy::{Attempts, Config, ConfigBuilder, RetryPolicy, Stop},
+    policy::{Attempts, Config, ConfigBuilder, RetryPolicy, Snapshot, Stop, Stopped},
 };
 pub use crate::settings::ConfigError;

@@ -4,9 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
-use super::{Backoff, BudgetSpent, RetryBudget};
+use super::{Backoff, BudgetSnapshot, BudgetSpent, RetryBudget};
 use crate::{
     clock::{Clock, SharedClock},
+    primitive::{AtomicU64, Ordering},
     random::Random,
     settings::{ConfigError, LONGEST, span, whole},
 };
@@ -131,6 +132,43 @@ struct Inner {
     budget: RetryBudget,
     clock: SharedClock,
     random: Random,
+    counts: Counts,
+}
+
+/// Written only by calls that failed.
+#[derive(Default)]
+struct Counts {
+    retries: AtomicU64,
+    attempts: AtomicU64,
+    budget: AtomicU64,
+    deadline: AtomicU64,
+    retry_after: AtomicU64,
+}
+
+/// The figures of a policy at one moment. Each count wraps at 2^64.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Further attempts that were granted since the policy was made.
+    pub retries: u64,
+    /// Failed attempts that were not tried again.
+    pub stopped: Stopped,
+    /// The budget, with all others that share it.
+    pub budget: BudgetSnapshot,
+}
+
+/// Failed attempts that were not tried again since a policy was made, by [`Stop`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// The call had had all its attempts.
+    pub attempts: u64,
+    /// The budget was spent.
+    pub budget: u64,
+    /// The deadline would have been over.
+    pub deadline: u64,
+    /// The upstream asked for too long a wait.
+    pub retry_after: u64,
 }
 
 /// Why a call is not tried again.
@@ -206,6 +244,7 @@ impl RetryPolicy {
             budget,
             clock,
             random,
+            counts: Counts::default(),
         }))
     }
 
@@ -239,6 +278,29 @@ impl RetryPolicy {
     /// The clock by which deadlines are counted.
     pub fn clock(&self) -> &SharedClock {
         &self.0.clock
+    }
+
+    /// The figures of now; takes nothing.
+    pub fn snapshot(&self) -> Snapshot {
+        let counts = &self.0.counts;
+        // ORDERING: Relaxed. Counts on their own; nothing is published by them.
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Snapshot {
+            retries: read(&counts.retries),
+            stopped: Stopped {
+                attempts: read(&counts.attempts),
+                budget: read(&counts.budget),
+                deadline: read(&counts.deadline),
+                retry_after: read(&counts.retry_after),
+            },
+            budget: self.0.budget.snapshot(),
+        }
+    }
+
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
     }
 }
 
@@ -282,6 +344,25 @@ impl Attempts {
     /// Why not to. Nothing is taken from the budget then, and every later answer is the same kind
     /// or [`Stop::Attempts`].
     pub fn retry(
+        &mut self,
+        asked: Option<Duration>,
+        deadline: Option<Duration>,
+    ) -> Result<Duration, Stop> {
+        let decided = self.decide(asked, deadline);
+        let counts = &self.policy.0.counts;
+        let count = match decided {
+            Ok(_) => &counts.retries,
+            Err(Stop::Attempts) => &counts.attempts,
+            Err(Stop::Budget) => &counts.budget,
+            Err(Stop::Deadline) => &counts.deadline,
+            Err(Stop::RetryAfter) => &counts.retry_after,
+        };
+        // ORDERING: Relaxed. A count for people to read.
+        count.fetch_add(1, Ordering::Relaxed);
+        decided
+    }
+
+    fn decide(
         &mut self,
         asked: Option<Duration>,
         deadline: Option<Duration>,

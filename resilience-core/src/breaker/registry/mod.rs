@@ -131,6 +131,12 @@ impl<K> Registry<K> {
         self.inner.wanted().mode
     }
 
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<K> {
+        let weak = Arc::downgrade(&self.inner);
+        move || weak.upgrade().map(|inner| Self { inner })
+    }
+
     /// Calls `visit` with each key and breaker, in no order and outside any lock. Breakers made
     /// meanwhile may be missed; none is evicted while it is visited.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &CircuitBreaker)) {

@@ -208,6 +208,15 @@ impl<K: ?Sized, S> KeyedRateLimiter<K, S> {
             evicted_early,
         }
     }
+
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<K, S> {
+        let weak = Arc::downgrade(&self.inner);
+        move || {
+            let keys = PhantomData;
+            weak.upgrade().map(|inner| Self { inner, keys })
+        }
+    }
 }
 
 impl<K: Hash + ?Sized, S: BuildHasher> KeyedRateLimiter<K, S> {

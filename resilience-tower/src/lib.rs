@@ -57,6 +57,7 @@
 //! | `timeout` | `timeout`, `timeout::deadline`, on tokio's clock; with `http` also `timeout::deadline::http` | no |
 //! | `http` | `refusal`; `breaker::http` and `breaker::grpc` with `breaker`, `rate_limit::http` with `rate-limit` | no |
 //! | `tonic` | `http`, and layered services keep the name that a tonic server routes by | no |
+//! | `test-util` | `sim`: a simulator for stacks, on tokio's paused clock | no |
 //! | `fast-clock` | breakers and limiters read the CPU's time stamp counter by default | yes |
 
 #[cfg(feature = "adaptive")]
@@ -83,6 +84,8 @@ pub mod rate_limit;
 pub mod refusal;
 #[cfg(feature = "retry")]
 pub mod retry;
+#[cfg(feature = "test-util")]
+pub mod sim;
 #[cfg(feature = "timeout")]
 pub mod timeout;
 #[cfg(all(

@@ -30,6 +30,7 @@ mod rate_limit_keys;
 mod rate_limit_wait;
 mod retry;
 mod retry_http;
+mod sim;
 #[cfg(feature = "tonic")]
 mod support;
 mod timeout;

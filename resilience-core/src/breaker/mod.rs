@@ -160,6 +160,17 @@ impl CircuitBreaker {
         }
     }
 
+    /// As [`with_clock`](Self::with_clock), with the same jitter for the same seed. For
+    /// simulations.
+    #[cfg(feature = "test-util")]
+    pub fn with_seed(name: &str, config: Config, clock: impl Into<SharedClock>, seed: u64) -> Self {
+        let mut inner = Inner::new(name, config, clock.into());
+        inner.seed = seed;
+        Self {
+            shared: Arc::new(Shared::new(inner)),
+        }
+    }
+
     /// The name it was made with.
     pub fn name(&self) -> &str {
         &self.shared.inner.name

@@ -4,6 +4,7 @@ pub mod adaptive;
 pub mod balance;
 pub mod breaker;
 pub mod bulkhead;
+pub mod chaos;
 pub mod clock;
 pub mod deadline;
 mod events;

@@ -20,6 +20,7 @@ mod breaker_stress;
 mod bulkhead;
 mod bulkhead_model;
 mod bulkhead_registry;
+mod chaos;
 mod check_all;
 mod deadline;
 mod group;

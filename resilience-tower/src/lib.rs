@@ -19,6 +19,7 @@
 //! bulkhead     so many attempts at once
 //! timeout      per attempt, so that a slow upstream is a failure to the breaker; as a deadline it
 //!              also tells the upstream what is left
+//! chaos        stands for the upstream; switched off unless it is tried
 //! the client
 //! ```
 //!
@@ -50,6 +51,7 @@
 //! | `rate-limit` | `rate_limit` | yes |
 //! | `adaptive` | `adaptive`: as many calls at once as the upstream bears | no |
 //! | `bulkhead` | `bulkhead`, on tokio's clock | no |
+//! | `chaos` | `chaos`: faults on purpose, on tokio's clock | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
@@ -66,6 +68,8 @@ pub mod adaptive;
 pub mod breaker;
 #[cfg(feature = "bulkhead")]
 pub mod bulkhead;
+#[cfg(feature = "chaos")]
+pub mod chaos;
 #[cfg(feature = "client-key")]
 pub mod client_key;
 #[cfg(feature = "rate-limit")]

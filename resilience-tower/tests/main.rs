@@ -12,6 +12,7 @@ mod breaker_keyed;
 mod breaker_time;
 mod bulkhead;
 mod bulkhead_keyed;
+mod chaos;
 mod client_key;
 mod deadline;
 mod deadline_grpc;

@@ -12,6 +12,7 @@
 //! From the outside in, as they are added to a `ServiceBuilder`:
 //!
 //! ```text
+//! fallback     answers for the whole call, whatever refused it
 //! rate limit   refuses first: it costs least and protects everything below
 //! deadline     of the call in all, known to everything below
 //! retry        outside of what judges and limits one attempt
@@ -52,6 +53,7 @@
 //! | `adaptive` | `adaptive`: as many calls at once as the upstream bears | no |
 //! | `bulkhead` | `bulkhead`, on tokio's clock | no |
 //! | `chaos` | `chaos`: faults on purpose, on tokio's clock | no |
+//! | `fallback` | `fallback`: another answer where there is none | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
@@ -72,6 +74,8 @@ pub mod bulkhead;
 pub mod chaos;
 #[cfg(feature = "client-key")]
 pub mod client_key;
+#[cfg(feature = "fallback")]
+pub mod fallback;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
 // What the policies that refuse have in common.

@@ -27,6 +27,11 @@ impl<S: NamedService, F> NamedService for crate::refusal::IntoResponse<S, F> {
     const NAME: &'static str = S::NAME;
 }
 
+#[cfg(feature = "fallback")]
+impl<S: NamedService, A, C, M> NamedService for crate::fallback::Fallback<S, A, C, M> {
+    const NAME: &'static str = S::NAME;
+}
+
 #[cfg(feature = "rate-limit")]
 impl<S: NamedService, L, A> NamedService for crate::rate_limit::RateLimit<S, L, A> {
     const NAME: &'static str = S::NAME;

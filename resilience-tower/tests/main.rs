@@ -17,6 +17,7 @@ mod client_key;
 mod deadline;
 mod deadline_grpc;
 mod deadline_http;
+mod fallback;
 mod grpc;
 mod into_response;
 #[cfg(all(feature = "rate-limit", feature = "http"))]

@@ -295,7 +295,7 @@ proptest! {
             }
             for endpoint in &endpoints {
                 let calls = running.iter().filter(|pick| pick.id() == endpoint.id).count();
-                prop_assert_eq!(endpoint.in_flight, calls as u64);
+                prop_assert_eq!(endpoint.in_flight, calls as u32);
             }
         }
     }

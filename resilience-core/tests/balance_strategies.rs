@@ -5,7 +5,8 @@ use std::{collections::HashMap, ops::Range, time::Duration};
 use proptest::{prelude::*, strategy::Strategy as _};
 use resilience_core::{
     balance::{Strategy, *},
-    clock::ManualClock,
+    breaker::Outcome,
+    clock::{Clock, ManualClock},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -310,7 +311,10 @@ fn no_endpoint_has_more_calls_than_its_bound_of_one_hot_key() {
         let endpoints = balancer.snapshot().endpoints;
         for (endpoint, weight) in endpoints.iter().zip(weights) {
             let most = (1.25 * f64::from(calls) * f64::from(weight) / 8.0).ceil();
-            assert!(endpoint.in_flight as f64 <= most, "{endpoint:?} of {calls}");
+            assert!(
+                f64::from(endpoint.in_flight) <= most,
+                "{endpoint:?} of {calls}"
+            );
         }
     }
 }
@@ -361,4 +365,137 @@ fn one_that_is_back_from_ejection_starts_slowly_and_the_cost_of_peak_ewma_follow
     }
     let running: Vec<_> = (0..9).map(|_| balancer.pick().unwrap()).collect();
     assert!(running.iter().all(|pick| *pick.value() == 0));
+}
+
+// tower's and Finagle's estimate decays while nothing comes back: an endpoint that hangs looks
+// better and better, and draws calls without end.
+#[test]
+fn an_endpoint_that_hangs_draws_no_more_calls_as_its_latency_fades() {
+    let (balancer, clock) = with(of(Strategy::PeakEwma).decay(SECOND), &[1; 3]);
+    let mut hanging = Vec::new();
+    let mut calls = |times: usize| {
+        for _ in 0..times {
+            let pick = balancer.pick().unwrap();
+            if *pick.value() == 0 && clock.now() > SECOND * 2 {
+                hanging.push(pick);
+            } else {
+                clock.advance(Duration::from_millis(10));
+                pick.success();
+            }
+        }
+        hanging.len()
+    };
+    // It answers for a second, and then no more.
+    assert_eq!(calls(100), 0);
+    // A hundred times the time in which a latency fades.
+    assert!(calls(10_000) <= 2);
+}
+
+// A latency of exactly nothing was taken for that of an endpoint which had no call yet, and one
+// that has calls in flight and no latency is given no more.
+#[test]
+fn a_stream_that_outlives_a_quiet_night_does_not_shut_its_endpoint_out() {
+    let (balancer, clock) = with(of(Strategy::PeakEwma), &[1, 1]);
+    let mut streams: Vec<_> = (0..2).map(|_| balancer.pick().unwrap()).collect();
+    clock.advance(SECOND);
+    streams
+        .iter_mut()
+        .for_each(|stream| stream.record(Outcome::Success));
+    let one = *streams[0].value();
+    drop(streams.pop());
+    clock.advance(SECOND * 36_000);
+    let picked = (0..50).filter(|_| {
+        let pick = balancer.pick().unwrap();
+        clock.advance(Duration::from_millis(if *pick.value() == one {
+            10
+        } else {
+            1_000
+        }));
+        let hit = *pick.value() == one;
+        pick.success();
+        hit
+    });
+    assert!(picked.count() > 40);
+}
+
+// Each sample moved the time on, and the estimate by less than a single-precision number can tell.
+#[test]
+fn under_many_calls_a_latency_falls_however_long_the_decay_is() {
+    let (balancer, clock) = with(of(Strategy::PeakEwma).decay(SECOND * 86_400), &[1]);
+    let call = |took: Duration| {
+        let pick = balancer.pick().unwrap();
+        clock.advance(took);
+        pick.success();
+        balancer.snapshot().endpoints[0]
+            .latency
+            .unwrap()
+            .as_secs_f64()
+    };
+    assert_eq!(call(SECOND), 1.0);
+    // 100 s of calls of 2 ms.
+    (0..50_000).for_each(|_| {
+        call(Duration::from_millis(2));
+    });
+    let expected = (-100.0_f64 / 86_400.0).exp();
+    let after = call(Duration::from_millis(2));
+    assert!((after - expected).abs() < 2e-4, "{after}, not {expected}");
+}
+
+// Turns in order gave those of the whole row to the endpoint behind it.
+#[test]
+fn the_turns_of_a_long_row_of_ejected_endpoints_are_spread_over_all_others() {
+    for strategy in [Strategy::RoundRobin, Strategy::SmoothWeighted] {
+        let config = of(strategy)
+            .consecutive_failures(1)
+            .success_rate_deviations(None);
+        let (balancer, _) = with(config, &[1; 600]);
+        for _ in 0..300 {
+            balancer.pick().unwrap().failure();
+        }
+        let picked = counts(&balancer, 30_000, 600);
+        assert!(picked[..300].iter().all(|picked| *picked == 0));
+        let most = *picked[300..].iter().max().unwrap();
+        assert!(most < 200, "{strategy:?}: {most}, and 100 would be fair");
+    }
+}
+
+#[test]
+fn changes_of_other_endpoints_do_not_favour_the_first() {
+    let (balancer, _) = with(of(Strategy::RoundRobin), &[1; 4]);
+    let mut picked = [0; 4];
+    for change in 0..400 {
+        balancer.set_weight("3", change % 2).unwrap();
+        picked[*balancer.pick().unwrap().value()] += 1;
+    }
+    assert!(picked[..3].iter().all(|picked| *picked > 60), "{picked:?}");
+}
+
+#[test]
+fn a_weight_that_changes_shifts_the_calls_in_proportion() {
+    let (balancer, _) = with(of(Strategy::SmoothWeighted), &[100, 0]);
+    for share in [0_u32, 1, 5, 25, 50, 100] {
+        balancer.set_weight("0", 100 - share).unwrap();
+        balancer.set_weight("1", share).unwrap();
+        assert_eq!(counts(&balancer, 10_000, 2)[1], share as usize * 100);
+    }
+    // By load: calls in flight at once, for as long as they all take.
+    for strategy in [Strategy::LeastConnections, Strategy::PeakEwma] {
+        let (balancer, clock) = with(of(strategy), &[1, 1]);
+        for weight in [1, 3, 9] {
+            balancer.set_weight("1", weight).unwrap();
+            let mut picked = [0; 2];
+            for _ in 0..20 {
+                let running: Vec<_> = (0..200).map(|_| balancer.pick().unwrap()).collect();
+                running.iter().for_each(|pick| picked[*pick.value()] += 1);
+                clock.advance(SECOND / 10);
+                running.into_iter().for_each(Pick::success);
+            }
+            let share = f64::from(picked[1]) / 4_000.0;
+            let fair = f64::from(weight) / f64::from(weight + 1);
+            assert!(
+                (share - fair).abs() < 0.02,
+                "{strategy:?} {weight}: {share}"
+            );
+        }
+    }
 }

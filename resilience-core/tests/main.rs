@@ -4,6 +4,7 @@ mod adaptive;
 mod adaptive_simulation;
 mod allocations;
 mod balance;
+mod balance_groups;
 mod balance_outliers;
 mod balance_strategies;
 mod balance_stress;

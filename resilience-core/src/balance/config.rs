@@ -51,7 +51,8 @@ impl Strategy {
 /// a failure counts as 1 s at least; no slow start. An endpoint is ejected by 5 failures in a row,
 /// or a success rate 1.9 standard deviations below the mean (judged every 10 s, among at least 5
 /// endpoints with 100 calls each), for 30 s the first time and 5 min at most, and never more than
-/// half of the endpoints.
+/// half of the endpoints. Calls go to the next priority when less than 0.7 of a group's weight is
+/// left, and to unhealthy endpoints when nobody else is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -94,6 +95,8 @@ pub struct ConfigBuilder {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     max_ejection_time: Duration,
     max_ejected: f64,
+    failover_below: f64,
+    refuse_unhealthy: bool,
 }
 
 impl Default for ConfigBuilder {
@@ -113,6 +116,9 @@ impl Default for ConfigBuilder {
             ejection_time: Duration::from_secs(30),
             max_ejection_time: Duration::from_secs(300),
             max_ejected: 0.5,
+            // Envoy's overprovisioning factor is 1.4, which is one over 0.714.
+            failover_below: 0.7,
+            refuse_unhealthy: false,
         }
     }
 }
@@ -209,6 +215,21 @@ impl ConfigBuilder {
         self
     }
 
+    /// How much of a group's weight must be left (neither ejected nor unhealthy) for it to keep all
+    /// calls; over 0, up to 1. With less it keeps as much as is left, divided by this, and the rest
+    /// goes to the next priority. So do Envoy's priority levels, whose overprovisioning factor is
+    /// one over this.
+    pub const fn failover_below(mut self, share: f64) -> Self {
+        self.failover_below = share;
+        self
+    }
+
+    /// Refuses calls when all endpoints with a weight are unhealthy, instead of trying them.
+    pub const fn refuse_unhealthy(mut self, refuse: bool) -> Self {
+        self.refuse_unhealthy = refuse;
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -267,6 +288,7 @@ impl TryFrom<ConfigBuilder> for Config {
             settings.ejection_time,
         )?;
         rate("max_ejected", Some(settings.max_ejected))?;
+        rate("failover_below", Some(settings.failover_below))?;
         Ok(Self { settings })
     }
 }
@@ -340,5 +362,15 @@ impl Config {
     /// The most that is ejected at once, as a share of all endpoints.
     pub const fn max_ejected(&self) -> f64 {
         self.settings.max_ejected
+    }
+
+    /// How much of a group's weight must be left for it to keep all calls.
+    pub const fn failover_below(&self) -> f64 {
+        self.settings.failover_below
+    }
+
+    /// Whether calls are refused when all endpoints with a weight are unhealthy.
+    pub const fn refuse_unhealthy(&self) -> bool {
+        self.settings.refuse_unhealthy
     }
 }

@@ -17,13 +17,15 @@ use super::{
 };
 use crate::settings::{ConfigError, check, whole};
 
-/// An endpoint to add: a name, a weight (1 unless said otherwise), and what a call needs to reach
-/// it.
+/// An endpoint to add: a name, and what a call needs to reach it. Its weight is 1, its priority 0
+/// and it has no zone, unless said otherwise.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Endpoint<T> {
-    pub(super) name: Box<str>,
+    pub(super) name: Arc<str>,
     pub(super) weight: u32,
+    pub(super) priority: u8,
+    pub(super) zone: Option<Arc<str>>,
     pub(super) value: T,
 }
 
@@ -36,10 +38,12 @@ const MOST: usize = 65_536;
 impl<T> Endpoint<T> {
     /// An endpoint of weight 1. By its name it is known again when it is told again; one name,
     /// one endpoint.
-    pub fn new(name: impl Into<Box<str>>, value: T) -> Self {
+    pub fn new(name: impl Into<Arc<str>>, value: T) -> Self {
         Self {
             name: name.into(),
             weight: 1,
+            priority: 0,
+            zone: None,
             value,
         }
     }
@@ -50,6 +54,19 @@ impl<T> Endpoint<T> {
         self.weight = weight;
         self
     }
+
+    /// The group it belongs to: calls go to the lowest number, and to others only as far as too
+    /// few of that are left; see [`failover_below`](super::ConfigBuilder::failover_below).
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Where it is; see [`Balancer::set_zone`](super::Balancer::set_zone).
+    pub fn zone(mut self, zone: impl Into<Option<Arc<str>>>) -> Self {
+        self.zone = zone.into();
+        self
+    }
 }
 
 /// One endpoint at one moment.
@@ -57,23 +74,32 @@ impl<T> Endpoint<T> {
 #[non_exhaustive]
 pub struct EndpointSnapshot {
     /// Its name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// Tells it apart.
     pub id: EndpointId,
     /// Its weight.
     pub weight: u32,
+    /// Its group.
+    pub priority: u8,
+    /// Where it is.
+    pub zone: Option<Arc<str>>,
+    /// What [`Balancer::set_health`](super::Balancer::set_health) was told; at first `true`.
+    pub healthy: bool,
     /// Calls that run.
-    pub in_flight: u64,
+    pub in_flight: u32,
     /// The peak EWMA of its latency; `None` before its first call ended.
     pub latency: Option<Duration>,
     /// The rest of its ejection; `None` if it is not ejected.
     pub ejected_for: Option<Duration>,
+    /// Successes since it came; without late ones, of before the end of an ejection.
+    pub successes: u64,
+    /// Failures, likewise.
+    pub failures: u64,
 }
 
 /// An endpoint as it is kept; a pick holds it, also when it is gone from the set.
 pub(super) struct Node<T> {
-    pub(super) name: Box<str>,
-    pub(super) weight: u32,
+    pub(super) name: Arc<str>,
     pub(super) value: T,
     pub(super) state: Arc<CachePadded<State>>,
     pub(super) referee: Arc<Referee>,
@@ -81,46 +107,83 @@ pub(super) struct Node<T> {
 
 /// Endpoints and settings at one moment; replaced as a whole.
 pub(super) struct Set<T> {
-    pub(super) plan: Plan,
+    pub(super) plan: Arc<Plan>,
     /// In the order of the plan's members.
     pub(super) nodes: Box<[Arc<Node<T>>]>,
 }
 
+/// An endpoint as the strategies see it, and as callers do.
+pub(super) struct Place<T> {
+    pub(super) member: Member,
+    pub(super) node: Arc<Node<T>>,
+}
+
+/// What a set is made of.
+pub(super) struct Parts<T> {
+    pub(super) config: Config,
+    /// The caller's own zone.
+    pub(super) zone: Option<Arc<str>>,
+    pub(super) places: Vec<Place<T>>,
+}
+
 impl<T> Set<T> {
-    pub(super) fn new(config: Config, nodes: Vec<Arc<Node<T>>>) -> Self {
-        let members = nodes.iter().map(|node| Member {
-            state: Arc::clone(&node.state),
-            weight: node.weight,
-        });
-        let names = nodes.iter().map(|node| &*node.name);
+    pub(super) fn new(parts: Parts<T>, before: Option<&Plan>) -> Self {
+        let (members, nodes): (Vec<_>, Vec<_>) = parts
+            .places
+            .into_iter()
+            .map(|place| (place.member, place.node))
+            .unzip();
         Self {
-            plan: Plan::new(config, members.collect(), names),
+            plan: Arc::new(Plan::new(parts.config, parts.zone, members.into(), before)),
             nodes: nodes.into(),
         }
     }
 
-    /// Nodes for `endpoints`; those that are there already keep their state.
+    /// What it is made of.
+    pub(super) fn parts(&self) -> Parts<T> {
+        let places = self.plan.members.iter().zip(&self.nodes);
+        let place = |(member, node): (&Member, &Arc<Node<T>>)| Place {
+            member: member.clone(),
+            node: Arc::clone(node),
+        };
+        Parts {
+            config: self.plan.config,
+            zone: self.plan.zone.clone(),
+            places: places.map(place).collect(),
+        }
+    }
+
+    /// Places for `endpoints`; those that are there already keep their state.
     pub(super) fn attach(
         &self,
         endpoints: Vec<Endpoint<T>>,
         referee: &Arc<Referee>,
-    ) -> Vec<Arc<Node<T>>> {
+    ) -> Vec<Place<T>> {
         let known = self.nodes.iter().map(|node| (&*node.name, &node.state));
         let known: HashMap<_, _> = known.collect();
         // Where all are new nobody needs to be spared.
         let since = match known.is_empty() {
             true => 0,
-            false => referee.clock.nanos().max(1),
+            false => referee.now().max(1),
         };
         let attach = |endpoint: Endpoint<T>| {
             let state = known.get(&*endpoint.name).copied().cloned();
-            Arc::new(Node {
-                state: state.unwrap_or_else(|| Arc::new(CachePadded::new(State::new(since)))),
-                name: endpoint.name,
-                weight: endpoint.weight,
-                value: endpoint.value,
-                referee: Arc::clone(referee),
-            })
+            let state = state.unwrap_or_else(|| Arc::new(CachePadded::new(State::new(since))));
+            Place {
+                member: Member {
+                    state: Arc::clone(&state),
+                    name: Arc::clone(&endpoint.name),
+                    weight: endpoint.weight,
+                    priority: endpoint.priority,
+                    zone: endpoint.zone,
+                },
+                node: Arc::new(Node {
+                    state,
+                    name: endpoint.name,
+                    value: endpoint.value,
+                    referee: Arc::clone(referee),
+                }),
+            }
         };
         endpoints.into_iter().map(attach).collect()
     }
@@ -130,10 +193,14 @@ impl<T> Set<T> {
 pub(super) fn check_all<T>(endpoints: &[Endpoint<T>]) -> Result<(), ConfigError> {
     let mut names = HashSet::new();
     for Endpoint { name, weight, .. } in endpoints {
-        whole("weight", *weight, 0, HEAVIEST)?;
+        check_weight(*weight)?;
         check("name", name, names.insert(name), || "each name once".into())?;
     }
     check_many(endpoints.len())
+}
+
+pub(super) fn check_weight(weight: u32) -> Result<(), ConfigError> {
+    whole("weight", weight, 0, HEAVIEST)
 }
 
 pub(super) fn check_many(many: usize) -> Result<(), ConfigError> {

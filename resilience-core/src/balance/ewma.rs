@@ -12,18 +12,31 @@ pub(super) struct Latency(AtomicU64);
 /// Time in the unit of the word.
 const UNIT: u32 = 20;
 
+/// The least share of an estimate that a shorter sample replaces; 16 steps of a single-precision
+/// number near 1. Of samples that come faster than that, most change nothing, not even the time.
+/// Else each would move the time on and the estimate by less than it can tell: under many calls
+/// and a long decay it would never fall.
+const LEAST: f32 = 1e-6;
+
 impl Latency {
     pub(super) fn unmeasured() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// The latency at `now`, in ns, faded by the time since the last sample; 0 while nothing was
-    /// measured.
+    /// The latency at `now`, in ns, less by the time since the last sample if it `fades`; `None`
+    /// while nothing was measured.
     #[inline]
-    pub(super) fn at(&self, now: u64, decay: f32) -> f32 {
+    pub(super) fn at(&self, now: u64, decay: f32, fades: bool) -> Option<f32> {
         // ORDERING: Relaxed here and below. The word is the whole estimate and publishes nothing.
-        let (stamp, latency) = unpack(self.0.load(Ordering::Relaxed));
-        latency * fade(stamp, ticks(now), decay)
+        let word = self.0.load(Ordering::Relaxed);
+        if word == 0 {
+            return None;
+        }
+        let (stamp, latency) = unpack(word);
+        Some(match fades {
+            true => latency * fade(stamp, ticks(now), decay),
+            false => latency,
+        })
     }
 
     pub(super) fn is_unmeasured(&self) -> bool {
@@ -63,6 +76,9 @@ fn observed(word: u64, sample: f32, at_least: bool, now: u32, decay: f32) -> u64
     }
     if sample >= latency {
         return pack(now, sample);
+    }
+    if 1.0 - left < LEAST {
+        return word;
     }
     pack(now, latency * left + sample * (1.0 - left))
 }

@@ -74,7 +74,7 @@ fn loom_calls_in_flight_are_kept_while_the_endpoints_change() {
         };
         let pick = balancer.pick_by(Criteria::default().key(1)).unwrap();
         other.join().unwrap();
-        let in_flight = || -> u64 {
+        let in_flight = || -> u32 {
             let endpoints = balancer.snapshot().endpoints;
             endpoints.iter().map(|one| one.in_flight).sum()
         };

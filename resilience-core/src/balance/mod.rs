@@ -10,27 +10,31 @@
 //! | endpoints that change? | [`Balancer::set_endpoints`]: one that stays (by name) keeps its calls, latency, failures and ejection; picks made before end where they began |
 //! | how many keys move? | only those of endpoints that went, and those that new ones take |
 //! | a key whose endpoint is ejected? | goes to the next on the ring, and comes back afterwards |
-//! | what is the latency of an endpoint? | the longest call lately: a longer one counts at once, shorter ones by 1 − e^(−time since the last / decay); unasked it fades to nothing, so that a slow endpoint is tried again |
+//! | what is the latency of an endpoint? | the longest call lately: a longer one counts at once, shorter ones by 1 − e^(−time since the last / decay); unasked it fades to nothing, so that a slow endpoint is tried again, but not while it owes an answer |
 //! | failures that are fast? | count as `failure_penalty` at least |
 //! | a call that is given up? | raises the latency if it was longer already, and nothing else; if it was the first, it counts as `failure_penalty` at least |
 //! | one that has no latency yet? | is given one call, and the next when that has ended or the others are in the same state |
 //! | who is ejected? | one with `consecutive_failures` in a row; or with a success rate `success_rate_deviations` standard deviations below the mean of the interval |
 //! | for how long? | `ejection_time` × (ejections lately), at most `max_ejection_time`; each interval in between takes one off |
-//! | how many? | at most `max_ejected` of those with a weight, but one may always be; never the last |
+//! | how many? | at most `max_ejected` of those with a weight that are healthy, but one may always be; never the last |
 //! | and if the set shrinks? | those whose time ends first come back, until no more are out than may be |
 //! | a late outcome of a call from before the end of an ejection? | tells the latency, and ejects nobody |
 //! | a new endpoint, or one that is back? | with `slow_start` its share grows from a tenth to the whole, evenly; the first endpoints have theirs at once |
 //! | a retry? | [`Criteria::excluding`]: never an endpoint that was tried while another is there |
-//! | nobody is left? | rather one that was tried than one that is ejected, rather an ejected one than none; refused only if no endpoint has a weight |
+//! | health that is checked elsewhere? | [`Balancer::set_health`]: an unhealthy endpoint is given no calls; one that is healthy again comes back, from an ejection as well |
+//! | groups by priority? | the first keeps all calls while `failover_below` of its weight is left; with less, the next takes over in proportion |
+//! | zones? | [`Balancer::set_zone`]: the own keeps all calls while its part of the weight is what callers spread evenly over the zones need; what it cannot bear goes to zones that have more than they need |
+//! | nobody is left? | rather one of another zone or priority than one that was tried, rather one that was tried than one that is ejected, rather an ejected one than an unhealthy one, and rather that than none; refused only if no endpoint has a weight, or with `refuse_unhealthy` |
 //! | a clock that steps back by d? | ejections and slow starts last longer, and latencies fade later, by d at most |
 //!
 //! # Concurrency
 //!
 //! A pick takes no lock and no memory: it looks at an immutable plan, which is swapped when endpoints
 //! or settings change, and counts the call in. The end of a call counts it out; a lock is taken by
-//! those outcomes alone that may eject, and by the first after each interval. Round robin takes
-//! a turn of a shared counter, the others a number of a shared generator. Picks that race may each
-//! go by counts that do not hold the other yet.
+//! those outcomes alone that may eject, by the first after each interval, and by the first pick
+//! after the end of an ejection. Round robin takes a turn of a shared counter, the others a number
+//! of a shared generator. Picks that race may each go by counts that do not hold the other yet.
+//! Subscribers are called by whoever causes a change, after it and outside of any lock.
 //!
 //! What a pick costs does not depend on the number of endpoints, but for
 //! [`Strategy::LeastConnections`], which looks at all, and [`Strategy::ConsistentHash`] with
@@ -38,6 +42,8 @@
 
 mod config;
 mod endpoint;
+mod error;
+mod events;
 mod ewma;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
@@ -46,22 +52,32 @@ mod pick;
 mod plan;
 mod ring;
 mod sequence;
+mod split;
 mod state;
+mod strategies;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
+
+use crossbeam_utils::CachePadded;
 
 pub use self::{
     config::{Config, ConfigBuilder, Strategy},
     endpoint::{Endpoint, EndpointSnapshot},
-    pick::Pick,
+    error::{NoEndpoint, Reason},
+    events::{Cause, Change, Event, Subscription},
+    pick::{PassedOver, Pick},
     plan::Criteria,
     ring::hash_key,
     state::EndpointId,
 };
 use self::{
-    endpoint::{Node, Set, check_all, check_many},
+    endpoint::{Node, Parts, Set, check_all, check_many, check_weight},
     outlier::Referee,
-    plan::Lots,
+    plan::Member,
 };
 pub use crate::settings::ConfigError;
 use crate::{
@@ -96,19 +112,10 @@ pub struct Balancer<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     set: Swap<Set<T>>,
-    lots: Lots,
+    random: CachePadded<Random>,
     referee: Arc<Referee>,
     /// Held by those who change the set.
     changes: Lock<()>,
-}
-
-/// There is no endpoint, or none with a weight.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("no endpoint takes calls ({endpoints} are known)")]
-#[non_exhaustive]
-pub struct NoEndpoint {
-    /// Endpoints in the set, all of weight 0.
-    pub endpoints: usize,
 }
 
 /// The figures of a balancer at one moment.
@@ -119,6 +126,8 @@ pub struct Snapshot {
     pub endpoints: Vec<EndpointSnapshot>,
     /// Ejections since the balancer was made.
     pub ejections: u64,
+    /// Events that did not fit a subscriber's channel.
+    pub lost_events: u64,
 }
 
 impl<T> Balancer<T> {
@@ -138,10 +147,16 @@ impl<T> Balancer<T> {
     }
 
     fn made(config: Config, clock: SharedClock, random: Random) -> Self {
+        let parts = Parts {
+            config,
+            zone: None,
+            places: Vec::new(),
+        };
+        let set = Set::new(parts, None);
         Self(Arc::new(Inner {
-            set: Swap::from_pointee(Set::new(config, Vec::new())),
-            lots: Lots::new(random),
-            referee: Arc::new(Referee::new(config, clock)),
+            referee: Arc::new(Referee::new(Arc::clone(&set.plan), clock)),
+            set: Swap::from_pointee(set),
+            random: CachePadded::new(random),
             changes: Lock::new(()),
         }))
     }
@@ -164,13 +179,12 @@ impl<T> Balancer<T> {
     #[inline]
     pub fn pick_by(&self, criteria: Criteria<'_>) -> Result<Pick<T>, NoEndpoint> {
         let inner = &*self.0;
-        let now = inner.referee.clock.nanos();
+        let now = inner.referee.now();
+        inner.referee.welcome_back(now);
         let set = inner.set.load();
-        match set.plan.choose(criteria, now, &inner.lots) {
+        match set.plan.choose(criteria, now, &inner.random) {
             Some(index) => Ok(Pick::new(&set.nodes[index], now)),
-            None => Err(NoEndpoint {
-                endpoints: set.nodes.len(),
-            }),
+            None => Err(set.nobody()),
         }
     }
 
@@ -187,10 +201,13 @@ impl<T> Balancer<T> {
     ) -> Result<(), ConfigError> {
         let endpoints: Vec<_> = endpoints.into_iter().collect();
         check_all(&endpoints)?;
-        self.change(|set, referee| Ok((set.plan.config, set.attach(endpoints, referee))))
+        self.change(|set, parts, referee| {
+            parts.places = set.attach(endpoints, referee);
+            Ok(())
+        })
     }
 
-    /// Adds an endpoint, or replaces the weight and value of the one of that name.
+    /// Adds an endpoint, or replaces all but the state of the one of that name.
     ///
     /// # Errors
     ///
@@ -198,30 +215,87 @@ impl<T> Balancer<T> {
     pub fn insert(&self, endpoint: Endpoint<T>) -> Result<(), ConfigError> {
         let endpoint = vec![endpoint];
         check_all(&endpoint)?;
-        self.change(|set, referee| {
-            let mut nodes = set.nodes.to_vec();
+        self.change(|set, parts, referee| {
             for new in set.attach(endpoint, referee) {
-                match nodes.iter_mut().find(|node| node.name == new.name) {
-                    Some(node) => *node = new,
-                    None => nodes.push(new),
+                let mut places = parts.places.iter_mut();
+                match places.find(|place| place.node.name == new.node.name) {
+                    Some(place) => *place = new,
+                    None => parts.places.push(new),
                 }
             }
-            check_many(nodes.len())?;
-            Ok((set.plan.config, nodes))
+            check_many(parts.places.len())
         })
     }
 
-    /// Takes an endpoint out; whether it was there. Its calls run on. To let them end first, give
-    /// it weight 0 before.
+    /// Takes an endpoint out; whether it was there. Its calls run on. To let them end first,
+    /// [`drain`](Self::drain) it, and remove it when its snapshot shows none in flight.
     pub fn remove(&self, name: &str) -> bool {
         let mut removed = false;
-        let outcome = self.change(|set, _| {
-            let others = set.nodes.iter().filter(|node| &*node.name != name);
-            let nodes: Vec<_> = others.cloned().collect();
-            removed = nodes.len() < set.nodes.len();
-            Ok((set.plan.config, nodes))
+        let outcome = self.change(|_, parts, _| {
+            let many = parts.places.len();
+            parts.places.retain(|place| &*place.node.name != name);
+            removed = parts.places.len() < many;
+            Ok(())
         });
         outcome.is_ok() && removed
+    }
+
+    /// Changes the weight of an endpoint; whether it is there.
+    ///
+    /// # Errors
+    ///
+    /// A weight above 1000.
+    pub fn set_weight(&self, name: &str, weight: u32) -> Result<bool, ConfigError> {
+        check_weight(weight)?;
+        let mut found = false;
+        self.change(|_, parts, _| {
+            let mut places = parts.places.iter_mut();
+            if let Some(place) = places.find(|place| &*place.node.name == name) {
+                place.member.weight = weight;
+                found = true;
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Gives an endpoint no new calls, by weight 0; whether it is there.
+    pub fn drain(&self, name: &str) -> bool {
+        self.set_weight(name, 0).is_ok_and(|found| found)
+    }
+
+    /// Tells whether an endpoint is healthy, as somebody found who checks; whether it is there.
+    ///
+    /// All are at first, and one that goes and comes back is again. An unhealthy endpoint is given
+    /// no calls while another is there; see
+    /// [`refuse_unhealthy`](ConfigBuilder::refuse_unhealthy). One that is healthy again starts like
+    /// one that is back from ejection. It counts neither as ejected nor among those that may be.
+    pub fn set_health(&self, name: &str, healthy: bool) -> bool {
+        self.0.referee.set_health(name, healthy)
+    }
+
+    /// Tells the zone of the callers, which prefer endpoints of their own; `None`, as at first:
+    /// they go to all alike.
+    pub fn set_zone(&self, zone: Option<&str>) {
+        let changed = self.change(|_, parts, _| {
+            parts.zone = zone.map(Arc::from);
+            Ok(())
+        });
+        debug_assert!(changed.is_ok());
+    }
+
+    /// Calls `callback` for every event until the subscription is dropped; see [`Event`].
+    ///
+    /// It runs on the thread that causes the change, after it and outside of any lock: it delays
+    /// that call alone, and may use the balancer. Its panics are caught.
+    pub fn subscribe(&self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Subscription {
+        self.0.referee.events.subscribe(Box::new(callback))
+    }
+
+    /// Events through a channel of so many places (1 at least). What does not fit is dropped, and
+    /// counted in [`Snapshot::lost_events`].
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Event>) {
+        self.0.referee.events.channel(capacity)
     }
 
     /// The settings in force.
@@ -238,9 +312,13 @@ impl<T> Balancer<T> {
     /// | `consecutive_failures`, `success_rate_deviations` | failures in a row stay; both off: those that are ejected come back |
     /// | `ejection_time`, `max_ejection_time` | for the next ejection |
     /// | `max_ejected` | those whose time ends first come back, until no more are out than may be |
+    /// | `failover_below`, `refuse_unhealthy` | for the next pick |
     /// | `interval`, `minimum_calls`, `minimum_endpoints` | for the interval that runs; a shorter one ends it sooner |
     pub fn set_config(&self, config: Config) {
-        let changed = self.change(|set, _| Ok((config, set.nodes.to_vec())));
+        let changed = self.change(|_, parts, _| {
+            parts.config = config;
+            Ok(())
+        });
         debug_assert!(changed.is_ok());
     }
 
@@ -253,46 +331,62 @@ impl<T> Balancer<T> {
     pub fn snapshot(&self) -> Snapshot {
         let referee = &self.0.referee;
         let set = self.0.set.load();
-        let now = referee.clock.nanos();
-        let decay = ewma::decay(nanos(set.plan.config.decay()));
-        let snapshot = |node: &Arc<Node<T>>| {
-            let latency = node.state.latency.at(now, decay);
+        let now = referee.now();
+        referee.welcome_back(now);
+        let decay = set.plan.decay;
+        let snapshot = |(member, node): (&Member, &Arc<Node<T>>)| {
+            let (in_flight, latency) = node.state.burden(now, decay);
+            let (successes, failures) = node.state.totals();
             EndpointSnapshot {
-                name: node.name.clone(),
+                name: Arc::clone(&member.name),
                 id: node.state.id,
-                weight: node.weight,
-                in_flight: node.state.in_flight(),
-                latency: (latency > 0.0).then(|| Duration::from_nanos(latency as u64)),
+                weight: member.weight,
+                priority: member.priority,
+                zone: member.zone.clone(),
+                healthy: !node.state.is_down(),
+                in_flight,
+                latency: latency.map(|latency| Duration::from_nanos(latency as u64)),
                 ejected_for: outlier::ejected_for(&node.state, now),
+                successes,
+                failures,
             }
         };
-        Snapshot {
-            endpoints: set.nodes.iter().map(snapshot).collect(),
-            ejections: referee.ejections(),
-        }
+        referee.hold(|ejections| Snapshot {
+            endpoints: set
+                .plan
+                .members
+                .iter()
+                .zip(&set.nodes)
+                .map(snapshot)
+                .collect(),
+            ejections,
+            lost_events: referee.events.lost(),
+        })
     }
 
     /// Replaces settings and endpoints by what `next` makes of the present ones.
     fn change(
         &self,
-        next: impl FnOnce(&Set<T>, &Arc<Referee>) -> Result<Nodes<T>, ConfigError>,
+        next: impl FnOnce(&Set<T>, &mut Parts<T>, &Arc<Referee>) -> Result<(), ConfigError>,
     ) -> Result<(), ConfigError> {
         let inner = &*self.0;
+        let referee = &inner.referee;
         let lock = inner.changes.lock();
         let old = inner.set.load_full();
-        let (config, nodes) = next(&old, &inner.referee)?;
-        let set = Set::new(config, nodes);
-        inner.referee.change(config, Arc::clone(&set.plan.members));
+        let mut parts = old.parts();
+        next(&old, &mut parts, referee)?;
+        let set = Set::new(parts, Some(&old.plan));
+        let mut news = referee.events.news();
+        news.compare(&old.plan.members, &set.plan.members);
+        let news = referee.change(Arc::clone(&set.plan), news);
         inner.set.store(Arc::new(set));
         // What a caller's value does when it is dropped is not done under the lock.
         drop(lock);
         drop(old);
+        referee.events.tell(news);
         Ok(())
     }
 }
-
-/// What a change results in.
-type Nodes<T> = (Config, Vec<Arc<Node<T>>>);
 
 impl<T> Clone for Balancer<T> {
     fn clone(&self) -> Self {

@@ -1,4 +1,4 @@
-//! Which endpoint a call is given.
+//! Which endpoint of a set a call is given.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use super::{
     ewma,
     ring::Ring,
     sequence::Sequence,
-    state::{EndpointId, State},
+    split::{Pool, Split, Zone},
+    state::{DOWN, EndpointId, State},
 };
 use crate::{
-    primitive::{AtomicU64, Ordering},
-    random::{Random, mix, unit},
+    primitive::{AtomicU64, Swap},
+    random::{Random, mix},
 };
 
 /// What a call asks for.
@@ -53,291 +54,234 @@ impl<'a> Criteria<'a> {
         self.excluded = tried;
         self
     }
+
+    /// Those that were tried before.
+    pub const fn excluded(&self) -> &'a [EndpointId] {
+        self.excluded
+    }
 }
 
 /// An endpoint as the strategies see it.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) state: Arc<CachePadded<State>>,
+    pub(super) name: Arc<str>,
     pub(super) weight: u32,
+    pub(super) priority: u8,
+    pub(super) zone: Option<Arc<str>>,
 }
 
 /// All that a pick reads, made when endpoints or settings change.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) config: Config,
+    /// The caller's own zone.
+    pub(super) zone: Option<Arc<str>>,
     pub(super) members: Arc<[Member]>,
-    sequence: Sequence,
-    ring: Ring,
+    pools: Box<[Pool]>,
+    /// Made anew whenever somebody goes out or comes in.
+    split: Swap<Split>,
     /// 0: off.
-    slow_start: u64,
-    decay: f32,
-}
-
-/// Chance and order, which all picks share.
-#[derive(Debug)]
-pub(super) struct Lots {
-    turns: CachePadded<AtomicU64>,
-    random: CachePadded<Random>,
+    pub(super) slow_start: u64,
+    pub(super) decay: f32,
 }
 
 /// Who may be picked in one look at all.
 #[derive(Clone, Copy)]
-struct Look<'a> {
-    now: u64,
+pub(super) struct Look<'a> {
+    pub(super) now: u64,
     excluded: &'a [EndpointId],
-    ejected_too: bool,
-}
-
-/// Turns that are taken before those who come next are asked in order.
-const PASSES: usize = 64;
-
-/// Pairs that are drawn before all are compared.
-const PAIRS: usize = 4;
-
-/// The cost of one that has its first call and no latency yet, as Finagle's penalty: above all
-/// that are measured.
-const UNKNOWN: f64 = 1e18;
-
-impl Lots {
-    pub(super) fn new(random: Random) -> Self {
-        Self {
-            turns: CachePadded::new(AtomicU64::new(0)),
-            random: CachePadded::new(random),
-        }
-    }
-
-    #[inline]
-    fn turn(&self) -> u64 {
-        // ORDERING: Relaxed. Each turn is given once; nothing is published by it.
-        self.turns.fetch_add(1, Ordering::Relaxed)
-    }
+    /// Those that are out for no longer than this.
+    out_until: u64,
 }
 
 impl Look<'_> {
     #[inline]
-    fn allows(&self, member: &Member) -> bool {
-        member.weight > 0
-            && (self.ejected_too || !member.state.is_ejected(self.now))
+    pub(super) fn allows(&self, member: &Member) -> bool {
+        member.state.until() <= self.out_until
             && (self.excluded.is_empty() || !self.excluded.contains(&member.state.id))
     }
 }
 
 impl Plan {
-    /// `names` are those of `members`, in the same order.
-    pub(super) fn new<'a>(
+    /// Pools whose turns go on as in `before`.
+    pub(super) fn new(
         config: Config,
+        zone: Option<Arc<str>>,
         members: Arc<[Member]>,
-        names: impl Iterator<Item = &'a str> + Clone,
+        before: Option<&Self>,
     ) -> Self {
-        let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
-        let (mut sequence, mut ring) = (Sequence::default(), Ring::default());
-        match config.strategy() {
-            Strategy::RoundRobin => sequence = Sequence::equal(&weights),
-            Strategy::SmoothWeighted => sequence = Sequence::smooth(&weights),
-            Strategy::ConsistentHash => ring = Ring::new(names.zip(weights.iter().copied())),
-            Strategy::LeastConnections | Strategy::PeakEwma => {}
-        }
+        let keys = keys(&members, zone.as_ref());
+        let pools = keys.into_iter().map(|(priority, zone)| {
+            let old = before.and_then(|before| before.pool(priority, &zone));
+            let turns = old.map(|old| Arc::clone(&old.turns));
+            pool(config.strategy(), &members, priority, zone, turns)
+        });
         Self {
             slow_start: config.slow_start().map_or(0, super::nanos),
             decay: ewma::decay(super::nanos(config.decay())),
+            pools: pools.collect(),
+            split: Swap::from_pointee(Split::default()),
             config,
+            zone,
             members,
-            sequence,
-            ring,
         }
     }
 
-    /// The index of the one to call; `None` if all have weight 0.
+    fn pool(&self, priority: u8, zone: &Zone) -> Option<&Pool> {
+        let mut pools = self.pools.iter();
+        pools.find(|pool| pool.priority == priority && pool.zone == *zone)
+    }
+
+    /// Shares the calls out among the pools, as endpoints are at `now`.
+    pub(super) fn share_out(&self, now: u64) {
+        if self.pools.len() > 1 {
+            let failover_below = self.config.failover_below();
+            let split = Split::new(&self.pools, &self.members, failover_below, now);
+            self.split.store(Arc::new(split));
+        }
+    }
+
+    /// The index of the one to call; `None` if all have weight 0, or are unhealthy where such are
+    /// refused.
     #[inline]
-    pub(super) fn choose(&self, criteria: Criteria<'_>, now: u64, lots: &Lots) -> Option<usize> {
+    pub(super) fn choose(
+        &self,
+        criteria: Criteria<'_>,
+        now: u64,
+        random: &Random,
+    ) -> Option<usize> {
         let look = Look {
             now,
             excluded: criteria.excluded,
-            ejected_too: false,
+            out_until: now,
         };
-        self.choose_among(look, criteria.key, lots)
-            .or_else(|| self.choose_anyway(look, criteria.key, lots))
+        let pool = match &*self.pools {
+            [pool] => pool,
+            [] => return None,
+            pools => &pools[self.pool_of(criteria.key, random)],
+        };
+        self.choose_among(pool, look, criteria.key, random)
+            .or_else(|| self.choose_anyway(look, criteria.key, random))
     }
 
-    /// Nobody is left of those who were not tried and are not ejected: rather one that was tried
-    /// than one that is ejected, and rather that than none.
+    fn pool_of(&self, key: Option<u64>, random: &Random) -> usize {
+        let split = self.split.load();
+        if let Some(pool) = split.sole() {
+            return pool;
+        }
+        let bits = match (self.config.strategy(), key) {
+            // A key stays with its pool. Its place there must not tell the pool as well.
+            (Strategy::ConsistentHash, Some(key)) => mix(key),
+            _ => random.bits(),
+        };
+        split.at((bits >> 32) as u32)
+    }
+
+    /// Nobody is left of the pool: rather one of another pool than one that was tried, rather one
+    /// that was tried than one that is out, rather one that is ejected than one that is unhealthy,
+    /// and rather that than none.
     #[cold]
-    fn choose_anyway(&self, look: Look<'_>, key: Option<u64>, lots: &Lots) -> Option<usize> {
-        let tried = Look {
-            excluded: &[],
-            ..look
-        };
-        let ejected = Look {
-            ejected_too: true,
-            ..look
-        };
-        let any = Look {
-            ejected_too: true,
-            ..tried
-        };
-        let mut looks = [tried, ejected, any].into_iter();
-        looks.find_map(|look| self.choose_among(look, key, lots))
+    fn choose_anyway(&self, look: Look<'_>, key: Option<u64>, random: &Random) -> Option<usize> {
+        let mut horizons = horizons(look.now, self.config.refuse_unhealthy());
+        horizons.find_map(|out_until| {
+            let looks = [look.excluded, &[]].into_iter();
+            let mut looks = looks.map(|excluded| Look {
+                now: look.now,
+                excluded,
+                out_until,
+            });
+            looks.find_map(|look| {
+                let mut pools = self.pools.iter();
+                pools.find_map(|pool| self.choose_among(pool, look, key, random))
+            })
+        })
     }
 
     #[inline]
-    fn choose_among(&self, look: Look<'_>, key: Option<u64>, lots: &Lots) -> Option<usize> {
+    fn choose_among(
+        &self,
+        pool: &Pool,
+        look: Look<'_>,
+        key: Option<u64>,
+        random: &Random,
+    ) -> Option<usize> {
         match self.config.strategy() {
-            Strategy::RoundRobin | Strategy::SmoothWeighted => self.in_turn(look, lots),
-            Strategy::LeastConnections => self.least(look, &lots.random),
-            Strategy::PeakEwma => self.better_of_two(look, lots.random.bits()),
+            Strategy::RoundRobin | Strategy::SmoothWeighted => self.in_turn(pool, look, random),
+            Strategy::LeastConnections => self.least(pool, look, random),
+            Strategy::PeakEwma => self.better_of_two(pool, look, random.bits()),
             Strategy::ConsistentHash => {
-                self.by_key(look, key.unwrap_or_else(|| lots.random.bits()))
+                self.by_key(pool, look, key.unwrap_or_else(|| random.bits()))
             }
         }
     }
+}
 
-    /// The turn of one that may not be picked is passed over by taking the next, so that the
-    /// others keep their proportion to each other.
-    #[inline]
-    fn in_turn(&self, look: Look<'_>, lots: &Lots) -> Option<usize> {
-        let mut turn = 0;
-        for _ in 0..PASSES {
-            turn = lots.turn();
-            let index = self.sequence.at(turn)?;
-            let member = &self.members[index];
-            if look.allows(member) && self.has_warmed(member, look.now, lots) {
-                return Some(index);
-            }
-        }
-        let ahead = (1..=self.sequence.len() as u64).map(|ahead| turn.wrapping_add(ahead));
-        let mut ahead = ahead.filter_map(|turn| self.sequence.at(turn));
-        ahead.find(|index| look.allows(&self.members[*index]))
-    }
+/// Those that are in; and the ejected; and the unhealthy.
+fn horizons(now: u64, refuse_unhealthy: bool) -> impl Iterator<Item = u64> {
+    let last = (!refuse_unhealthy).then_some(DOWN);
+    [now, DOWN - 1].into_iter().chain(last)
+}
 
-    /// Whether one that starts slowly takes its turn.
-    #[inline]
-    fn has_warmed(&self, member: &Member, now: u64, lots: &Lots) -> bool {
-        if self.slow_start == 0 {
-            return true;
-        }
-        let warmth = member.state.warmth(now, self.slow_start);
-        warmth >= 1.0 || unit(lots.random.bits()) < warmth
-    }
-
-    fn least(&self, look: Look<'_>, random: &Random) -> Option<usize> {
-        let (mut best, mut least, mut tied) = (None, f64::INFINITY, 0.0);
-        let mut drawn = None;
-        for (index, member) in self.members.iter().enumerate() {
-            if !look.allows(member) {
-                continue;
-            }
-            let weight = self.weight(member, look.now);
-            let load = member.state.in_flight() as f64 / weight;
-            if load < least {
-                (best, least, tied) = (Some(index), load, weight);
-            } else if load <= least {
-                // Each of those that are tied is left with the chance of its weight.
-                tied += weight;
-                let bits = *drawn.get_or_insert_with(|| random.bits());
-                if unit(mix(bits ^ index as u64)) * tied < weight {
-                    best = Some(index);
-                }
-            }
-        }
-        best
-    }
-
-    #[inline]
-    fn better_of_two(&self, look: Look<'_>, bits: u64) -> Option<usize> {
-        let many = self.members.len();
-        let mut draw = bits;
-        for _ in 0..PAIRS {
-            let Some((one, other)) = pair(draw, many) else {
-                break;
+/// Priority and zone of each pool, in order of preference. A group has a pool per zone where the
+/// caller's own is among them, and others as well.
+fn keys(members: &[Member], own: Option<&Arc<str>>) -> Vec<(u8, Zone)> {
+    let all = members.iter().filter(|member| member.weight > 0);
+    let mut all: Vec<_> = all.map(|member| (member.priority, &member.zone)).collect();
+    // The own zone first.
+    all.sort_unstable_by_key(|(priority, zone)| (*priority, zone.as_ref() != own, *zone));
+    all.dedup();
+    let groups = all.chunk_by(|one, other| one.0 == other.0);
+    let keys = groups.flat_map(|group| {
+        let local = own.is_some() && group.len() > 1 && group[0].1.as_ref() == own;
+        let zones = group.iter().map(move |(priority, zone)| {
+            let zone = match local {
+                true => Zone::One((*zone).clone()),
+                false => Zone::All,
             };
-            let (first, second) = (&self.members[one], &self.members[other]);
-            if look.allows(first) && look.allows(second) {
-                let better = self.cost(second, look.now) < self.cost(first, look.now);
-                return Some(if better { other } else { one });
+            (*priority, zone)
+        });
+        zones.take(if local { group.len() } else { 1 })
+    });
+    keys.collect()
+}
+
+fn pool(
+    strategy: Strategy,
+    members: &[Member],
+    priority: u8,
+    zone: Zone,
+    turns: Option<Arc<CachePadded<AtomicU64>>>,
+) -> Pool {
+    let belongs = |member: &Member| {
+        member.priority == priority
+            && match &zone {
+                Zone::All => true,
+                Zone::One(zone) => member.zone == *zone,
             }
-            draw = mix(draw);
+    };
+    let weights = members.iter().map(|member| match belongs(member) {
+        true => member.weight,
+        false => 0,
+    });
+    let weights: Vec<u32> = weights.collect();
+    let (mut sequence, mut ring) = (Sequence::default(), Ring::default());
+    match strategy {
+        Strategy::RoundRobin => sequence = Sequence::equal(&weights),
+        Strategy::SmoothWeighted => sequence = Sequence::smooth(&weights),
+        Strategy::ConsistentHash => {
+            let names = members.iter().map(|member| &*member.name);
+            ring = Ring::new(names.zip(weights.iter().copied()));
         }
-        self.best_of_all(look, bits)
+        Strategy::LeastConnections | Strategy::PeakEwma => {}
     }
-
-    #[cold]
-    fn best_of_all(&self, look: Look<'_>, bits: u64) -> Option<usize> {
-        let many = self.members.len();
-        let first = below(bits as u32, many);
-        let indices = (first..many).chain(0..first);
-        let allowed = indices.filter(|index| look.allows(&self.members[*index]));
-        let costs = allowed.map(|index| (index, self.cost(&self.members[index], look.now)));
-        let best = costs.reduce(|best, next| if next.1 < best.1 { next } else { best });
-        best.map(|(index, _)| index)
+    let weighty = (0..).zip(&weights).filter(|(_, weight)| **weight > 0);
+    Pool {
+        members: weighty.map(|(index, _)| index).collect(),
+        turns: turns.unwrap_or_default(),
+        priority,
+        zone,
+        sequence,
+        ring,
     }
-
-    /// Latency × (calls in flight + 1) / weight.
-    #[inline]
-    fn cost(&self, member: &Member, now: u64) -> f64 {
-        let in_flight = member.state.in_flight() as f64;
-        let latency = f64::from(member.state.latency.at(now, self.decay));
-        let cost = if latency > 0.0 {
-            latency * (in_flight + 1.0)
-        } else if in_flight > 0.0 {
-            UNKNOWN + UNKNOWN * in_flight
-        } else {
-            // Its first call tells.
-            return 0.0;
-        };
-        cost / self.weight(member, now)
-    }
-
-    fn by_key(&self, look: Look<'_>, key: u64) -> Option<usize> {
-        let allowed = |index: &usize| look.allows(&self.members[*index]);
-        let owner = self.ring.from(key).find(allowed)?;
-        let Some(factor) = self.config.max_load() else {
-            return Some(owner);
-        };
-        // A fair share is at least one call.
-        if self.members[owner].state.in_flight() == 0 {
-            return Some(owner);
-        }
-        let (mut calls, mut weights) = (1, 0);
-        for member in self.members.iter().filter(|member| look.allows(member)) {
-            calls += member.state.in_flight();
-            weights += u64::from(member.weight);
-        }
-        let per_weight = factor * calls as f64 / weights as f64;
-        let fits = |index: &usize| {
-            let member = &self.members[*index];
-            let most = (per_weight * f64::from(member.weight)).ceil();
-            allowed(index) && ((member.state.in_flight() + 1) as f64) <= most
-        };
-        // Calls that race may fill all for a moment.
-        Some(self.ring.from(key).find(fits).unwrap_or(owner))
-    }
-
-    /// The weight that counts now.
-    #[inline]
-    fn weight(&self, member: &Member, now: u64) -> f64 {
-        let weight = f64::from(member.weight);
-        if self.slow_start == 0 {
-            return weight;
-        }
-        weight * member.state.warmth(now, self.slow_start)
-    }
-}
-
-/// Two different ones of `many`, each pair with the same chance; `None` if there are not two.
-#[inline]
-fn pair(bits: u64, many: usize) -> Option<(usize, usize)> {
-    if many < 2 {
-        return None;
-    }
-    let one = below((bits >> 32) as u32, many);
-    let other = below(bits as u32, many - 1);
-    Some((one, if other >= one { other + 1 } else { other }))
-}
-
-/// A number below `many`, from 32 random bits (Lemire, *Fast Random Integer Generation in an
-/// Interval*, 2019, without its rejection: 2^-16 off at the most endpoints there may be).
-#[inline]
-fn below(bits: u32, many: usize) -> usize {
-    ((u64::from(bits) * many as u64) >> 32) as usize
 }

@@ -33,6 +33,7 @@ mod rate_limit_wait;
 mod retry;
 mod retry_http;
 mod sim;
+mod sim_scenarios;
 #[cfg(feature = "tonic")]
 mod support;
 mod timeout;

@@ -94,7 +94,7 @@ fn eventful(seed: u64) -> Report {
 
 #[test]
 fn the_same_seed_is_the_same_report_to_the_last_byte() {
-    let [one, two] = [1, 1].map(|seed| eventful(seed));
+    let [one, two] = [1, 1].map(eventful);
     assert_eq!(one.to_string(), two.to_string());
     assert_eq!(format!("{one:?}"), format!("{two:?}"));
     assert_ne!(one.to_string(), eventful(2).to_string());
@@ -109,6 +109,25 @@ fn runs_beside_each_other_in_any_number_of_threads_give_the_same_report() {
         for run in runs {
             assert_eq!(run.join().unwrap(), alone, "{threads} threads");
         }
+    }
+}
+
+/// A call that had not begun when all others had ended was forgotten.
+#[test]
+fn the_stack_has_no_part_in_how_many_calls_there_are() {
+    let offered = |upstream: Upstream, seed| {
+        let simulation = Simulation::new(seed).upstream("u", upstream);
+        let total = bare(&simulation.clients(Clients::open(300.0)), SECOND).total();
+        assert_eq!(total.attempts, total.offered);
+        total.offered
+    };
+    for seed in 0..50 {
+        let down = Upstream::new().fault(secs(0)..secs(2), Fault::Down);
+        assert_eq!(
+            offered(down, seed),
+            offered(Upstream::new(), seed),
+            "{seed}"
+        );
     }
 }
 
@@ -127,7 +146,7 @@ fn a_run_is_the_same_in_every_process() {
     let seen = (total.offered, total.good, total.upstream_calls);
     assert_eq!(
         seen,
-        (702, 488, 981),
+        (703, 489, 982),
         "{:?} {:?}",
         total.errors,
         total.latency(0.99)

@@ -87,7 +87,9 @@ where
         let stack = &stacks[random.below(stacks.len() as u64) as usize];
         let (driver, mut stack) = (Arc::clone(driver), stack.clone());
         let request = Request { call, key, user: 0 };
-        tokio::spawn(async move { driver.call(&mut stack, request).await });
+        // Here and not in the task: the last one is not overlooked.
+        let began = driver.begin();
+        tokio::spawn(async move { driver.call(&mut stack, request, began).await });
     }
 }
 
@@ -114,20 +116,26 @@ async fn closed<S, J>(
             return;
         }
         let key = driver.clients.key(&mut random);
-        driver.call(&mut stack, Request { call, key, user }).await;
+        let request = Request { call, key, user };
+        driver.call(&mut stack, request, driver.begin()).await;
         sleep(Duration::from_nanos(think.draw(&mut random))).await;
     }
 }
 
 impl<J> Driver<J> {
+    /// When a call begins, which is now.
+    fn begin(&self) -> u64 {
+        let now = self.clock.nanos();
+        self.log.begin(now);
+        now
+    }
+
     /// A call with all attempts that the client itself makes.
-    async fn call<S>(&self, stack: &mut S, request: Request)
+    async fn call<S>(&self, stack: &mut S, request: Request, began: u64)
     where
         S: Service<Request>,
         J: Judge<S>,
     {
-        let began = self.clock.nanos();
-        self.log.begin(began);
         let mut left = self.clients.attempts.max(1);
         let how = loop {
             self.log.attempt(began);

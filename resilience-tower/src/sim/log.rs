@@ -26,7 +26,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(width: Duration, duration: Duration) -> Self {
-        let many = duration.as_nanos().div_ceil(width.as_nanos()) as usize;
+        let many = duration.as_nanos().div_ceil(width.as_nanos()).max(1) as usize;
         Self {
             width: nanos(width),
             buckets: Arc::new(Mutex::new(vec![Bucket::default(); many])),
@@ -35,10 +35,10 @@ impl Log {
     }
 
     fn change(&self, time: u64, change: impl FnOnce(&mut Bucket)) {
-        let index = (time / self.width) as usize;
-        if let Some(bucket) = self.buckets.lock().get_mut(index) {
-            change(bucket);
-        }
+        let mut buckets = self.buckets.lock();
+        // The last call may come a moment after its time, at the end of the run.
+        let last = buckets.len() - 1;
+        change(&mut buckets[last.min((time / self.width) as usize)]);
     }
 
     pub(super) fn begin(&self, time: u64) {

@@ -3,7 +3,7 @@
 //!
 //! A stack runs in it as it is; only the clock of its policies is the simulation's, and its
 //! innermost service a model of the upstream. A minute with ten thousand calls takes less than a
-//! second. The crate's `SIMULATION.md` shows what the policies do when a retry storm, a slow
+//! second. The crate's `docs/SIMULATION.md` shows what the policies do when a retry storm, a slow
 //! replica, a cold cache and other trouble come, and how the figures are made.
 //!
 //! # What is modelled

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     clock::{SystemClock, WallClock},
@@ -39,7 +40,8 @@ pub(crate) struct Inner {
     pub(crate) payload: Option<PayloadPolicy>,
     pub(crate) body_limit: usize,
     pub(crate) clock: Arc<dyn WallClock>,
-    pub(crate) namespace: String,
+    /// The hash of the names of deliveries, with the namespace absorbed.
+    pub(crate) names: Sha256,
     /// Whether the content names a delivery: some schemes, and only for a replay store.
     pub(crate) by_content: bool,
     replay: Option<Arc<dyn ReplayStore>>,
@@ -64,7 +66,7 @@ impl Verifier {
             payload: None,
             body_limit: 256 * 1024,
             clock: Arc::new(SystemClock),
-            namespace: scheme.name.to_owned(),
+            names: names_in(scheme.name),
             by_content: false,
             by_namespace: false,
             replay: None,
@@ -333,7 +335,7 @@ impl Builder {
 
     /// Keeps the ids of two receivers apart that share a store; by default the scheme's name.
     pub fn replay_namespace(mut self, namespace: &str) -> Self {
-        namespace.clone_into(&mut self.inner.namespace);
+        self.inner.names = names_in(namespace);
         self
     }
 
@@ -447,6 +449,10 @@ impl Builder {
             inner: Arc::new(inner),
         })
     }
+}
+
+fn names_in(namespace: &str) -> Sha256 {
+    Sha256::new().chain_update(namespace).chain_update([0])
 }
 
 /// Whether the signed bytes must be hashed a second time to name a delivery.

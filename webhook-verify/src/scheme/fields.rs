@@ -54,12 +54,12 @@ impl<'a> Field<'a> {
 
 /// Unix time in whole units: 1 to `most` digits (at most 18), no sign, no leading zero.
 pub(crate) fn parse_timestamp(text: &[u8], most: usize) -> Option<u64> {
-    let well_formed = (1..=most).contains(&text.len())
-        && text.iter().all(u8::is_ascii_digit)
-        && (text[0] != b'0' || text.len() == 1);
-    well_formed.then(|| {
-        text.iter()
-            .fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))
+    if !(1..=most).contains(&text.len()) || (text[0] == b'0' && text.len() > 1) {
+        return None;
+    }
+    text.iter().try_fold(0, |value, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then(|| value * 10 + u64::from(digit))
     })
 }
 

@@ -25,10 +25,19 @@ impl TimeUnit {
         }
     }
 
-    pub(crate) const fn per_second(self) -> u64 {
+    /// Whole seconds in so many units.
+    pub(crate) const fn seconds(self, units: u64) -> u64 {
         match self {
-            Self::Seconds => 1,
-            Self::Milliseconds => 1000,
+            Self::Seconds => units,
+            Self::Milliseconds => units / 1000,
+        }
+    }
+
+    /// As [`seconds`](Self::seconds), rounded up.
+    pub(crate) const fn seconds_begun(self, units: u64) -> u64 {
+        match self {
+            Self::Seconds => units,
+            Self::Milliseconds => units.div_ceil(1000),
         }
     }
 

@@ -57,8 +57,8 @@ impl SignatureField {
         let Field::Once(value) = field else {
             return field;
         };
-        let tokens = value.split(|byte| Some(*byte) == self.separator);
-        let mut found = tokens.filter_map(|token| token.strip_prefix(label.as_bytes()));
+        let mut found =
+            tokens(value, self.separator).filter_map(|token| token.strip_prefix(label.as_bytes()));
         match (found.next(), found.next()) {
             (Some(value), None) => Field::Once(value),
             _ => Field::Malformed,
@@ -81,7 +81,7 @@ impl SignatureField {
             return self.well_formed(all);
         };
         let mut seen = 0;
-        for token in value.split(|byte| *byte == separator) {
+        for token in tokens(value, Some(separator)) {
             if time.is_some_and(|time| token.starts_with(time.as_bytes())) {
                 continue;
             }
@@ -140,6 +140,18 @@ impl SignatureField {
             _ => format!("{label}{value}"),
         }
     }
+}
+
+/// The values of a list, empty ones included; without a separator the text is one.
+fn tokens(text: &[u8], separator: Option<u8>) -> impl Iterator<Item = &[u8]> {
+    let mut left = Some(text);
+    std::iter::from_fn(move || {
+        let text = left?;
+        let end = separator.and_then(|separator| encoding::find(separator, text));
+        let end = end.and_then(|at| text.split_at_checked(at));
+        left = end.and_then(|(_, rest)| rest.get(1..));
+        Some(end.map_or(text, |(token, _)| token))
+    })
 }
 
 /// What follows `label`, if `token` begins with it.

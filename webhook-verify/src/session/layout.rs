@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Step},
-    mac::{self, Algorithm, Candidates, Mac},
+    mac::{Algorithm, Candidates, Mac},
     replay::ReplayKey,
     scheme::{Fields, Inputs, Layout, ReplayBasis},
     verifier::Inner,
@@ -59,7 +59,14 @@ impl<'a> Flow<'a> for ByLayout<'a> {
     #[inline]
     fn proof(run: &mut Run<'a, Self>) -> Option<(Arc<str>, ReplayKey)> {
         let (key_id, mac) = run.flow.signer.take()?;
-        let namespaced = |bytes: &[u8]| mac::sha256(&[run.inner.namespace.as_bytes(), &[0], bytes]);
+        let namespaced = |bytes: &[u8]| {
+            run.inner
+                .names
+                .clone()
+                .chain_update(bytes)
+                .finalize()
+                .into()
+        };
         let replay_key = match (run.flow.layout.replay, run.flow.content) {
             (ReplayBasis::Id, _) => namespaced(run.flow.fields.id.text()),
             (ReplayBasis::Content, Some(content)) => content,
@@ -125,7 +132,7 @@ impl<'a> Run<'a, ByLayout<'a>> {
         let at = timestamp.parse(self.flow.fields.timestamp.get(name)?);
         let at = at.ok_or_else(|| Reason::Malformed(name.clone()))?;
         self.in_window(at, unit)?;
-        Ok(Some(at / unit.per_second()))
+        Ok(Some(unit.seconds(at)))
     }
 
     #[inline]
@@ -169,8 +176,7 @@ impl<'a> Run<'a, ByLayout<'a>> {
 
     /// Begins the hash that names the delivery, with what comes before it.
     fn content(&self) -> Option<Sha256> {
-        let namespace = self.inner.namespace.as_bytes();
-        let start = || Sha256::new().chain_update(namespace).chain_update([0]);
+        let start = || self.inner.names.clone();
         self.inner.by_content.then(start)
     }
 

@@ -148,8 +148,7 @@ impl<'a, F: Flow<'a>> Run<'a, F> {
         let (past, future) = self.inner.tolerance;
         let too_old = now.saturating_sub(at).saturating_sub(unit.count(past));
         let too_new = at.saturating_sub(now).saturating_sub(unit.count(future));
-        let seconds = |units: u64| units.div_ceil(unit.per_second());
-        match (seconds(too_old), seconds(too_new)) {
+        match (unit.seconds_begun(too_old), unit.seconds_begun(too_new)) {
             (0, 0) => Ok(()),
             (0, by_seconds) => Err(Reason::TooNew { by_seconds }),
             (by_seconds, _) => Err(Reason::TooOld { by_seconds }),

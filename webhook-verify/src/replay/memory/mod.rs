@@ -2,7 +2,7 @@
 
 mod table;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 
 use parking_lot::Mutex;
 
@@ -49,7 +49,7 @@ pub struct MemoryReplayStore {
     hasher: RandomState,
 }
 
-/// A slot of a shard's table, its bucket and its place in a chain.
+/// A slot of a shard's table and its part of a bucket.
 const BYTES_PER_DELIVERY: usize = 56;
 
 /// Far more than threads that could meet.
@@ -101,7 +101,7 @@ impl MemoryReplayStore {
     }
 
     fn hash(&self, key: &ReplayKey) -> u64 {
-        self.hasher.hash_one(key)
+        table::hash(&self.hasher, key)
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Table> {

@@ -1,12 +1,13 @@
 //! One shard: the entries, their index and the order in which they end.
 //!
-//! An entry lies in one slot and is on two linked lists: the chain of its bucket, and the
-//! queue of entries that end about when it does. Slots never move, so both lists are made
-//! of slot numbers, and nothing is allocated after [`Table::new`].
+//! An entry lies in one slot, has a mark in a bucket and is on one linked list: the queue of
+//! entries that end about when it does. Slots never move, so marks and list are made of slot
+//! numbers, and nothing is allocated after [`Table::new`].
 //!
-//! Chains lie apart from the slots and carry 16 bits of each key's hash. So the walk along
-//! a chain stays in a small array, and of the slots, which are far too many for a cache, a
-//! call touches the one that it looks for; one for a key that is new, none.
+//! A bucket is one cache line of marks, which carry 16 bits of each key's hash. All of a large
+//! store is too far for a cache: a call waits for the line of its bucket and for the slot that
+//! it looks for; for a key that is new, for no slot. A mark whose bucket is full lies in the
+//! next one that is not, and each bucket counts the marks that passed it by.
 //!
 //! Queues are by kind (reserved, committed) and by the power of two of the seconds an entry
 //! lasts. In one queue an entry waits behind another for no longer than it lasts itself
@@ -14,7 +15,7 @@
 //! classes, one lifetime of a day would hold back every lifetime of a minute behind it.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hasher, RandomState},
     time::Duration,
 };
 
@@ -39,14 +40,14 @@ const QUEUE_BITS: u32 = QUEUES.trailing_zeros();
 const DROPS: usize = 2;
 
 pub(super) struct Table {
-    /// The first slot of each bucket's chain; as many buckets as slots.
-    heads: Box<[Mark]>,
-    /// What follows each slot in its chain.
-    chains: Box<[Mark]>,
+    /// The buckets, behind as many numbers as their alignment needs.
+    marks: Box<[Mark]>,
+    unaligned: usize,
+    capacity: usize,
     /// Grows within what was reserved when the table was made.
     slots: Vec<Slot>,
-    /// Slots given back, linked by `chains`.
-    free: Mark,
+    /// Slots given back, linked by `after`.
+    free: Link,
     held: usize,
     /// Of the latest reservation. It wraps: a token is mistaken for another one only after
     /// exactly 2^32 reservations of this shard, the last of them of the same key.
@@ -67,8 +68,10 @@ struct Slot {
     after: Link,
 }
 
-// The promise of the store's documentation: a slot, its bucket and its place in a chain.
-const _: () = assert!(size_of::<Slot>() + 2 * size_of::<Mark>() == super::BYTES_PER_DELIVERY);
+// The promise of the store's documentation: a slot and its part of a bucket.
+const _: () = assert!(
+    size_of::<Slot>() + size_of::<Bucket>() / SLOTS_PER_BUCKET == super::BYTES_PER_DELIVERY
+);
 
 /// `[lower bits of the key's hash: 16 | link: 16]`. A bare number, of which the system
 /// gives zeroed pages that cost nothing until they are used.
@@ -87,6 +90,14 @@ const fn may_be(mark: Mark, hash: u64) -> bool {
     (mark >> Link::BITS) as u16 == hash as u16
 }
 
+/// Fifteen marks, and how many of keys that belong here or before lie in a later bucket.
+type Bucket = [Mark; 16];
+
+const PASSED: usize = 15;
+
+/// Twice as many marks as slots, nearly: of buckets for eight, one of 120 is full.
+const SLOTS_PER_BUCKET: usize = 8;
+
 /// `[end in ms since the Unix epoch: 58 | queue: 6]`
 #[derive(Clone, Copy)]
 struct Due(u64);
@@ -101,9 +112,14 @@ struct Queue {
 
 impl Table {
     pub(super) fn new(slots: usize, hasher: RandomState) -> Self {
+        let buckets = slots.div_ceil(SLOTS_PER_BUCKET);
+        let marks = vec![0; (buckets + 1) * size_of::<Bucket>() / size_of::<Mark>()];
+        let unaligned = marks.as_ptr().align_offset(size_of::<Bucket>());
         Self {
-            heads: vec![0; slots].into_boxed_slice(),
-            chains: vec![0; slots].into_boxed_slice(),
+            marks: marks.into_boxed_slice(),
+            // Unless the offset cannot be known (under Miri), which costs time only.
+            unaligned: unaligned.min(PASSED),
+            capacity: slots,
             slots: Vec::with_capacity(slots),
             free: 0,
             held: 0,
@@ -127,8 +143,14 @@ impl Table {
         forget: bool,
     ) -> Result<Reserve, StoreError> {
         let now = whole_ms(times.now);
+        // Before ended entries are dropped, so that the processor fetches both buckets at once.
+        let mut found = self.find(hash, &key);
+        let ended = found.is_some_and(|link| self.slot(link).due.ends() <= now);
         self.drop_ended(now);
-        let link = match self.find(hash, &key) {
+        if ended {
+            found = self.find(hash, &key);
+        }
+        let link = match found {
             None => self.take_slot(hash, key, forget)?,
             Some(link) => {
                 let due = self.slot(link).due;
@@ -202,7 +224,7 @@ impl Table {
     /// The queue must not be empty.
     fn drop_front(&mut self, queue: usize) {
         let link = self.queues[queue].front;
-        let hash = self.hasher.hash_one(self.slot(link).key);
+        let hash = hash(&self.hasher, &self.slot(link).key);
         self.remove(link, hash);
     }
 
@@ -218,25 +240,37 @@ impl Table {
     }
 
     fn find(&self, hash: u64, key: &ReplayKey) -> Option<Link> {
-        let mut mark = self.heads[self.bucket(hash)];
-        while link_of(mark) != NOTHING {
-            if may_be(mark, hash) && self.slot(link_of(mark)).key == *key {
-                return Some(link_of(mark));
+        let mut bucket = self.home(hash);
+        for _ in 0..self.buckets().len() {
+            let marks = &self.buckets()[bucket];
+            // Without a branch for each, which the compiler turns into few instructions.
+            let mut maybe = marks.iter().enumerate().fold(0_u32, |all, (i, mark)| {
+                all | u32::from(may_be(*mark, hash)) << i
+            });
+            maybe &= (1 << PASSED) - 1;
+            while maybe != 0 {
+                let link = link_of(marks[maybe.trailing_zeros() as usize]);
+                if link != NOTHING && self.slot(link).key == *key {
+                    return Some(link);
+                }
+                maybe &= maybe - 1;
             }
-            mark = self.chain(link_of(mark));
+            if marks[PASSED] == 0 {
+                break;
+            }
+            bucket = self.next(bucket);
         }
         None
     }
 
-    /// A slot for a key that has none; it is in its bucket's chain and in no queue.
+    /// A slot for a key that has none; it has a mark and is in no queue.
     fn take_slot(&mut self, hash: u64, key: ReplayKey, forget: bool) -> Result<Link, StoreError> {
-        if self.held >= self.heads.len() {
+        if self.held >= self.capacity {
             if !forget {
                 return Err(StoreError::Full);
             }
             self.forget_one()?;
         }
-        let bucket = self.bucket(hash);
         let slot = Slot {
             key,
             due: Due(0),
@@ -244,41 +278,45 @@ impl Table {
             before: NOTHING,
             after: NOTHING,
         };
-        let link = match link_of(self.free) {
+        let link = match self.free {
             NOTHING => {
                 self.slots.push(slot);
                 // Never more slots than `MAX_SLOTS`, so none is cut off.
                 self.slots.len() as Link
             }
             link => {
-                self.free = self.chain(link);
+                self.free = self.slot(link).after;
                 *self.slot_mut(link) = slot;
                 link
             }
         };
-        *self.chain_mut(link) = self.heads[bucket];
-        self.heads[bucket] = mark(hash, link);
+        self.replace_mark(hash, 0, mark(hash, link), |passed| passed + 1);
         self.held += 1;
         Ok(link)
     }
 
+    /// The slot must be in its queue.
     fn remove(&mut self, link: Link, hash: u64) {
         self.leave_queue(link);
-        let next = self.chain(link);
-        let bucket = self.bucket(hash);
-        let first = link_of(self.heads[bucket]);
-        if first == link {
-            self.heads[bucket] = next;
-        } else {
-            let mut before = first;
-            while link_of(self.chain(before)) != link {
-                before = link_of(self.chain(before));
-            }
-            *self.chain_mut(before) = next;
-        }
-        *self.chain_mut(link) = self.free;
-        self.free = mark(0, link);
+        self.replace_mark(hash, mark(hash, link), 0, |passed| passed - 1);
+        self.slot_mut(link).after = self.free;
+        self.free = link;
         self.held -= 1;
+    }
+
+    /// Replaces the first `old` from the bucket of `hash` on, which must be there: there are
+    /// more places for marks than slots. Counts at each bucket without it.
+    fn replace_mark(&mut self, hash: u64, old: Mark, new: Mark, count: impl Fn(u32) -> u32) {
+        let mut bucket = self.home(hash);
+        for _ in 0..self.buckets().len() {
+            let marks = &mut self.buckets_mut()[bucket];
+            if let Some(place) = marks[..PASSED].iter_mut().find(|mark| **mark == old) {
+                *place = new;
+                return;
+            }
+            marks[PASSED] = count(marks[PASSED]);
+            bucket = self.next(bucket);
+        }
     }
 
     fn join_queue(&mut self, link: Link, due: Due) {
@@ -322,29 +360,37 @@ impl Table {
         }
     }
 
-    /// Multiplies in place of a remainder. Bits 16 to 31 of the hash decide, as the upper
-    /// half chooses the shard, and the lowest ones are those of the marks.
-    fn bucket(&self, hash: u64) -> usize {
+    /// The bucket of a key. Multiplies in place of a remainder. The upper bits of the lower half
+    /// decide, as the upper half chooses the shard, and the lowest ones are those of the marks.
+    fn home(&self, hash: u64) -> usize {
         let low = hash & u64::from(u32::MAX);
-        ((low * self.heads.len() as u64) >> 32) as usize
+        ((low * self.buckets().len() as u64) >> 32) as usize
     }
 
-    // PANIC-FREE: links come from `take_slot` and slots are never taken away. The same holds
-    // for the chains.
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 < self.buckets().len() {
+            bucket + 1
+        } else {
+            0
+        }
+    }
+
+    // PANIC-FREE: there is one bucket more than needed, and less than one is left out.
+    fn buckets(&self) -> &[Bucket] {
+        self.marks[self.unaligned..].as_chunks().0
+    }
+
+    fn buckets_mut(&mut self) -> &mut [Bucket] {
+        self.marks[self.unaligned..].as_chunks_mut().0
+    }
+
+    // PANIC-FREE: links come from `take_slot` and slots are never taken away.
     fn slot(&self, link: Link) -> &Slot {
         &self.slots[usize::from(link) - 1]
     }
 
     fn slot_mut(&mut self, link: Link) -> &mut Slot {
         &mut self.slots[usize::from(link) - 1]
-    }
-
-    fn chain(&self, link: Link) -> Mark {
-        self.chains[usize::from(link) - 1]
-    }
-
-    fn chain_mut(&mut self, link: Link) -> &mut Mark {
-        &mut self.chains[usize::from(link) - 1]
     }
 }
 
@@ -376,22 +422,70 @@ impl Queue {
 
 /// Whole milliseconds, rounded down: the present is never judged too late.
 fn whole_ms(at: Duration) -> u64 {
-    within_due(at.as_millis())
+    within_due(at.as_secs(), at.subsec_millis())
 }
 
 /// Rounded up, so that nothing ends early.
 fn end_of(now: Duration, lasts: Duration) -> u64 {
-    within_due(now.saturating_add(lasts).as_nanos().div_ceil(1_000_000))
+    let end = now.saturating_add(lasts);
+    within_due(end.as_secs(), end.subsec_nanos().div_ceil(1_000_000))
 }
 
-/// At most what `Due` holds (nine million years), which is also before "never".
-fn within_due(ms: u128) -> u64 {
-    let last = u64::MAX >> QUEUE_BITS;
-    u64::try_from(ms).map_or(last, |ms| ms.min(last))
+/// In milliseconds; at most what `Due` holds (nine million years), which is also before "never".
+fn within_due(seconds: u64, ms: u32) -> u64 {
+    let all = seconds.saturating_mul(1000).saturating_add(ms.into());
+    all.min(u64::MAX >> QUEUE_BITS)
+}
+
+/// As `hash_one`, without the length, which all keys share.
+pub(super) fn hash(hasher: &RandomState, key: &ReplayKey) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(key);
+    hasher.finish()
 }
 
 /// 0 below a second, else one more than the power of two.
 fn class_of(lasts: Duration) -> usize {
     let bits = u64::BITS - lasts.as_secs().leading_zeros();
     (bits as usize).min(CLASSES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All keys of one bucket fill three of the five, from the last one on round to the first.
+    #[test]
+    fn keys_of_a_full_bucket_are_found_in_the_next_ones_until_they_go() {
+        const HASH: u64 = u32::MAX as u64;
+        const KEYS: u8 = 40;
+        let times = Times {
+            now: Duration::ZERO,
+            lease: Duration::from_secs(10),
+            lifetime: Duration::from_secs(10),
+        };
+        let mut table = Table::new(KEYS.into(), RandomState::new());
+        let entry = |key: u8| (HASH, [key; 32]);
+        let mut tokens: Vec<_> = (0..KEYS)
+            .map(|key| match table.reserve(entry(key), times, false) {
+                Ok(Reserve::Reserved(token)) => token,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let passed = |table: &Table| [4, 0, 1, 2].map(|at| table.buckets()[at][PASSED]);
+        assert_eq!(passed(&table), [25, 10, 0, 0]);
+        for odd in [1, 0] {
+            for key in (0..KEYS).filter(|key| key % 2 == odd) {
+                table.release(entry(key), tokens[usize::from(key)]);
+                for other in 0..KEYS {
+                    let held = table.find(HASH, &[other; 32]).is_some();
+                    let gone = other % 2 == odd && other <= key || odd == 0 && other % 2 == 1;
+                    assert_eq!(held, !gone, "{key} {other}");
+                }
+            }
+        }
+        assert_eq!((table.len(), passed(&table)), (0, [0; 4]));
+        let again = table.reserve(entry(0), times, false);
+        assert!(matches!(again, Ok(Reserve::Reserved(token)) if token != tokens.remove(0)));
+    }
 }

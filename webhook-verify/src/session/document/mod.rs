@@ -12,7 +12,7 @@ use super::{
 use crate::{
     document::{Claim, Document, Extract, Head, MAX_SPELLINGS},
     error::{Error, Reason, Step},
-    mac::{self, Algorithm, Candidates, Hash, MAX_CANDIDATES, Mac},
+    mac::{Algorithm, Candidates, Hash, MAX_CANDIDATES, Mac},
     replay::ReplayKey,
     scheme::{Field, TimeUnit},
     secret::{Key, Material},
@@ -85,7 +85,7 @@ impl<'a> Flow<'a> for ByDocument<'a> {
     fn proof(run: &mut Run<'a, Self>) -> Option<(Arc<str>, ReplayKey)> {
         let reading = run.flow.readings.as_ref()?.first()?;
         let key = reading.key.clone()?;
-        let replay_key = replay_key(&run.inner.namespace, &reading.extract);
+        let replay_key = replay_key(run.inner.names.clone(), &reading.extract);
         run.timestamp = run.flow.time_of(&reading.extract);
         Some((key, replay_key))
     }
@@ -280,11 +280,11 @@ fn candidates(claim: &Claim, wanted: Algorithm) -> Candidates {
 
 /// The signed id, else all signed bytes, each with its length so that none can move from
 /// one claim to the next.
-fn replay_key(namespace: &str, extract: &Extract) -> ReplayKey {
+fn replay_key(names: Sha256, extract: &Extract) -> ReplayKey {
     if let Some(id) = &extract.id {
-        return mac::sha256(&[namespace.as_bytes(), &[0], id]);
+        return names.chain_update(id).finalize().into();
     }
-    let mut hash = Sha256::new().chain_update(namespace).chain_update([0]);
+    let mut hash = names;
     for claim in &extract.claims {
         hash.update((claim.signed.len() as u64).to_be_bytes());
         hash.update(&claim.signed);

@@ -19,9 +19,9 @@ use resilience_core::{
     retry::{self, Backoff, BudgetConfig, Jitter, RetryBudget, RetryPolicy},
 };
 use resilience_tower::{
-    breaker::BreakerLayer,
+    breaker::{BreakerLayer, Error},
     retry::RetryLayer,
-    sim::{Clients, Failure, Fault, Report, Request, Simulation, Times, Upstream},
+    sim::{self, Clients, Failure, Fault, Report, Request, Simulation, Times, Upstream},
     timeout::TimeoutLayer,
 };
 use tower::{ServiceBuilder, service_fn};
@@ -387,6 +387,51 @@ fn the_world_s_clock_is_that_of_the_timers_and_stands_still_after_the_run() {
     let stands = clock.now();
     assert!((secs(9)..=secs(11)).contains(&stands), "{stands:?}");
     assert_eq!(clock.now(), stands);
+}
+
+/// Requests and responses are the stack's own: the upstream takes any, and its answers are mapped.
+#[cfg(feature = "http")]
+#[test]
+fn a_stack_for_http_runs_in_it() {
+    use http::{Request, Response, StatusCode};
+
+    let upstream = Upstream::new().fault(secs(10)..secs(20), Fault::Down);
+    let simulation = of(upstream, Clients::open(100.0));
+    let judge = |result: Result<&Response<String>, &Error<Failure>>| match result {
+        Ok(response) if response.status() == StatusCode::OK => Ok(()),
+        Ok(_) => Err("unavailable"),
+        Err(_) => Err("refused"),
+    };
+    let total = simulation.run_judged(secs(30), judge, |world| {
+        let config = breaker::Config::builder().reset_timeout(SECOND);
+        let config = config.max_reset_timeout(SECOND).build().unwrap();
+        let breaker = CircuitBreaker::with_clock("u", config, world.clock());
+        ServiceBuilder::new()
+            .map_request(|call: sim::Request| {
+                Request::get(format!("/{}", call.key)).body(()).unwrap()
+            })
+            .layer(BreakerLayer::from_handle(breaker).http())
+            .map_result(|answer: Result<_, Failure>| {
+                let status = match answer {
+                    Ok(_) => StatusCode::OK,
+                    Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                let mut response = Response::new(String::new());
+                *response.status_mut() = status;
+                Ok::<_, Failure>(response)
+            })
+            .service(world.upstream("u"))
+    });
+    let total = total.total();
+    assert!(total.share() > 0.6, "{total:?}");
+    let unavailable = total.errors["unavailable"];
+    // Until it opens, and one probe or a few each second.
+    assert!((60..200).contains(&unavailable), "{unavailable}");
+    assert!(
+        total.errors["refused"] > 5 * unavailable,
+        "{:?}",
+        total.errors
+    );
 }
 
 #[test]

@@ -60,6 +60,8 @@
 //! | `retry` | `retry`, on tokio's clock; with `http` also `retry::http` | no |
 //! | `timeout` | `timeout`, `timeout::deadline`, on tokio's clock; with `http` also `timeout::deadline::http` | no |
 //! | `http` | `refusal`; `breaker::http` and `breaker::grpc` with `breaker`, `rate_limit::http` with `rate-limit` | no |
+//! | `metrics` | `telemetry`: figures of policies, and durations and outcomes of calls, by the facade of crate `metrics` | no |
+//! | `tracing` | `telemetry`: a span per call, and changes of policies as events | no |
 //! | `tonic` | `http`, and layered services keep the name that a tonic server routes by | no |
 //! | `test-util` | `sim`: a simulator for stacks, on tokio's paused clock | no |
 //! | `fast-clock` | breakers and limiters read the CPU's time stamp counter by default | yes |
@@ -94,6 +96,8 @@ pub mod refusal;
 pub mod retry;
 #[cfg(feature = "test-util")]
 pub mod sim;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub mod telemetry;
 #[cfg(feature = "timeout")]
 pub mod timeout;
 #[cfg(all(
@@ -114,8 +118,10 @@ mod tonic;
     feature = "breaker",
     feature = "client-key",
     feature = "http",
+    feature = "metrics",
     feature = "rate-limit",
     feature = "timeout",
+    feature = "tracing",
     feature = "wait"
 ))]
 #[doc = include_str!("../README.md")]

@@ -36,4 +36,5 @@ mod sim;
 mod sim_scenarios;
 #[cfg(feature = "tonic")]
 mod support;
+mod telemetry;
 mod timeout;

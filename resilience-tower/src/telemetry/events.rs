@@ -1,0 +1,46 @@
+//! Changes of policies as `tracing` events; their fields are those of the table in TELEMETRY.md.
+
+use resilience_core::breaker::{CircuitBreaker, Registry, State, Subscription, Transition};
+
+/// Tells each change of state of `breaker` as an event, until the subscription is dropped.
+///
+/// At level `WARN` when the breaker opens and decides itself, else `INFO`.
+pub fn breaker(breaker: &CircuitBreaker) -> Subscription {
+    breaker.subscribe(transition)
+}
+
+/// As [`breaker`](breaker()), of all breakers of a registry, those to come included.
+pub fn breakers<K>(registry: &Registry<K>) -> Subscription {
+    registry.subscribe(transition)
+}
+
+fn transition(change: &Transition) {
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::event!(
+                name: "resilience.breaker.transition",
+                target: "resilience_tower",
+                tracing::Level::$level,
+                resilience.policy = "breaker",
+                resilience.name = &*change.breaker,
+                resilience.breaker.from = change.from.as_str(),
+                resilience.breaker.to = change.to.as_str(),
+                resilience.breaker.mode = change.mode.as_str(),
+                resilience.breaker.cause = change.cause.as_str(),
+                resilience.breaker.generation = change.generation,
+                resilience.breaker.calls = change.calls,
+                resilience.breaker.failures = change.failures,
+                resilience.breaker.slow_calls = change.slow_calls,
+                resilience.breaker.open_for_s = change.open_for.map(|time| time.as_secs_f64()),
+                resilience.breaker.observed = change.observed,
+                resilience.breaker.shadow = change.shadow,
+                "circuit breaker changed its state",
+            )
+        };
+    }
+    if change.to == State::Open && !change.observed {
+        tell!(WARN);
+    } else {
+        tell!(INFO);
+    }
+}

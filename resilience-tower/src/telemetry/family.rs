@@ -1,0 +1,141 @@
+//! The metrics there are: the same rows as the tables in TELEMETRY.md, which a test compares.
+
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
+};
+
+/// What all series of one name have in common.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    /// The label beside `policy` and `name`, if there is one.
+    pub(super) label: Option<&'static str>,
+    help: &'static str,
+}
+
+/// How the values of several policies of one name become one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Counter,
+    /// They are added.
+    Gauge,
+    /// The greatest of them.
+    Greatest,
+    Histogram,
+}
+
+const METADATA: Metadata<'static> = Metadata::new("resilience_tower", Level::INFO, None);
+
+impl Family {
+    pub(super) const fn is_greatest(&self) -> bool {
+        matches!(self.kind, Kind::Greatest)
+    }
+
+    pub(super) fn describe(&self, recorder: &dyn Recorder) {
+        let name = KeyName::from_const_str(self.name);
+        let help = SharedString::const_str(self.help);
+        match self.kind {
+            Kind::Counter => recorder.describe_counter(name, Some(self.unit), help),
+            Kind::Gauge | Kind::Greatest => recorder.describe_gauge(name, Some(self.unit), help),
+            Kind::Histogram => recorder.describe_histogram(name, Some(self.unit), help),
+        }
+    }
+
+    pub(super) fn counter(&self, recorder: &dyn Recorder, labels: Vec<Label>) -> Counter {
+        recorder.register_counter(&self.key(labels), &METADATA)
+    }
+
+    pub(super) fn gauge(&self, recorder: &dyn Recorder, labels: Vec<Label>) -> Gauge {
+        recorder.register_gauge(&self.key(labels), &METADATA)
+    }
+
+    pub(super) fn histogram(&self, recorder: &dyn Recorder, labels: Vec<Label>) -> Histogram {
+        recorder.register_histogram(&self.key(labels), &METADATA)
+    }
+
+    fn key(&self, labels: Vec<Label>) -> Key {
+        Key::from_parts(KeyName::from_const_str(self.name), labels)
+    }
+}
+
+/// Declares the families, and a list of them for the test.
+macro_rules! families {
+    ($($ident:ident = $kind:ident $unit:ident $name:literal $label:expr, $help:literal;)*) => {
+        $(pub(super) static $ident: Family = Family {
+            name: $name,
+            kind: Kind::$kind,
+            unit: Unit::$unit,
+            label: $label,
+            help: $help,
+        };)*
+    };
+}
+
+families! {
+    REFUSED = Counter Count "resilience_refused_total" Some("reason"),
+        "Calls that the policy refused";
+    IN_FLIGHT = Gauge Count "resilience_in_flight" None,
+        "Calls that run";
+    LIMIT = Gauge Count "resilience_concurrency_limit" None,
+        "The most calls at once";
+    QUEUED = Gauge Count "resilience_queued" None,
+        "Calls that wait; of a rate limit the permits that they ask for";
+    KEYS = Gauge Count "resilience_keys" None,
+        "Keys that are held";
+    MAX_KEYS = Gauge Count "resilience_keys_max" None,
+        "The most keys that are held";
+    EVICTED = Counter Count "resilience_keys_evicted_total" Some("reason"),
+        "Keys that made room for others";
+    NO_ROOM = Counter Count "resilience_keys_full_total" None,
+        "Keys that found no room";
+    BREAKER_STATE = Gauge Count "resilience_breaker_state" Some("state"),
+        "Breakers in this state";
+    BREAKER_MODE = Gauge Count "resilience_breaker_mode" Some("mode"),
+        "Breakers in this mode";
+    BREAKER_OPENED = Counter Count "resilience_breaker_opened_total" Some("cause"),
+        "Openings";
+    WINDOW_CALLS = Gauge Count "resilience_breaker_window_calls" None,
+        "Calls that are judged: in the window, or probes that have ended";
+    WINDOW_FAILURES = Gauge Count "resilience_breaker_window_failures" None,
+        "Failures among the calls that are judged";
+    WINDOW_SLOW = Gauge Count "resilience_breaker_window_slow_calls" None,
+        "Slow calls among the calls that are judged";
+    WOULD_HAVE_REFUSED = Counter Count "resilience_breaker_would_have_refused_total" None,
+        "Calls that an observing breaker admitted and would have refused";
+    STALE = Counter Count "resilience_breaker_stale_outcomes_total" None,
+        "Outcomes that came too late to count";
+    LOST_EVENTS = Counter Count "resilience_breaker_lost_events_total" None,
+        "Events that a subscriber's channel had no room for";
+    RATE_BURST = Gauge Count "resilience_rate_limit_burst" None,
+        "The most permits at once";
+    RATE_REMAINING = Gauge Count "resilience_rate_limit_remaining" None,
+        "Permits that are there";
+    RETRIES = Counter Count "resilience_retries_total" None,
+        "Further attempts that were granted";
+    RETRY_STOPPED = Counter Count "resilience_retry_stopped_total" Some("reason"),
+        "Failed attempts that were not tried again";
+    BUDGET_BALANCE = Gauge Count "resilience_retry_budget_balance" None,
+        "Retries that the budget would grant at once";
+    BUDGET_BURST = Gauge Count "resilience_retry_budget_burst" None,
+        "The most retries that the budget saves up";
+    TIMEOUTS = Counter Count "resilience_timeouts_total" Some("reason"),
+        "Calls whose time was up while they ran";
+    RTT = Greatest Seconds "resilience_adaptive_rtt_seconds" None,
+        "How long calls took on average in the last window that was not overloaded";
+    USUAL_RTT = Greatest Seconds "resilience_adaptive_usual_rtt_seconds" None,
+        "How long calls take when they do not queue";
+    WINDOWS = Counter Count "resilience_adaptive_windows_total" Some("overloaded"),
+        "Windows that were judged";
+    CALL_DURATION = Histogram Seconds "resilience_call_duration_seconds" Some("outcome"),
+        "How long calls took, all attempts and waits included";
+    CALL_ATTEMPTS = Histogram Count "resilience_call_attempts" None,
+        "Attempts that calls took";
+    CALL_REFUSED = Counter Count "resilience_call_refused_total" Some("reason"),
+        "Calls that a policy refused";
+    ATTEMPT_DURATION = Histogram Seconds "resilience_attempt_duration_seconds" Some("outcome"),
+        "How long attempts took";
+    ATTEMPT_REFUSED = Counter Count "resilience_attempt_refused_total" Some("reason"),
+        "Attempts that a policy refused";
+}

@@ -1,0 +1,53 @@
+//! What telemetry tells, against what happened and against what TELEMETRY.md says.
+#![cfg(any(feature = "metrics", feature = "tracing"))]
+
+#[cfg(feature = "metrics")]
+mod calls;
+#[cfg(feature = "metrics")]
+mod collector;
+#[cfg(feature = "metrics")]
+mod recorder;
+#[cfg(feature = "tracing")]
+mod subscriber;
+#[cfg(feature = "metrics")]
+mod table;
+#[cfg(feature = "tracing")]
+mod traces;
+
+#[cfg(feature = "metrics")]
+use resilience_core::{
+    adaptive::{AdaptiveLimit, Config},
+    clock::ManualClock,
+};
+
+/// An adaptive limit whose calls took so long.
+#[cfg(feature = "metrics")]
+fn learned(rtt: std::time::Duration) -> AdaptiveLimit {
+    let clock = ManualClock::new();
+    let limit = AdaptiveLimit::with_clock(Config::default(), clock.clone());
+    for _ in 0..5 {
+        let permits: Vec<_> = (0..10).map(|_| limit.try_acquire().unwrap()).collect();
+        clock.advance(rtt);
+        permits.into_iter().for_each(|permit| permit.success());
+    }
+    limit
+}
+
+/// The rows of the table in TELEMETRY.md whose header begins with `columns`, cell by cell.
+fn documented(columns: &str) -> Vec<Vec<String>> {
+    let text = include_str!("../../TELEMETRY.md");
+    let mut rows = Vec::new();
+    let mut within = false;
+    for line in text.lines() {
+        if line.starts_with(columns) {
+            within = true;
+        } else if !line.starts_with('|') {
+            within = false;
+        } else if within && !line.starts_with("|---") {
+            let cells = line.trim_matches('|').split('|');
+            rows.push(cells.map(|cell| cell.trim().replace('`', "")).collect());
+        }
+    }
+    assert!(!rows.is_empty(), "there is a table with {columns}");
+    rows
+}

@@ -1,0 +1,315 @@
+//! Spans of calls and events of policies.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use resilience_core::breaker::{CircuitBreaker, Config, Mode, Registry};
+use resilience_core::clock::ManualClock;
+use resilience_tower::telemetry::{Ended, Refusal, TelemetryLayer, events};
+use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
+use tower::{Layer, Service, service_fn};
+
+use super::documented;
+use super::subscriber::{Kept, Told};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn fields<const N: usize>(of: [(&'static str, &str); N]) -> BTreeMap<&'static str, String> {
+    of.map(|(name, value)| (name, value.to_owned())).into()
+}
+
+fn refusing(wait: Option<Duration>) -> impl Fn(Result<&(), &()>) -> Ended + Clone {
+    move |result| match result {
+        Ok(()) => Ended::Success,
+        Err(()) => Ended::Refused(Refusal::new("breaker", "open").retry_after(wait)),
+    }
+}
+
+#[test]
+fn a_call_is_a_span_with_its_attempts_within() {
+    let kept = Kept::default();
+    let mut answers = [Err(()), Ok(())].into_iter();
+    let upstream = service_fn(move |()| {
+        let answer = answers.next().unwrap_or(Ok(()));
+        async move {
+            tracing::info!(target: "resilience_tower", "in the upstream");
+            answer
+        }
+    });
+    let attempt = TelemetryLayer::attempt("payments").layer(upstream);
+    let attempt = std::sync::Arc::new(tokio::sync::Mutex::new(attempt));
+    let twice = service_fn(move |()| {
+        let attempt = attempt.clone();
+        async move {
+            let mut attempt = attempt.lock().await;
+            assert_eq!(attempt.call(()).await, Err(()));
+            attempt.call(()).await
+        }
+    });
+    let mut service = TelemetryLayer::call("payments").layer(twice);
+    kept.local(|| assert_ready_ok!(task::spawn(service.call(())).poll()));
+
+    let [call, first, second] = &kept.spans()[..] else {
+        panic!("three spans: {:?}", kept.spans());
+    };
+    assert_eq!((call.name, &*call.level), ("resilience.call", "INFO"));
+    assert_eq!(
+        call.fields,
+        fields([
+            ("resilience.name", "payments"),
+            ("resilience.outcome", "success"),
+            ("resilience.attempts", "2"),
+        ])
+    );
+    assert_eq!((first.name, &*first.level), ("resilience.attempt", "DEBUG"));
+    assert_eq!(
+        first.fields,
+        fields([
+            ("resilience.name", "payments"),
+            ("resilience.attempt", "1"),
+            ("resilience.outcome", "failure"),
+            ("error.type", "failure"),
+            ("otel.status_code", "ERROR"),
+        ])
+    );
+    assert_eq!(
+        second.fields,
+        fields([
+            ("resilience.name", "payments"),
+            ("resilience.attempt", "2"),
+            ("resilience.outcome", "success"),
+        ])
+    );
+    let around = |told: &Told| told.parent;
+    assert_eq!([call, first, second].map(around), [None, Some(0), Some(0)]);
+    let events = kept.events();
+    let within: Vec<_> = events.iter().map(around).collect();
+    assert_eq!(
+        within,
+        [Some(1), Some(2)],
+        "what happens within is within the attempt's span"
+    );
+    assert!(
+        kept.spans()
+            .iter()
+            .all(|span| span.closed && span.target == "resilience_tower")
+    );
+}
+
+#[test]
+fn a_refusal_is_told_by_policy_reason_and_wait() {
+    let kept = Kept::default();
+    let refuse = service_fn(async |()| Err::<(), _>(()));
+    let judge = refusing(Some(SECOND / 4));
+    let mut service = TelemetryLayer::call("payments").judge(judge).layer(refuse);
+    kept.local(|| assert_ready_err!(task::spawn(service.call(())).poll()));
+    assert_eq!(
+        kept.spans()[0].fields,
+        fields([
+            ("resilience.name", "payments"),
+            ("resilience.outcome", "refused"),
+            ("resilience.policy", "breaker"),
+            ("resilience.reason", "open"),
+            ("resilience.retry_after_s", "0.25"),
+            ("error.type", "open"),
+            ("otel.status_code", "ERROR"),
+        ])
+    );
+}
+
+#[test]
+fn a_call_that_is_dropped_closes_its_span_as_cancelled() {
+    let kept = Kept::default();
+    let never = service_fn(async |()| std::future::pending::<Result<(), Infallible>>().await);
+    let mut service = TelemetryLayer::attempt("payments").layer(never);
+    kept.local(|| {
+        let mut call = task::spawn(service.call(()));
+        assert_pending!(call.poll());
+        assert!(!kept.spans()[0].closed);
+        drop(call);
+    });
+    let span = &kept.spans()[0];
+    assert!(span.closed);
+    assert_eq!(
+        span.fields,
+        fields([
+            ("resilience.name", "payments"),
+            ("resilience.outcome", "cancelled"),
+            ("error.type", "cancelled"),
+            ("otel.status_code", "ERROR"),
+        ]),
+        "outside of a call nobody knows which attempt it is"
+    );
+}
+
+#[test]
+fn what_a_dropped_call_drops_is_dropped_within_its_span() {
+    struct Tells;
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            tracing::info!(target: "resilience_tower", "dropped");
+        }
+    }
+    let kept = Kept::default();
+    let mut service = TelemetryLayer::call("payments").layer(service_fn(async |()| {
+        let _tells = Tells;
+        std::future::pending::<Result<(), Infallible>>().await
+    }));
+    kept.local(|| {
+        let mut call = task::spawn(service.call(()));
+        assert_pending!(call.poll());
+        drop(call);
+    });
+    assert_eq!(kept.events()[0].parent, Some(0));
+}
+
+fn breaker() -> (CircuitBreaker, ManualClock) {
+    let clock = ManualClock::new();
+    let config = Config::builder()
+        .consecutive_failures(1)
+        .half_open_permits(1);
+    let config = config.reset_timeout(SECOND).success_threshold(1).build();
+    let breaker = CircuitBreaker::with_clock("payments", config.unwrap(), clock.clone());
+    (breaker, clock)
+}
+
+#[test]
+fn changes_of_a_breaker_are_events() {
+    let (breaker, clock) = breaker();
+    let subscription = events::breaker(&breaker);
+    let kept = Kept::default();
+    kept.local(|| {
+        breaker.try_acquire().unwrap().failure();
+        clock.advance(SECOND);
+        breaker.try_acquire().unwrap().success();
+        drop(subscription);
+        breaker.try_acquire().unwrap().failure();
+    });
+    let [opened, probing, closed] = &kept.events()[..] else {
+        panic!("three events: {:?}", kept.events());
+    };
+    let levels = [opened, probing, closed].map(|event| &*event.level);
+    assert_eq!(levels, ["WARN", "INFO", "INFO"]);
+    assert_eq!(opened.name, "resilience.breaker.transition");
+    assert_eq!(opened.target, "resilience_tower");
+    assert_eq!(
+        opened.fields,
+        fields([
+            ("message", "circuit breaker changed its state"),
+            ("resilience.policy", "breaker"),
+            ("resilience.name", "payments"),
+            ("resilience.breaker.from", "closed"),
+            ("resilience.breaker.to", "open"),
+            ("resilience.breaker.mode", "automatic"),
+            ("resilience.breaker.cause", "consecutive_failures"),
+            ("resilience.breaker.generation", "1"),
+            ("resilience.breaker.calls", "1"),
+            ("resilience.breaker.failures", "1"),
+            ("resilience.breaker.slow_calls", "0"),
+            ("resilience.breaker.open_for_s", "1.0"),
+            ("resilience.breaker.observed", "false"),
+            ("resilience.breaker.shadow", "false"),
+        ])
+    );
+    assert_eq!(probing.fields["resilience.breaker.to"], "half_open");
+    assert_eq!(
+        closed.fields["resilience.breaker.cause"],
+        "probes_succeeded"
+    );
+    assert!(!closed.fields.contains_key("resilience.breaker.open_for_s"));
+}
+
+#[test]
+fn an_opening_that_refuses_nobody_is_no_warning() {
+    let (breaker, _) = breaker();
+    breaker.set_mode(Mode::ObserveOnly);
+    events::breaker(&breaker).forget();
+    let kept = Kept::default();
+    kept.local(|| breaker.try_acquire().unwrap().failure());
+    let opened = &kept.events()[0];
+    assert_eq!(opened.fields["resilience.breaker.to"], "open");
+    assert_eq!(
+        (
+            &*opened.level,
+            &*opened.fields["resilience.breaker.observed"]
+        ),
+        ("INFO", "true")
+    );
+}
+
+#[test]
+fn changes_in_a_registry_are_events_also_of_breakers_to_come() {
+    let config = Config::builder().consecutive_failures(1).build().unwrap();
+    let shards: Registry<u32> = Registry::builder(config).build();
+    let _subscription = events::breakers(&shards);
+    let kept = Kept::default();
+    kept.local(|| shards.get(&7).unwrap().try_acquire().unwrap().failure());
+    assert_eq!(kept.events()[0].fields["resilience.name"], "7");
+}
+
+#[test]
+fn the_tables_have_each_field() {
+    let kept = Kept::default();
+    let (breaker, _) = breaker();
+    events::breaker(&breaker).forget();
+    kept.local(|| {
+        breaker.try_acquire().unwrap().failure();
+        let attempt = TelemetryLayer::attempt("a").layer(service_fn(async |()| Ok::<_, ()>(())));
+        let mut call = TelemetryLayer::call("a").layer(attempt);
+        assert_ready_ok!(task::spawn(call.call(())).poll());
+    });
+    let spans = kept.spans();
+    let table = documented("| field | in | type |");
+    for (span, scope) in [(&spans[0], "call"), (&spans[1], "attempt")] {
+        let rows = table
+            .iter()
+            .filter(|row| row[1] == "both" || row[1] == scope);
+        let mut names: Vec<_> = rows.map(|row| &*row[0]).collect();
+        names.sort_unstable();
+        let mut declared = span.declared.clone();
+        declared.sort_unstable();
+        assert_eq!(declared, names, "{scope}");
+    }
+    let table = documented("| field | type | meaning |");
+    let names: Vec<_> = table.iter().map(|row| &*row[0]).collect();
+    let declared: Vec<_> = kept.events()[0]
+        .declared
+        .iter()
+        .copied()
+        .filter(|name| *name != "message")
+        .collect();
+    assert_eq!(declared, names);
+}
+
+#[test]
+fn without_a_subscriber_a_call_allocates_nothing() {
+    #[derive(Clone)]
+    struct Noop;
+    impl Service<()> for Noop {
+        type Response = ();
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<(), Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            std::future::ready(Ok(()))
+        }
+    }
+    let attempt = TelemetryLayer::attempt("payments").layer(Noop);
+    let mut service = TelemetryLayer::call("payments").layer(attempt);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut thousand = || {
+        for _ in 0..1_000 {
+            let call = pin!(service.call(()));
+            assert!(call.poll(&mut context).is_ready());
+        }
+    };
+    thousand();
+    assert_eq!(allocation_counter::measure(thousand).count_total, 0);
+}

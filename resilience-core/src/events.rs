@@ -75,6 +75,11 @@ impl<T: 'static> Events<T> {
 }
 
 impl<T> Events<T> {
+    /// Whether anybody subscribed.
+    pub(crate) fn wanted(&self) -> bool {
+        !self.list.lock().subscribers.is_empty()
+    }
+
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }

@@ -298,6 +298,11 @@ fn where_all_are_unhealthy_calls_go_to_them_or_are_refused_as_set() {
         assert_eq!(balancer.pick().unwrap_err().reason, Reason::Draining);
         set(&balancer, &[]);
         assert_eq!(balancer.pick().unwrap_err().reason, Reason::Empty);
+        assert_eq!(balancer.snapshot().refused, 4);
+        let back = balancer.downgrade();
+        assert!(back().is_some());
+        drop(balancer);
+        assert!(back().is_none());
     }
 }
 

@@ -6,6 +6,7 @@ mod allocations;
 mod balance;
 mod balance_groups;
 mod balance_outliers;
+mod balance_simulation;
 mod balance_strategies;
 mod balance_stress;
 mod breaker;

@@ -46,7 +46,6 @@ impl fmt::Display for Reason {
 
 impl<T> Set<T> {
     /// Why nobody was picked.
-    #[cold]
     pub(super) fn nobody(&self) -> NoEndpoint {
         let mut members = self.plan.members.iter();
         NoEndpoint {

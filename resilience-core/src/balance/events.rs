@@ -1,20 +1,9 @@
 //! What becomes of endpoints, told to subscribers.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, TrySendError, sync_channel},
-    },
-    time::Duration,
-};
-
-use parking_lot::Mutex;
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use super::{plan::Member, state::EndpointId};
+use crate::events::Events;
 
 /// Why an endpoint was ejected.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -107,15 +96,6 @@ pub struct Event {
     pub change: Change,
 }
 
-type Callback = Box<dyn Fn(&Event) + Send + Sync>;
-
-#[derive(Default)]
-pub(super) struct Events {
-    subscribers: Mutex<Vec<Arc<Callback>>>,
-    many: AtomicUsize,
-    lost: AtomicU64,
-}
-
 /// What is told once no lock is held any more.
 #[derive(Debug)]
 pub(super) struct News {
@@ -124,6 +104,18 @@ pub(super) struct News {
 }
 
 impl News {
+    pub(super) fn for_subscribers_of(events: &Events<Event>) -> Self {
+        Self {
+            // Who subscribes while something happens may miss it.
+            wanted: events.wanted(),
+            list: Vec::new(),
+        }
+    }
+
+    pub(super) fn tell(self, events: &Events<Event>) {
+        self.list.iter().for_each(|event| events.emit(event));
+    }
+
     /// Nothing is kept for nobody: an ejection then allocates nothing.
     pub(super) fn push(&mut self, endpoint: &Arc<str>, id: EndpointId, change: Change) {
         if self.wanted {
@@ -143,7 +135,9 @@ impl News {
             return;
         }
         let weights = |members: &[Member]| -> HashMap<EndpointId, u32> {
-            let weights = members.iter().map(|member| (member.state.id, member.weight));
+            let weights = members
+                .iter()
+                .map(|member| (member.state.id, member.weight));
             weights.collect()
         };
         let (before, after) = (weights(old), weights(new));
@@ -159,94 +153,5 @@ impl News {
             };
             self.push(&member.name, member.state.id, change);
         }
-    }
-}
-
-impl Events {
-    pub(super) fn news(&self) -> News {
-        News {
-            // ORDERING: Relaxed. Who subscribes while something happens may miss it.
-            wanted: self.many.load(Ordering::Relaxed) > 0,
-            list: Vec::new(),
-        }
-    }
-
-    pub(super) fn subscribe(self: &Arc<Self>, callback: Callback) -> Subscription {
-        let callback = Arc::new(callback);
-        let mut subscribers = self.subscribers.lock();
-        subscribers.push(Arc::clone(&callback));
-        self.many.store(subscribers.len(), Ordering::Relaxed);
-        Subscription {
-            events: Arc::downgrade(self),
-            callback: Some(callback),
-        }
-    }
-
-    /// A subscription that never waits: what does not fit the channel is counted as lost.
-    pub(super) fn channel(self: &Arc<Self>, capacity: usize) -> (Subscription, Receiver<Event>) {
-        let (sender, receiver) = sync_channel(capacity.max(1));
-        let events = Arc::downgrade(self);
-        let send = move |event: &Event| {
-            if let Err(TrySendError::Full(_)) = sender.try_send(event.clone())
-                && let Some(events) = events.upgrade()
-            {
-                // ORDERING: Relaxed. A statistic.
-                events.lost.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        (self.subscribe(Box::new(send)), receiver)
-    }
-
-    pub(super) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn tell(&self, news: News) {
-        if news.list.is_empty() {
-            return;
-        }
-        let subscribers = self.subscribers.lock().clone();
-        for event in &news.list {
-            for subscriber in &subscribers {
-                // A subscriber's panic must not end the call that happened to cause the change.
-                let _ = catch_unwind(AssertUnwindSafe(|| subscriber(event)));
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Events({})", self.subscribers.lock().len())
-    }
-}
-
-/// Ends the subscription when dropped.
-#[must_use = "dropping it ends the subscription at once"]
-pub struct Subscription {
-    events: Weak<Events>,
-    callback: Option<Arc<Callback>>,
-}
-
-impl Subscription {
-    /// Keeps the subscription for as long as the balancer lives.
-    pub fn forget(mut self) {
-        self.callback = None;
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if let (Some(callback), Some(events)) = (self.callback.take(), self.events.upgrade()) {
-            let mut subscribers = events.subscribers.lock();
-            subscribers.retain(|one| !Arc::ptr_eq(one, &callback));
-            events.many.store(subscribers.len(), Ordering::Relaxed);
-        }
-    }
-}
-
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Subscription")
     }
 }

@@ -68,7 +68,7 @@ pub use self::{
     config::{Config, ConfigBuilder, Strategy},
     endpoint::{Endpoint, EndpointSnapshot},
     error::{NoEndpoint, Reason},
-    events::{Cause, Change, Event, Subscription},
+    events::{Cause, Change, Event},
     pick::{PassedOver, Pick},
     plan::Criteria,
     ring::hash_key,
@@ -76,13 +76,14 @@ pub use self::{
 };
 use self::{
     endpoint::{Node, Parts, Set, check_all, check_many, check_weight},
+    events::News,
     outlier::Referee,
     plan::Member,
 };
-pub use crate::settings::ConfigError;
+pub use crate::{breaker::Subscription, settings::ConfigError};
 use crate::{
     clock::SharedClock,
-    primitive::{Lock, Swap},
+    primitive::{AtomicU64, Lock, Ordering, Swap},
     random::Random,
 };
 
@@ -114,8 +115,18 @@ struct Inner<T> {
     set: Swap<Set<T>>,
     random: CachePadded<Random>,
     referee: Arc<Referee>,
+    refused: AtomicU64,
     /// Held by those who change the set.
     changes: Lock<()>,
+}
+
+impl<T> Inner<T> {
+    #[cold]
+    fn refuse(&self, set: &Set<T>) -> NoEndpoint {
+        // ORDERING: Relaxed. A statistic.
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        set.nobody()
+    }
 }
 
 /// The figures of a balancer at one moment.
@@ -126,6 +137,8 @@ pub struct Snapshot {
     pub endpoints: Vec<EndpointSnapshot>,
     /// Ejections since the balancer was made.
     pub ejections: u64,
+    /// Picks that were refused since then.
+    pub refused: u64,
     /// Events that did not fit a subscriber's channel.
     pub lost_events: u64,
 }
@@ -157,6 +170,7 @@ impl<T> Balancer<T> {
             referee: Arc::new(Referee::new(Arc::clone(&set.plan), clock)),
             set: Swap::from_pointee(set),
             random: CachePadded::new(random),
+            refused: AtomicU64::new(0),
             changes: Lock::new(()),
         }))
     }
@@ -184,7 +198,7 @@ impl<T> Balancer<T> {
         let set = inner.set.load();
         match set.plan.choose(criteria, now, &inner.random) {
             Some(index) => Ok(Pick::new(&set.nodes[index], now)),
-            None => Err(set.nobody()),
+            None => Err(inner.refuse(&set)),
         }
     }
 
@@ -289,7 +303,7 @@ impl<T> Balancer<T> {
     /// It runs on the thread that causes the change, after it and outside of any lock: it delays
     /// that call alone, and may use the balancer. Its panics are caught.
     pub fn subscribe(&self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Subscription {
-        self.0.referee.events.subscribe(Box::new(callback))
+        self.0.referee.events.subscribe(callback)
     }
 
     /// Events through a channel of so many places (1 at least). What does not fit is dropped, and
@@ -327,6 +341,15 @@ impl<T> Balancer<T> {
         &self.0.referee.clock
     }
 
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<T>
+    where
+        T: Send + Sync,
+    {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
     /// The figures of now.
     pub fn snapshot(&self) -> Snapshot {
         let referee = &self.0.referee;
@@ -360,6 +383,7 @@ impl<T> Balancer<T> {
                 .map(snapshot)
                 .collect(),
             ejections,
+            refused: self.0.refused.load(Ordering::Relaxed),
             lost_events: referee.events.lost(),
         })
     }
@@ -376,14 +400,14 @@ impl<T> Balancer<T> {
         let mut parts = old.parts();
         next(&old, &mut parts, referee)?;
         let set = Set::new(parts, Some(&old.plan));
-        let mut news = referee.events.news();
+        let mut news = News::for_subscribers_of(&referee.events);
         news.compare(&old.plan.members, &set.plan.members);
         let news = referee.change(Arc::clone(&set.plan), news);
         inner.set.store(Arc::new(set));
         // What a caller's value does when it is dropped is not done under the lock.
         drop(lock);
         drop(old);
-        referee.events.tell(news);
+        news.tell(&referee.events);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     config::Config,
-    events::{Cause, Change, Events, News},
+    events::{Cause, Change, Event, News},
     ewma, nanos,
     plan::{Member, Plan},
     state::{DOWN, EndpointId, State},
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     breaker::Outcome,
     clock::SharedClock,
+    events::Events,
     primitive::{AtomicU64, Lock, LockGuard, Ordering, Swap},
 };
 
@@ -19,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Referee {
     pub(super) clock: SharedClock,
-    pub(super) events: Arc<Events>,
+    pub(super) events: Arc<Events<Event>>,
     rules: Swap<Rules>,
     /// When the success rates are judged next.
     due: AtomicU64,
@@ -125,26 +126,26 @@ impl Referee {
 
     #[cold]
     fn eject(&self, id: EndpointId, now: u64) {
-        let mut news = self.events.news();
+        let mut news = News::for_subscribers_of(&self.events);
         let mut judge = self.judge.lock();
         let plan = Arc::clone(&judge.plan);
         // One that is not there any more need not be ejected.
         if let Some(member) = plan.members.iter().find(|member| member.state.id == id)
             && judge.eject(member, Cause::ConsecutiveFailures, now, &mut news)
         {
-            self.events.tell(self.settle(judge, now, news));
+            self.settle(judge, now, news).tell(&self.events);
         }
     }
 
     #[cold]
     fn judge_rates(&self, now: u64) {
-        let mut news = self.events.news();
+        let mut news = News::for_subscribers_of(&self.events);
         let mut judge = self.judge.lock();
         if now >= self.due.load(Ordering::Relaxed) {
             let next = now.saturating_add(nanos(judge.plan.config.interval()));
             self.due.store(next, Ordering::Relaxed);
             if judge.judge_rates(now, &mut news) {
-                self.events.tell(self.settle(judge, now, news));
+                self.settle(judge, now, news).tell(&self.events);
             }
         }
     }
@@ -165,9 +166,9 @@ impl Referee {
             self.returns
                 .compare_exchange(due, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
         if mine.is_ok() {
-            let news = self.events.news();
+            let news = News::for_subscribers_of(&self.events);
             let news = self.settle(self.judge.lock(), now, news);
-            self.events.tell(news);
+            news.tell(&self.events);
         }
     }
 
@@ -192,7 +193,7 @@ impl Referee {
 
     /// An endpoint is healthy or not, as the caller says; whether it is there.
     pub(super) fn set_health(&self, name: &str, healthy: bool) -> bool {
-        let mut news = self.events.news();
+        let mut news = News::for_subscribers_of(&self.events);
         let judge = self.judge.lock();
         let now = self.now();
         let plan = Arc::clone(&judge.plan);
@@ -213,7 +214,7 @@ impl Referee {
             };
             news.push(&member.name, state.id, change);
             judge.release_surplus(now);
-            self.events.tell(self.settle(judge, now, news));
+            self.settle(judge, now, news).tell(&self.events);
         }
         true
     }

@@ -91,9 +91,10 @@ const fn may_be(mark: Mark, hash: u64) -> bool {
 }
 
 /// Fifteen marks, and how many of keys that belong here or before lie in a later bucket.
-type Bucket = [Mark; 16];
+type Bucket = [Mark; MARKS];
 
-const PASSED: usize = 15;
+const MARKS: usize = 16;
+const PASSED: usize = MARKS - 1;
 
 /// Twice as many marks as slots, nearly: of buckets for eight, one of 120 is full.
 const SLOTS_PER_BUCKET: usize = 8;
@@ -113,12 +114,12 @@ struct Queue {
 impl Table {
     pub(super) fn new(slots: usize, hasher: RandomState) -> Self {
         let buckets = slots.div_ceil(SLOTS_PER_BUCKET);
-        let marks = vec![0; (buckets + 1) * size_of::<Bucket>() / size_of::<Mark>()];
+        let marks = vec![0; (buckets + 1) * MARKS];
         let unaligned = marks.as_ptr().align_offset(size_of::<Bucket>());
         Self {
             marks: marks.into_boxed_slice(),
             // Unless the offset cannot be known (under Miri), which costs time only.
-            unaligned: unaligned.min(PASSED),
+            unaligned: unaligned.min(MARKS - 1),
             capacity: slots,
             slots: Vec::with_capacity(slots),
             free: 0,

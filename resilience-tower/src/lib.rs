@@ -51,6 +51,7 @@
 //! | `breaker` | `breaker` | yes |
 //! | `rate-limit` | `rate_limit` | yes |
 //! | `adaptive` | `adaptive`: as many calls at once as the upstream bears | no |
+//! | `balance` | `balance`: calls over several endpoints, each of which is a service | no |
 //! | `bulkhead` | `bulkhead`, on tokio's clock | no |
 //! | `chaos` | `chaos`: faults on purpose, on tokio's clock | no |
 //! | `fallback` | `fallback`: another answer where there is none | no |
@@ -68,6 +69,8 @@
 
 #[cfg(feature = "adaptive")]
 pub mod adaptive;
+#[cfg(feature = "balance")]
+pub mod balance;
 #[cfg(feature = "breaker")]
 pub mod breaker;
 #[cfg(feature = "bulkhead")]

@@ -3,6 +3,7 @@
 mod adaptive;
 mod allocations;
 mod allocations_breaker;
+mod balance;
 mod breaker;
 mod breaker_body;
 mod breaker_body_model;

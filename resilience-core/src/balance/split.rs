@@ -100,7 +100,9 @@ impl Split {
     pub(super) fn at(&self, draw: u32) -> usize {
         let mut shares = self.0.iter();
         let share = shares.find(|share| u64::from(draw) < share.below);
-        share.or(self.0.last()).map_or(0, |share| share.pool)
+        share
+            .or_else(|| self.0.last())
+            .map_or(0, |share| share.pool)
     }
 }
 

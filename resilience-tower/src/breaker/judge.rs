@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use resilience_core::breaker::{Classify, OwnedPermit};
+use resilience_core::breaker::{Classify, Outcome, OwnedPermit};
 
 /// How the calls of a [`Breaker`](super::Breaker) are judged: what is remembered of the
 /// request, and who judges the result.
@@ -20,8 +20,8 @@ pub trait Judge<Req> {
     fn begin(&self, request: &Req) -> Self::Call;
 }
 
-/// Judges one call.
-pub trait JudgeCall<T, E> {
+/// Judges one call, for which `P` was given: a breaker's permit, or what another policy keeps.
+pub trait JudgeCall<T, E, P = OwnedPermit> {
     /// What becomes of the inner service's response.
     type Response;
 
@@ -34,7 +34,20 @@ pub trait JudgeCall<T, E> {
     /// # Errors
     ///
     /// The error of `result`.
-    fn end(&self, permit: Option<OwnedPermit>, result: Result<T, E>) -> Result<Self::Response, E>;
+    fn end(&self, permit: Option<P>, result: Result<T, E>) -> Result<Self::Response, E>;
+}
+
+/// What a call ends by an outcome: a breaker's permit, or a balancer's pick.
+pub trait Record {
+    /// Books how the call ended.
+    fn record(self, outcome: Outcome);
+}
+
+impl Record for OwnedPermit {
+    #[inline]
+    fn record(self, outcome: Outcome) {
+        Self::record(self, outcome);
+    }
 }
 
 /// Judges a call when its response future completes, by a classifier.
@@ -52,11 +65,11 @@ impl<C: Clone, Req> Judge<Req> for OnResult<C> {
     }
 }
 
-impl<C: Classify<T, E>, T, E> JudgeCall<T, E> for OnResult<C> {
+impl<C: Classify<T, E>, T, E, P: Record> JudgeCall<T, E, P> for OnResult<C> {
     type Response = T;
 
     #[inline]
-    fn end(&self, permit: Option<OwnedPermit>, result: Result<T, E>) -> Result<T, E> {
+    fn end(&self, permit: Option<P>, result: Result<T, E>) -> Result<T, E> {
         if let Some(permit) = permit {
             let outcome = self.0.classify(result.as_ref());
             permit.record(outcome);

@@ -95,11 +95,11 @@ mod keyed;
 mod layer;
 mod permits;
 mod service;
-mod unwind;
+pub(crate) mod unwind;
 
 pub use self::error::Error;
 pub use self::future::ResponseFuture;
-pub use self::judge::{ByRequest, Judge, JudgeCall, OnResult};
+pub use self::judge::{ByRequest, Judge, JudgeCall, OnResult, Record};
 pub use self::keyed::{Keyed, OnFull};
 pub use self::layer::BreakerLayer;
 pub use self::permits::Permits;

@@ -1,23 +1,21 @@
 //! Panics of what is polled with a permit in hand.
 
-use resilience_core::breaker::OwnedPermit;
-
 /// Drops the permit if the thread unwinds before [`disarm`](Self::disarm): the call is a failure.
 ///
 /// A permit that is dropped by an unwinding thread is a failure, else it is merely abandoned.
 /// Runtimes (tokio's tasks, hyper) catch the panic of a poll and drop the future or the body
 /// later, when nothing unwinds any more; by then the permit must be gone.
-pub(super) struct DropOnUnwind<'a>(pub(super) &'a mut Option<OwnedPermit>);
+pub(crate) struct DropOnUnwind<'a, P>(pub(crate) &'a mut Option<P>);
 
-impl DropOnUnwind<'_> {
+impl<P> DropOnUnwind<'_, P> {
     /// Nothing has panicked: the permit stays where it is.
     #[inline]
-    pub(super) fn disarm(self) {
+    pub(crate) fn disarm(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for DropOnUnwind<'_> {
+impl<P> Drop for DropOnUnwind<'_, P> {
     fn drop(&mut self) {
         drop(self.0.take());
     }

@@ -9,7 +9,7 @@ use pin_project::pin_project;
 use resilience_core::breaker::{Classify, Outcome, OwnedPermit};
 
 use crate::breaker::unwind::DropOnUnwind;
-use crate::breaker::{BreakerLayer, Judge, JudgeCall};
+use crate::breaker::{BreakerLayer, Judge, JudgeCall, Record};
 
 /// Decides what a response says about the upstream: at its head, or when its body ends.
 ///
@@ -43,16 +43,17 @@ impl<C: Clone, Req> Judge<Req> for OnBodyEnd<C> {
     }
 }
 
-impl<C, B, E> JudgeCall<Response<B>, E> for OnBodyEnd<C>
+impl<C, B, E, P> JudgeCall<Response<B>, E, P> for OnBodyEnd<C>
 where
     C: ClassifyBody<B> + Classify<Response<B>, E> + Clone,
     B: Body,
+    P: Record,
 {
-    type Response = Response<JudgedBody<B, C>>;
+    type Response = Response<JudgedBody<B, C, P>>;
 
     fn end(
         &self,
-        mut permit: Option<OwnedPermit>,
+        mut permit: Option<P>,
         result: Result<Response<B>, E>,
     ) -> Result<Self::Response, E> {
         let Self(classifier) = self;
@@ -104,15 +105,15 @@ impl<J, P> BreakerLayer<J, P> {
 /// frame that it has ended is taken at its word, as its reader need not poll it again.
 #[pin_project]
 #[derive(Debug)]
-pub struct JudgedBody<B, C> {
+pub struct JudgedBody<B, C, P = OwnedPermit> {
     #[pin]
     inner: B,
     // `None` once the outcome is recorded.
-    permit: Option<OwnedPermit>,
+    permit: Option<P>,
     classifier: C,
 }
 
-impl<B: Body, C: ClassifyBody<B>> Body for JudgedBody<B, C> {
+impl<B: Body, C: ClassifyBody<B>, P: Record> Body for JudgedBody<B, C, P> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -1,5 +1,9 @@
 //! Changes of policies as `tracing` events; their fields are those of the table in TELEMETRY.md.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use resilience_core::balance::{Balancer, Change, Event};
 use resilience_core::breaker::{CircuitBreaker, Registry, State, Subscription, Transition};
 
 /// Tells each change of state of `breaker` as an event, until the subscription is dropped.
@@ -39,6 +43,45 @@ fn transition(change: &Transition) {
         };
     }
     if change.to == State::Open && !change.observed {
+        tell!(WARN);
+    } else {
+        tell!(INFO);
+    }
+}
+
+/// Tells what becomes of the endpoints of `balancer`, until the subscription is dropped; `name` is
+/// the balancer's in the events.
+///
+/// At level `WARN` when an endpoint is ejected or none is left, else `INFO`.
+pub fn balancer<T>(name: impl Into<Arc<str>>, balancer: &Balancer<T>) -> Subscription {
+    let name = name.into();
+    balancer.subscribe(move |event| endpoint(&name, event))
+}
+
+fn endpoint(name: &str, event: &Event) {
+    let (cause, ejected_for, weight) = match event.change {
+        Change::Ejected { cause, time } => (Some(cause.as_str()), Some(time), None),
+        Change::Weighted { weight } => (None, None, Some(weight)),
+        _ => (None, None, None),
+    };
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::event!(
+                name: "resilience.balance.endpoint",
+                target: "resilience_tower",
+                tracing::Level::$level,
+                resilience.policy = "balance",
+                resilience.name = name,
+                resilience.balance.endpoint = &*event.endpoint,
+                resilience.balance.change = event.change.as_str(),
+                resilience.balance.cause = cause,
+                resilience.balance.ejected_for_s = ejected_for.as_ref().map(Duration::as_secs_f64),
+                resilience.balance.weight = weight,
+                "an endpoint changed",
+            )
+        };
+    }
+    if matches!(event.change, Change::Ejected { .. } | Change::NoneLeft) {
         tell!(WARN);
     } else {
         tell!(INFO);

@@ -62,8 +62,11 @@ impl Family {
 
 /// Declares the families, and a list of them for the test.
 macro_rules! families {
-    ($($ident:ident = $kind:ident $unit:ident $name:literal $label:expr, $help:literal;)*) => {
-        $(pub(super) static $ident: Family = Family {
+    ($(
+        $(#[$only:meta])?
+        $ident:ident = $kind:ident $unit:ident $name:literal $label:expr, $help:literal;
+    )*) => {
+        $($(#[$only])? pub(super) static $ident: Family = Family {
             name: $name,
             kind: Kind::$kind,
             unit: Unit::$unit,
@@ -106,7 +109,7 @@ families! {
         "Calls that an observing breaker admitted and would have refused";
     STALE = Counter Count "resilience_breaker_stale_outcomes_total" None,
         "Outcomes that came too late to count";
-    LOST_EVENTS = Counter Count "resilience_breaker_lost_events_total" None,
+    LOST_EVENTS = Counter Count "resilience_lost_events_total" None,
         "Events that a subscriber's channel had no room for";
     RATE_BURST = Gauge Count "resilience_rate_limit_burst" None,
         "The most permits at once";
@@ -128,6 +131,20 @@ families! {
         "How long calls take when they do not queue";
     WINDOWS = Counter Count "resilience_adaptive_windows_total" Some("overloaded"),
         "Windows that were judged";
+    ENDPOINTS = Gauge Count "resilience_endpoints" Some("state"),
+        "Endpoints in this state";
+    EJECTIONS = Counter Count "resilience_ejections_total" None,
+        "Ejections of endpoints";
+    CHAOS_ON = Gauge Count "resilience_chaos_on" None,
+        "Chaos policies that are switched on";
+    CHAOS_FAULTS = Counter Count "resilience_chaos_faults_total" Some("fault"),
+        "Calls that were hit on purpose";
+    #[cfg(feature = "fallback")]
+    FALLBACKS = Counter Count "resilience_fallbacks_total" Some("reason"),
+        "Calls for which a fallback was begun";
+    #[cfg(feature = "fallback")]
+    FALLBACKS_LOST = Counter Count "resilience_fallbacks_lost_total" Some("reason"),
+        "Fallbacks that gave no answer";
     CALL_DURATION = Histogram Seconds "resilience_call_duration_seconds" Some("outcome"),
         "How long calls took, all attempts and waits included";
     CALL_ATTEMPTS = Histogram Count "resilience_call_attempts" None,

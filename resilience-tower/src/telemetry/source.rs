@@ -1,8 +1,10 @@
 //! What each policy tells a collector.
 
 use resilience_core::adaptive::AdaptiveLimit;
+use resilience_core::balance::{Balancer, EndpointSnapshot};
 use resilience_core::breaker::{CircuitBreaker, Mode, Registry, State};
 use resilience_core::bulkhead::{Bulkhead, Reason};
+use resilience_core::chaos::Chaos;
 use resilience_core::deadline::Deadlines;
 use resilience_core::rate_limit::{KeyedRateLimiter, LeasedRateLimiter, RateLimiter};
 use resilience_core::retry::{RetryBudget, RetryPolicy};
@@ -24,6 +26,9 @@ pub(super) type WayBack<S> = Box<dyn Fn() -> Option<S> + Send + Sync>;
 /// | [`RetryPolicy`], with its budget | `retry` |
 /// | [`RetryBudget`] | `retry_budget` |
 /// | [`Deadlines`] | `deadline` |
+/// | [`Balancer`] | `balance` |
+/// | [`Chaos`] | `chaos` |
+/// | `fallback::Fallbacks` | `fallback` |
 pub trait Source: Observe {}
 
 impl<S: Observe> Source for S {}
@@ -253,5 +258,73 @@ impl Observe for Deadlines {
         samples.count(&of::TIMEOUTS, "attempt", figures.attempt);
         samples.count(&of::TIMEOUTS, "deadline", figures.deadline);
         samples.count(&of::REFUSED, "deadline", figures.refused);
+    }
+}
+
+impl<T: Send + Sync + 'static> Observe for Balancer<T> {
+    const POLICY: &'static str = "balance";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    /// No label tells endpoints apart: they come and go, with names that nobody bounds.
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        for one in ["ready", "ejected", "unhealthy", "drained"] {
+            let there = |endpoint: &&EndpointSnapshot| state(endpoint) == one;
+            let endpoints = figures.endpoints.iter().filter(there).count();
+            samples.gauge(&of::ENDPOINTS, one, endpoints as f64);
+        }
+        let in_flight = figures.endpoints.iter().map(|one| f64::from(one.in_flight));
+        samples.gauge(&of::IN_FLIGHT, "", in_flight.sum());
+        samples.count(&of::EJECTIONS, "", figures.ejections);
+        samples.count(&of::REFUSED, "no_endpoint", figures.refused);
+        samples.count(&of::LOST_EVENTS, "", figures.lost_events);
+    }
+}
+
+fn state(endpoint: &EndpointSnapshot) -> &'static str {
+    if endpoint.weight == 0 {
+        "drained"
+    } else if !endpoint.healthy {
+        "unhealthy"
+    } else if endpoint.ejected_for.is_some() {
+        "ejected"
+    } else {
+        "ready"
+    }
+}
+
+impl Observe for Chaos {
+    const POLICY: &'static str = "chaos";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        samples.gauge(&of::CHAOS_ON, "", count(figures.on));
+        samples.count(&of::CHAOS_FAULTS, "latency", figures.latencies);
+        samples.count(&of::CHAOS_FAULTS, "error", figures.errors);
+        samples.count(&of::CHAOS_FAULTS, "abort", figures.aborts);
+    }
+}
+
+#[cfg(feature = "fallback")]
+impl Observe for crate::fallback::Fallbacks {
+    const POLICY: &'static str = "fallback";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        samples.count(&of::FALLBACKS, "failure", figures.failure);
+        samples.count(&of::FALLBACKS, "overloaded", figures.overloaded);
+        samples.count(&of::FALLBACKS_LOST, "failed", figures.failed);
+        samples.count(&of::FALLBACKS_LOST, "abandoned", figures.abandoned);
     }
 }

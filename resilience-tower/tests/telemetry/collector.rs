@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use resilience_core::balance::{self, Balancer, Endpoint};
 use resilience_core::breaker::{self, CircuitBreaker, Mode, Registry};
 use resilience_core::bulkhead::{self, Bulkhead, Priority};
+use resilience_core::chaos::{self, Chaos};
 use resilience_core::clock::ManualClock;
 use resilience_core::deadline::{self, Deadlines};
 use resilience_core::rate_limit::{KeyedRateLimiter, LeasedRateLimiter, Quota, RateLimiter};
@@ -59,7 +61,7 @@ fn a_breaker_is_told_as_its_snapshot_says() {
         counter("resilience_breaker_would_have_refused_total"),
         Some(0)
     );
-    assert_eq!(counter("resilience_breaker_lost_events_total"), Some(0));
+    assert_eq!(counter("resilience_lost_events_total"), Some(0));
     for (state, there) in [("closed", 0.0), ("half_open", 0.0), ("open", 1.0)] {
         let series = format!(
             "resilience_breaker_state{{name=\"payments\",policy=\"breaker\",state=\"{state}\"}}"
@@ -351,6 +353,96 @@ fn calls_whose_time_was_up_are_told() {
     let refused =
         "resilience_refused_total{name=\"payments\",policy=\"deadline\",reason=\"deadline\"}";
     assert_eq!(kept.counter(refused), Some(1));
+}
+
+#[test]
+fn a_balancer_tells_its_endpoints_by_state_and_none_by_name() {
+    let config = balance::Config::builder().consecutive_failures(1).build();
+    let balancer = Balancer::with_clock(config.unwrap(), ManualClock::new());
+    let kept = published!(&balancer);
+    let before = kept.series();
+    assert!(balancer.pick().is_err());
+    let endpoint = |place: u8| Endpoint::new(format!("10.0.0.{place}:80"), place);
+    let drained = endpoint(0).weight(0);
+    balancer
+        .set_endpoints((1..8).map(endpoint).chain([drained]))
+        .unwrap();
+    assert!(balancer.set_health("10.0.0.1:80", false));
+    let _running = balancer.pick().unwrap();
+    balancer.pick().unwrap().failure();
+
+    let kept = published!(&balancer);
+    let of = |state: &str| {
+        let labels = format!("name=\"payments\",policy=\"balance\",state=\"{state}\"");
+        kept.gauge(&format!("resilience_endpoints{{{labels}}}"))
+            .unwrap()
+    };
+    let states = ["ready", "ejected", "unhealthy", "drained"].map(of);
+    assert_eq!(states, [5.0, 1.0, 1.0, 1.0]);
+    let of = |name: &str| format!("{name}{{name=\"payments\",policy=\"balance\"}}");
+    assert_eq!(kept.gauge(&of("resilience_in_flight")), Some(1.0));
+    assert_eq!(kept.counter(&of("resilience_ejections_total")), Some(1));
+    assert_eq!(kept.counter(&of("resilience_lost_events_total")), Some(0));
+    let labels = "name=\"payments\",policy=\"balance\",reason=\"no_endpoint\"";
+    let refused = format!("resilience_refused_total{{{labels}}}");
+    assert_eq!(kept.counter(&refused), Some(1));
+    assert_eq!(kept.series(), before, "whatever the endpoints");
+}
+
+#[test]
+fn faults_on_purpose_are_told_by_their_kind() {
+    let config = chaos::Config::builder()
+        .latency_rate(0.3)
+        .error_rate(0.3)
+        .abort_rate(0.3);
+    let chaos = Chaos::with_seed(config.build().unwrap(), 7);
+    chaos.switch_on();
+    for _ in 0..100 {
+        let _ = chaos.draw();
+    }
+    let kept = published!(&chaos);
+    let is = chaos.snapshot();
+    for (fault, hit) in [
+        ("latency", is.latencies),
+        ("error", is.errors),
+        ("abort", is.aborts),
+    ] {
+        let labels = format!("fault=\"{fault}\",name=\"payments\",policy=\"chaos\"");
+        let series = format!("resilience_chaos_faults_total{{{labels}}}");
+        assert_eq!(kept.counter(&series), Some(hit), "{series}");
+        assert!(hit > 0, "{series}");
+    }
+    let on = "resilience_chaos_on{name=\"payments\",policy=\"chaos\"}";
+    assert_eq!(kept.gauge(on), Some(1.0));
+    chaos.switch_off();
+    assert_eq!(published!(&chaos).gauge(on), Some(0.0));
+}
+
+#[cfg(feature = "fallback")]
+#[test]
+fn fallbacks_are_told_by_their_reason_and_how_they_ended() {
+    use resilience_tower::fallback::FallbackLayer;
+    use tokio_test::task;
+    use tower::{Layer, Service, service_fn};
+
+    let layer = FallbackLayer::function(async |_| Err::<u32, _>("no guess"));
+    let mut prices = layer.layer(service_fn(async |_: u32| Err::<u32, _>("down")));
+    for item in 0..3 {
+        assert!(task::spawn(prices.call(item)).poll().is_ready());
+    }
+    let kept = published!(layer.handle());
+    let of = |metric: &str, reason: &str| {
+        let labels = format!("name=\"payments\",policy=\"fallback\",reason=\"{reason}\"");
+        kept.counter(&format!("resilience_fallbacks_{metric}{{{labels}}}"))
+    };
+    assert_eq!(
+        (of("total", "failure"), of("total", "overloaded")),
+        (Some(3), Some(0))
+    );
+    assert_eq!(
+        (of("lost_total", "failed"), of("lost_total", "abandoned")),
+        (Some(3), Some(0))
+    );
 }
 
 const REFUSED: &str =

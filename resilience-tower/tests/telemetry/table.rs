@@ -1,15 +1,19 @@
 //! The metrics that there are, against the table of them.
+#![cfg(feature = "fallback")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use metrics::Unit;
+use resilience_core::balance::{self, Balancer};
 use resilience_core::breaker::{self, CircuitBreaker, Registry};
 use resilience_core::bulkhead::{self, Bulkhead};
+use resilience_core::chaos::Chaos;
 use resilience_core::deadline::Deadlines;
 use resilience_core::rate_limit::{KeyedRateLimiter, LeasedRateLimiter, Quota, RateLimiter};
 use resilience_core::retry::{RetryBudget, RetryPolicy};
+use resilience_tower::fallback::Fallbacks;
 use resilience_tower::telemetry::{Collector, Ended, Refusal, TelemetryLayer};
 use tokio_test::{assert_ready_ok, task};
 use tower::{Layer, Service, service_fn};
@@ -31,6 +35,8 @@ fn all() -> Kept {
     let adaptive = learned(Duration::from_millis(100));
     let (retry, budget) = (RetryPolicy::default(), RetryBudget::default());
     let deadlines = Deadlines::default();
+    let balancer = Balancer::<u8>::new(balance::Config::default());
+    let (chaos, fallbacks) = (Chaos::default(), Fallbacks::default());
     collector.add("a", &breaker);
     collector.add("b", &registry);
     collector.add("c", &direct);
@@ -41,6 +47,9 @@ fn all() -> Kept {
     collector.add("h", &retry);
     collector.add("i", &budget);
     collector.add("j", &deadlines);
+    collector.add("k", &chaos);
+    collector.add("m", &balancer);
+    collector.add("l", &fallbacks);
     kept.local(|| {
         collector.publish();
         let refused = |_: Result<&(), &Infallible>| Ended::Refused(Refusal::new("x", "y"));

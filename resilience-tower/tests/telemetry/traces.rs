@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use resilience_core::balance::{self, Balancer, Endpoint};
 use resilience_core::breaker::{CircuitBreaker, Config, Mode, Registry};
 use resilience_core::clock::ManualClock;
 use resilience_tower::telemetry::{Ended, Refusal, TelemetryLayer, events};
@@ -248,6 +249,72 @@ fn changes_in_a_registry_are_events_also_of_breakers_to_come() {
     let kept = Kept::default();
     kept.local(|| shards.get(&7).unwrap().try_acquire().unwrap().failure());
     assert_eq!(kept.events()[0].fields["resilience.name"], "7");
+}
+
+#[test]
+fn what_becomes_of_endpoints_are_events() {
+    let config = balance::Config::builder().consecutive_failures(1).build();
+    let balancer = Balancer::with_clock(config.unwrap(), ManualClock::new());
+    let endpoint = |name: &'static str| Endpoint::new(name, ());
+    let kept = Kept::default();
+    kept.local(|| {
+        let subscription = events::balancer("replicas", &balancer);
+        balancer
+            .set_endpoints(["a", "b", "c"].map(endpoint))
+            .unwrap();
+        balancer
+            .set_endpoints([endpoint("a"), endpoint("b").weight(7)])
+            .unwrap();
+        balancer
+            .set_endpoints(["a", "b", "c"].map(endpoint))
+            .unwrap();
+        balancer.pick().unwrap().failure();
+        drop(subscription);
+        balancer.set_endpoints([]).unwrap();
+    });
+    let events = kept.events();
+    let of = |change: &str| {
+        let mut events = events.iter();
+        let found = events.find(|event| event.fields["resilience.balance.change"] == change);
+        found.unwrap_or_else(|| panic!("{change}: {events:?}"))
+    };
+    let added = of("added");
+    assert_eq!(
+        (added.name, &*added.level),
+        ("resilience.balance.endpoint", "INFO")
+    );
+    assert_eq!(
+        added.fields,
+        fields([
+            ("message", "an endpoint changed"),
+            ("resilience.policy", "balance"),
+            ("resilience.name", "replicas"),
+            ("resilience.balance.endpoint", "a"),
+            ("resilience.balance.change", "added"),
+        ])
+    );
+    assert_eq!(of("weighted").fields["resilience.balance.weight"], "7");
+    assert_eq!(of("removed").fields["resilience.balance.endpoint"], "c");
+    let ejected = of("ejected");
+    assert_eq!(ejected.level, "WARN");
+    assert_eq!(
+        ejected.fields["resilience.balance.cause"],
+        "consecutive_failures"
+    );
+    let time: f64 = ejected.fields["resilience.balance.ejected_for_s"]
+        .parse()
+        .unwrap();
+    assert!(time >= 1.0, "{time}");
+    assert_eq!(
+        events.last().unwrap().fields["resilience.balance.change"],
+        "ejected"
+    );
+
+    let table = documented("| field of an endpoint |");
+    let names: Vec<_> = table.iter().map(|row| &*row[0]).collect();
+    let declared = ejected.declared.iter().copied();
+    let declared: Vec<_> = declared.filter(|name| *name != "message").collect();
+    assert_eq!(declared, names);
 }
 
 #[test]

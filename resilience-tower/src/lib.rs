@@ -63,12 +63,14 @@
 //! | `http` | `refusal`; `breaker::http` and `breaker::grpc` with `breaker`, `rate_limit::http` with `rate-limit` | no |
 //! | `metrics` | `telemetry`: figures of policies, and durations and outcomes of calls, by the facade of crate `metrics` | no |
 //! | `tracing` | `telemetry`: a span per call, and changes of policies as events | no |
+//! | `stack` | `stack`: whole stacks as one layer, by presets, policy by policy, or (with `serde`) out of a file; turns on what it needs | no |
 //! | `tonic` | `http`, and layered services keep the name that a tonic server routes by | no |
 //! | `test-util` | `sim`: a simulator for stacks, on tokio's paused clock | no |
 //! | `fast-clock` | breakers and limiters read the CPU's time stamp counter by default | yes |
 
 #[cfg(feature = "adaptive")]
 pub mod adaptive;
+pub mod admission;
 #[cfg(feature = "balance")]
 pub mod balance;
 #[cfg(feature = "breaker")]
@@ -99,6 +101,8 @@ pub mod refusal;
 pub mod retry;
 #[cfg(feature = "test-util")]
 pub mod sim;
+#[cfg(feature = "stack")]
+pub mod stack;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub mod telemetry;
 #[cfg(feature = "timeout")]

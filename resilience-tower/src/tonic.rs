@@ -42,6 +42,11 @@ impl<S: NamedService, T, A> NamedService for crate::rate_limit::wait::Wait<S, T,
     const NAME: &'static str = S::NAME;
 }
 
+#[cfg(feature = "stack")]
+impl<S: NamedService, T: crate::stack::Kind> NamedService for crate::stack::Stacked<S, T> {
+    const NAME: &'static str = S::NAME;
+}
+
 #[cfg(feature = "timeout")]
 impl<S: NamedService> NamedService for crate::timeout::Timeout<S> {
     const NAME: &'static str = S::NAME;

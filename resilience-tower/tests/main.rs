@@ -35,6 +35,8 @@ mod retry;
 mod retry_http;
 mod sim;
 mod sim_scenarios;
+#[cfg(feature = "stack")]
+mod stack;
 #[cfg(feature = "tonic")]
 mod support;
 mod telemetry;

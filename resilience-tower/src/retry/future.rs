@@ -75,6 +75,11 @@ where
             replay,
         }
     }
+
+    /// Attempts that have begun, or wait for their time; 1 or more.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.made()
+    }
 }
 
 impl<S, Req, C, R> Future for ResponseFuture<S, Req, C, R>

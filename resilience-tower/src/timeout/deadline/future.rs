@@ -58,6 +58,15 @@ impl<F> ResponseFuture<F> {
             kind: Kind::TimeUp(refused),
         }
     }
+
+    /// The inner future; `None` when there was no call, or its time is up.
+    #[cfg(feature = "stack")]
+    pub(crate) const fn inner(&self) -> Option<&F> {
+        match &self.kind {
+            Kind::Called { inner, .. } => Some(inner),
+            Kind::TimeUp(_) => None,
+        }
+    }
 }
 
 impl<F, T, E> Future for ResponseFuture<F>

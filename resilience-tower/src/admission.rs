@@ -1,0 +1,337 @@
+//! What was decided on a call: by which policy, why, and when to try again.
+//!
+//! One record for all policies. A refusal has it in its error ([`Decided`]); a
+//! response of a `stack` (feature of that name) has it in its extensions: a refusal always, an
+//! answer when the stack was told to.
+//!
+//! ```
+//! use resilience_core::breaker::CircuitBreaker;
+//! use resilience_core::breaker::Mode;
+//! use resilience_tower::admission::{Admission, Decision, Policy};
+//!
+//! let breaker = CircuitBreaker::new("payments");
+//! breaker.set_mode(Mode::ForcedOpen);
+//! let refused = Admission::from(breaker.try_acquire().unwrap_err());
+//! assert_eq!(refused.policy(), Some(Policy::Breaker));
+//! assert_eq!(refused.decision(), Decision::Refused);
+//! assert_eq!(refused.reason(), "forced_open");
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use resilience_core::breaker::Rejected;
+use resilience_core::deadline::TimeUp;
+use resilience_core::rate_limit::{Limited, wait::WaitRefused};
+use resilience_core::{adaptive, bulkhead};
+
+/// A policy, by its place in a stack.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Policy {
+    /// So many calls in a time, whoever makes them.
+    RateLimit,
+    /// The time of the call in all.
+    Deadline,
+    /// More attempts.
+    Retry,
+    /// No calls to an upstream that fails.
+    Breaker,
+    /// So many calls at once.
+    Bulkhead,
+    /// As many calls at once as the upstream bears.
+    Adaptive,
+    /// So many attempts in a time, as the upstream allows.
+    UpstreamQuota,
+    /// The time of one attempt.
+    AttemptTimeout,
+}
+
+impl Policy {
+    /// The name in descriptions and metric labels, such as `attempt_timeout`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimit => "rate_limit",
+            Self::Deadline => "deadline",
+            Self::Retry => "retry",
+            Self::Breaker => "breaker",
+            Self::Bulkhead => "bulkhead",
+            Self::Adaptive => "adaptive",
+            Self::UpstreamQuota => "upstream_quota",
+            Self::AttemptTimeout => "attempt_timeout",
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// All policies let the call pass. Whether it went well is not theirs to say.
+    Admitted,
+    /// The call was not made, or not made again.
+    Refused,
+    /// The call was made, and given up when its time was up.
+    TimeUp,
+}
+
+impl Decision {
+    /// `admitted`, `refused` or `time_up`, as used in metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Refused => "refused",
+            Self::TimeUp => "time_up",
+        }
+    }
+}
+
+/// Which policy decided on a call, why, and when to try again.
+///
+/// Cheap to clone: the name is shared.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Admission {
+    name: Option<Arc<str>>,
+    retry_after: Option<Duration>,
+    reason: &'static str,
+    attempts: u32,
+    policy: Option<Policy>,
+    decision: Decision,
+}
+
+impl Admission {
+    /// The policy that decided; `None` when all let the call pass.
+    pub const fn policy(&self) -> Option<Policy> {
+        self.policy
+    }
+
+    /// What was decided.
+    pub const fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    /// The policy's word for why: `open`, `full`, `limited`, `attempt` and so on, as used in metric
+    /// labels; `admitted` when all let the call pass.
+    pub const fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// After what time another answer is likely; `None` when that is not known, or waiting is in
+    /// vain.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// How many attempts had begun, one that was refused included. 0 when the call was refused before
+    /// its first; 1 for a policy by itself, outside of a stack.
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The stack's name; `None` for a policy by itself, outside of a stack.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    const fn new(
+        policy: Option<Policy>,
+        decision: Decision,
+        reason: &'static str,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self {
+            name: None,
+            retry_after,
+            reason,
+            attempts: 1,
+            policy,
+            decision,
+        }
+    }
+}
+
+#[cfg(feature = "stack")]
+impl Admission {
+    pub(crate) fn admitted(name: Arc<str>, attempts: u32) -> Self {
+        let mut admitted = Self::new(None, Decision::Admitted, "admitted", None);
+        (admitted.name, admitted.attempts) = (Some(name), attempts);
+        admitted
+    }
+
+    /// The same, of a policy at this place, after so many attempts.
+    pub(crate) const fn at(mut self, policy: Policy, attempts: u32) -> Self {
+        self.policy = Some(policy);
+        self.after(attempts)
+    }
+
+    /// The same, after so many attempts.
+    pub(crate) const fn after(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    pub(crate) fn named(mut self, name: &Arc<str>) -> Self {
+        self.name = Some(Arc::clone(name));
+        self
+    }
+}
+
+impl fmt::Display for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.name() {
+            write!(f, "{name}: ")?;
+        }
+        let (Some(policy), reason) = (self.policy, self.reason) else {
+            return f.write_str(self.reason);
+        };
+        match self.decision {
+            Decision::TimeUp => write!(f, "no answer in time ({policy}: {reason})")?,
+            _ => write!(f, "refused ({policy}: {reason})")?,
+        }
+        match self.retry_after {
+            Some(wait) => write!(f, ", retry in {wait:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<Rejected> for Admission {
+    fn from(rejected: Rejected) -> Self {
+        let reason = rejected.reason().as_str();
+        let wait = Some(rejected.retry_after());
+        Self::new(Some(Policy::Breaker), Decision::Refused, reason, wait)
+    }
+}
+
+impl From<TimeUp> for Admission {
+    /// Of the attempt for its own limit, else of the deadline.
+    fn from(up: TimeUp) -> Self {
+        let (policy, decision) = match up {
+            TimeUp::Attempt { .. } => (Policy::AttemptTimeout, Decision::TimeUp),
+            TimeUp::Refused { .. } => (Policy::Deadline, Decision::Refused),
+            _ => (Policy::Deadline, Decision::TimeUp),
+        };
+        Self::new(Some(policy), decision, up.as_str(), None)
+    }
+}
+
+impl From<Limited> for Admission {
+    /// `limited`, or `never` for a cost above the burst.
+    fn from(limited: Limited) -> Self {
+        let wait = limited.retry_after;
+        let reason = if wait.is_some() { "limited" } else { "never" };
+        Self::new(Some(Policy::RateLimit), Decision::Refused, reason, wait)
+    }
+}
+
+impl From<WaitRefused> for Admission {
+    fn from(refused: WaitRefused) -> Self {
+        let (reason, wait) = (refused.reason.as_str(), refused.limited.retry_after);
+        Self::new(Some(Policy::RateLimit), Decision::Refused, reason, wait)
+    }
+}
+
+#[cfg(feature = "rate-limit")]
+impl From<crate::rate_limit::NoKey> for Admission {
+    /// `no_key`.
+    fn from(_: crate::rate_limit::NoKey) -> Self {
+        Self::new(Some(Policy::RateLimit), Decision::Refused, "no_key", None)
+    }
+}
+
+impl From<bulkhead::Refused> for Admission {
+    fn from(refused: bulkhead::Refused) -> Self {
+        let reason = refused.reason.as_str();
+        Self::new(Some(Policy::Bulkhead), Decision::Refused, reason, None)
+    }
+}
+
+impl From<adaptive::Refused> for Admission {
+    /// `full`.
+    fn from(_: adaptive::Refused) -> Self {
+        Self::new(Some(Policy::Adaptive), Decision::Refused, "full", None)
+    }
+}
+
+/// An error that may be the decision of a policy.
+///
+/// Implemented by the errors of this crate's layers, each for the refusals of its own layer, and by
+/// that of a stack for those of all of them.
+pub trait Decided {
+    /// The decision; `None` for an error of the inner service.
+    fn admission(&self) -> Option<Admission>;
+}
+
+#[cfg(feature = "breaker")]
+impl<E> Decided for crate::breaker::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) => None,
+            Self::Rejected(rejected) => Some((*rejected).into()),
+        }
+    }
+}
+
+#[cfg(feature = "rate-limit")]
+impl<E> Decided for crate::rate_limit::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) => None,
+            Self::Limited(limited) => Some((*limited).into()),
+            Self::NoKey(no_key) => Some((*no_key).into()),
+            Self::Wait(refused) => Some((*refused).into()),
+        }
+    }
+}
+
+#[cfg(feature = "timeout")]
+impl<E> Decided for crate::timeout::deadline::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) => None,
+            Self::TimeUp(up) => Some((*up).into()),
+        }
+    }
+}
+
+#[cfg(feature = "timeout")]
+impl<E> Decided for crate::timeout::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) => None,
+            Self::Elapsed(elapsed) => {
+                let after = elapsed.after;
+                Some(TimeUp::Attempt { after }.into())
+            }
+        }
+    }
+}
+
+#[cfg(feature = "bulkhead")]
+impl<E> Decided for crate::bulkhead::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) => None,
+            Self::Refused(refused) => Some((*refused).into()),
+        }
+    }
+}
+
+#[cfg(feature = "adaptive")]
+impl<E> Decided for crate::adaptive::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) => None,
+            Self::Refused(refused) => Some((*refused).into()),
+        }
+    }
+}

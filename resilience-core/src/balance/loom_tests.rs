@@ -51,6 +51,22 @@ fn loom_one_that_fails_while_the_other_goes_is_not_ejected() {
 }
 
 #[test]
+fn loom_one_that_fails_while_the_other_becomes_unhealthy_is_not_out() {
+    loom::model(|| {
+        let balancer = balancer(Strategy::RoundRobin);
+        let first = balancer.pick().unwrap();
+        let other = {
+            let balancer = balancer.clone();
+            thread::spawn(move || assert!(balancer.set_health("b", false)))
+        };
+        first.failure();
+        other.join().unwrap();
+        assert_eq!(ejected(&balancer), 0);
+        assert_eq!(balancer.pick().unwrap().name(), "a");
+    });
+}
+
+#[test]
 fn loom_two_picks_take_two_turns() {
     loom::model(|| {
         let balancer = balancer(Strategy::RoundRobin);

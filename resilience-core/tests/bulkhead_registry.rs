@@ -246,7 +246,7 @@ proptest! {
                 },
                 _ if !running.is_empty() => {
                     let at = which as usize % running.len();
-                    running.swap_remove(at);
+                    drop(running.swap_remove(at));
                 }
                 _ => {}
             }

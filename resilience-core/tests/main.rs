@@ -31,6 +31,8 @@ mod keyed_model;
 mod keyed_stress;
 mod leased;
 mod line;
+mod load_shed;
+mod load_shed_simulation;
 mod peer_defects;
 mod peer_defects_limiter;
 mod races;

@@ -213,6 +213,11 @@ impl AdaptiveLimit {
         self.0.word.set_limit(course.estimate.limit());
     }
 
+    /// The most calls at once, of this moment; takes no lock.
+    pub fn limit(&self) -> u32 {
+        self.0.word.figures().1
+    }
+
     /// The figures of now.
     pub fn snapshot(&self) -> Snapshot {
         let course = self.0.course.lock();

@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod clock;
 pub mod deadline;
 mod events;
+pub mod hedge;
 pub mod load_shed;
 mod primitive;
 mod random;

@@ -26,6 +26,7 @@ mod chaos;
 mod check_all;
 mod deadline;
 mod group;
+mod hedge;
 mod keyed;
 mod keyed_model;
 mod keyed_stress;

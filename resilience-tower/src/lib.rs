@@ -16,6 +16,7 @@
 //! rate limit   refuses first: it costs least and protects everything below
 //! deadline     of the call in all, known to everything below
 //! retry        outside of what judges and limits one attempt
+//! hedge        a second attempt beside a slow one, out of the budget of the retries
 //! breaker      sees one outcome per attempt, timeouts included
 //! bulkhead     so many attempts at once
 //! timeout      per attempt, so that a slow upstream is a failure to the breaker; as a deadline it
@@ -55,6 +56,7 @@
 //! | `bulkhead` | `bulkhead`, on tokio's clock | no |
 //! | `chaos` | `chaos`: faults on purpose, on tokio's clock | no |
 //! | `fallback` | `fallback`: another answer where there is none | no |
+//! | `hedge` | `hedge`: a second attempt beside a slow one, on tokio's clock; with `http` also `hedge::http` | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
@@ -83,6 +85,8 @@ pub mod chaos;
 pub mod client_key;
 #[cfg(feature = "fallback")]
 pub mod fallback;
+#[cfg(feature = "hedge")]
+pub mod hedge;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
 // What the policies that refuse have in common.

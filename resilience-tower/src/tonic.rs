@@ -23,6 +23,11 @@ impl<S: NamedService, P, B> NamedService for crate::bulkhead::Wait<S, P, B> {
     const NAME: &'static str = S::NAME;
 }
 
+#[cfg(feature = "hedge")]
+impl<S: NamedService, C, R> NamedService for crate::hedge::Hedge<S, C, R> {
+    const NAME: &'static str = S::NAME;
+}
+
 impl<S: NamedService, F> NamedService for crate::refusal::IntoResponse<S, F> {
     const NAME: &'static str = S::NAME;
 }

@@ -20,6 +20,9 @@ mod deadline_grpc;
 mod deadline_http;
 mod fallback;
 mod grpc;
+mod hedge;
+mod hedge_http;
+mod hedge_simulation;
 mod into_response;
 #[cfg(all(feature = "rate-limit", feature = "http"))]
 #[path = "support/limited.rs"]

@@ -48,7 +48,7 @@ impl<Req: Clone> Replay<Req> for CloneRequest {
 /// Made by [`RetryLayer::honour_deadline`](super::RetryLayer::honour_deadline).
 #[cfg(feature = "timeout")]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct HonourDeadline<R>(pub(super) R);
+pub struct HonourDeadline<R>(pub(crate) R);
 
 #[cfg(feature = "timeout")]
 impl<Req: HasDeadline, R: Replay<Req>> Replay<Req> for HonourDeadline<R> {

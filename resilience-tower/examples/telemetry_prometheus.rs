@@ -18,7 +18,7 @@ use resilience_core::breaker::{CircuitBreaker, Config, Outcome, classify_fn};
 use resilience_core::retry::{self, Backoff, RetryBudget, RetryPolicy};
 use resilience_tower::breaker::{BreakerLayer, Error};
 use resilience_tower::retry::RetryLayer;
-use resilience_tower::telemetry::{Collector, Ended, Refusal, TelemetryLayer, events};
+use resilience_tower::telemetry::{Collector, TelemetryLayer, events};
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
@@ -47,9 +47,9 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     collector.add("payments", &retries);
 
     let payments = ServiceBuilder::new()
-        .layer(TelemetryLayer::call("payments").judge(ended))
+        .layer(TelemetryLayer::call("payments").admission())
         .layer(RetryLayer::new(retries).classify(classify_fn(worth_another)))
-        .layer(TelemetryLayer::attempt("payments").judge(ended))
+        .layer(TelemetryLayer::attempt("payments").admission())
         .layer(BreakerLayer::from_handle(breaker.clone()))
         .service(service_fn(async |()| {
             if UPSTREAM_WORKS.load(Ordering::Relaxed) {
@@ -112,17 +112,5 @@ fn worth_another(result: Result<&&str, &Error<io::Error>>) -> Outcome {
         Ok(_) => Outcome::Success,
         Err(Error::Inner(_)) => Outcome::Failure,
         Err(_) => Outcome::Ignored,
-    }
-}
-
-/// How a call or an attempt ended: the breaker's refusals are told apart.
-fn ended(result: Result<&&str, &Error<io::Error>>) -> Ended {
-    match result {
-        Ok(_) => Ended::Success,
-        Err(Error::Rejected(refusal)) => {
-            let why = Refusal::new("breaker", refusal.reason().as_str());
-            Ended::Refused(why.retry_after(Some(refusal.retry_after())))
-        }
-        Err(_) => Ended::Failure,
     }
 }

@@ -62,8 +62,28 @@ impl Collector {
 
     /// Publishes the figures of `policy` from now on, with `name` as the label of that name.
     pub fn add<S: Source>(&self, name: impl Into<Arc<str>>, policy: &S) {
+        self.add_as(S::POLICY, name.into(), policy);
+    }
+
+    /// Publishes the figures of all policies that `stack` has, with its name. Their labels `policy`
+    /// are the names that they have in descriptions.
+    #[cfg(feature = "stack")]
+    pub fn add_stack(&self, stack: &crate::stack::Handle) {
+        let name: Arc<str> = stack.name().into();
+        macro_rules! add {
+            ($($part:ident)*) => {$(
+                if let Some(policy) = stack.$part() {
+                    self.add_as(stringify!($part), Arc::clone(&name), policy);
+                }
+            )*};
+        }
+        add!(rate_limit deadline retry breaker bulkhead adaptive upstream_quota attempt_timeout);
+    }
+
+    fn add_as<S: Source>(&self, label: &'static str, name: Arc<str>, policy: &S) {
         let entry = Box::new(Entry {
-            name: name.into(),
+            label,
+            name,
             policy: policy.way_back(),
             counted: Counted::new(),
         });
@@ -108,6 +128,7 @@ impl fmt::Debug for Collector {
 }
 
 struct Entry<S> {
+    label: &'static str,
     name: Arc<str>,
     policy: WayBack<S>,
     counted: Counted,
@@ -130,7 +151,7 @@ impl<S: Source> Watched for Entry<S> {
         let Some(policy) = (self.policy)() else {
             return false;
         };
-        let mut samples = Samples::new(S::POLICY, &self.name, &mut self.counted, totals);
+        let mut samples = Samples::new(self.label, &self.name, &mut self.counted, totals);
         policy.observe(&mut samples);
         true
     }

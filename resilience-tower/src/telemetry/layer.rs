@@ -6,10 +6,14 @@ use resilience_core::breaker::ResultClassifier;
 use resilience_core::clock::SharedClock;
 use tower_layer::Layer;
 
+#[cfg(all(feature = "breaker", feature = "http"))]
+use super::InResponse;
 #[cfg(feature = "metrics")]
 use super::meters::Meters;
 use super::scope::{Scope, Shared};
-use super::{ByOutcome, Telemetry};
+use super::{ByAdmission, ByOutcome, Telemetry};
+#[cfg(all(feature = "breaker", feature = "http"))]
+use crate::breaker::http::HttpClassifier;
 
 /// Puts a [`Telemetry`] around a service.
 ///
@@ -63,6 +67,24 @@ impl<J> TelemetryLayer<J> {
             shared: self.shared,
             judge,
         }
+    }
+
+    /// Goes by what a policy decided, when an error says so: a refusal by its policy and reason, and
+    /// time that was up. Other errors, and answers, are judged as before.
+    ///
+    /// The error of a layer knows the refusals of that layer, that of a stack all of the stack's.
+    pub fn admission(self) -> TelemetryLayer<ByAdmission<J>> {
+        TelemetryLayer {
+            shared: self.shared,
+            judge: ByAdmission(self.judge),
+        }
+    }
+
+    /// Judges HTTP responses by their status, as the breaker's layer of that name does, and goes by
+    /// what a policy decided, when a response has it in its extensions.
+    #[cfg(all(feature = "breaker", feature = "http"))]
+    pub fn http(self) -> TelemetryLayer<InResponse<ByOutcome<HttpClassifier>>> {
+        self.judge(InResponse(ByOutcome(HttpClassifier)))
     }
 
     /// Takes durations by a clock of one's own. Ends what services made before have in common with

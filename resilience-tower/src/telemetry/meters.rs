@@ -18,7 +18,7 @@ pub(super) struct Meters {
 }
 
 /// As many as `End::as_str` has answers, and the place of what is one too many.
-const OUTCOMES: usize = 7 + 1;
+const OUTCOMES: usize = 8 + 1;
 
 /// More than the policies of this crate have. Whoever makes up policies and reasons by the thousand
 /// gets no more series than this.

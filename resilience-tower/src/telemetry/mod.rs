@@ -25,6 +25,10 @@
 //! the client
 //! ```
 //!
+//! Of a `stack` the first goes around it, and the second around the client: a stack has one error for
+//! all its policies, which [`admission`](TelemetryLayer::admission) reads, and the attempts that it
+//! refuses are in the figures of its policies (`Collector::add_stack`).
+//!
 //! # What a clone shares
 //!
 //! The handles on the metrics. A call is one call wherever its services were cloned.
@@ -90,7 +94,9 @@ mod span;
 pub use self::collector::Collector;
 pub use self::future::ResponseFuture;
 pub use self::layer::TelemetryLayer;
-pub use self::outcome::{ByOutcome, Ended, Judge, Refusal};
+#[cfg(feature = "http")]
+pub use self::outcome::InResponse;
+pub use self::outcome::{ByAdmission, ByOutcome, Ended, Judge, Refusal};
 pub use self::service::Telemetry;
 #[cfg(feature = "metrics")]
 pub use self::source::Source;

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use resilience_core::breaker::{Classify, Outcome};
 
+use crate::admission::{Admission, Decided, Decision};
+
 /// How a call ended, as telemetry tells it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -16,6 +18,23 @@ pub enum Ended {
     Ignored,
     /// A policy refused the call.
     Refused(Refusal),
+    /// The call was made, and given up when its time was up.
+    TimeUp,
+}
+
+impl Ended {
+    /// What a policy decided; `None` for what all policies let pass.
+    pub fn decided(admission: &Admission) -> Option<Self> {
+        let policy = admission.policy()?.as_str();
+        match admission.decision() {
+            Decision::Admitted => None,
+            Decision::TimeUp => Some(Self::TimeUp),
+            Decision::Refused => {
+                let refusal = Refusal::new(policy, admission.reason());
+                Some(Self::Refused(refusal.retry_after(admission.retry_after())))
+            }
+        }
+    }
 }
 
 /// Which policy refused a call, and why.
@@ -78,6 +97,36 @@ impl<T, E, C: Classify<T, E>> Judge<T, E> for ByOutcome<C> {
     }
 }
 
+/// Goes by what a policy decided, when an error says so ([`Decided`]), and else by another judge.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByAdmission<J>(pub J);
+
+impl<T, E: Decided, J: Judge<T, E>> Judge<T, E> for ByAdmission<J> {
+    fn judge(&self, result: Result<&T, &E>) -> Ended {
+        let admission = result.err().and_then(Decided::admission);
+        let decided = admission.as_ref().and_then(Ended::decided);
+        decided.unwrap_or_else(|| self.0.judge(result))
+    }
+}
+
+/// Goes by what a policy decided, when a response has it in its extensions, and else by another
+/// judge.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InResponse<J>(pub J);
+
+#[cfg(feature = "http")]
+impl<B, E, J> Judge<http::Response<B>, E> for InResponse<J>
+where
+    J: Judge<http::Response<B>, E>,
+{
+    fn judge(&self, result: Result<&http::Response<B>, &E>) -> Ended {
+        let admission = result.ok().and_then(|response| response.extensions().get());
+        let decided = admission.and_then(Ended::decided);
+        decided.unwrap_or_else(|| self.0.judge(result))
+    }
+}
+
 /// How a call ended, the ends that have no result included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
@@ -94,6 +143,7 @@ impl End {
             Self::Judged(Ended::Overloaded) => "overloaded",
             Self::Judged(Ended::Ignored) => "ignored",
             Self::Judged(Ended::Refused(_)) => "refused",
+            Self::Judged(Ended::TimeUp) => "time_up",
             Self::Cancelled => "cancelled",
             Self::Panicked => "panicked",
         }

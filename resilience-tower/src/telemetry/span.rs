@@ -62,6 +62,8 @@ fn error_type(end: End) -> Option<&'static str> {
     match end {
         End::Judged(Ended::Success | Ended::Ignored) => None,
         End::Judged(Ended::Refused(refusal)) => Some(refusal.reason),
+        // The word that OpenTelemetry has for it.
+        End::Judged(Ended::TimeUp) => Some("timeout"),
         _ => Some(end.as_str()),
     }
 }

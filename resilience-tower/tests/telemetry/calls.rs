@@ -117,6 +117,86 @@ fn a_classifier_of_the_breaker_judges_as_it_does_there() {
     }
 }
 
+#[cfg(feature = "breaker")]
+#[test]
+fn what_a_policy_decided_is_read_from_its_error() {
+    use resilience_core::breaker::{CircuitBreaker, Mode};
+    use resilience_tower::breaker::{Breaker, Error};
+
+    let kept = Kept::default();
+    let breaker = CircuitBreaker::new("payments");
+    let inner = service_fn(async |works: bool| if works { Ok(()) } else { Err("down") });
+    let layer = TelemetryLayer::call("payments").admission();
+    let mut service = layer.layer(Breaker::new(inner, breaker.clone()));
+    kept.local(|| {
+        assert_ready_ok!(task::spawn(service.call(true)).poll());
+        assert_ready_err!(task::spawn(service.call(false)).poll());
+        breaker.set_mode(Mode::ForcedOpen);
+        let refused = assert_ready_err!(task::spawn(service.call(true)).poll());
+        assert!(matches!(refused, Error::Rejected(_)));
+    });
+    for outcome in ["success", "failure", "refused"] {
+        assert_eq!(duration(&kept, "call", outcome).unwrap().0, 1, "{outcome}");
+    }
+    assert_eq!(refused(&kept, "call", "breaker", "forced_open"), Some(1));
+}
+
+#[cfg(feature = "timeout")]
+#[tokio::test(start_paused = true)]
+async fn time_that_was_up_is_no_refusal() {
+    use resilience_tower::timeout::Timeout;
+
+    let kept = Kept::default();
+    let never = service_fn(async |()| std::future::pending::<Answer>().await);
+    let layer = TelemetryLayer::attempt("payments").admission();
+    let mut service = layer.layer(Timeout::new(never, SECOND));
+    let mut call = task::spawn(service.call(()));
+    kept.local(|| assert_pending!(call.poll()));
+    tokio::time::advance(SECOND).await;
+    kept.local(|| assert_ready_err!(call.poll()));
+    assert_eq!(duration(&kept, "attempt", "time_up").unwrap().0, 1);
+    assert_eq!(kept.series().len(), 1);
+}
+
+#[cfg(all(feature = "http", feature = "stack"))]
+#[test]
+fn what_a_policy_decided_is_read_from_a_response() {
+    use resilience_core::breaker::{CircuitBreaker, Mode};
+    use resilience_tower::admission::Admission;
+
+    let kept = Kept::default();
+    let answers = |status: u16| async move {
+        let mut response = http::Response::new(());
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        if status == 503 {
+            let breaker = CircuitBreaker::new("payments");
+            breaker.set_mode(Mode::ForcedOpen);
+            let refused = breaker.try_acquire().unwrap_err();
+            response.extensions_mut().insert(Admission::from(refused));
+        }
+        Ok::<_, Infallible>(response)
+    };
+    let mut service = TelemetryLayer::call("payments")
+        .http()
+        .layer(service_fn(answers));
+    for status in [200, 404, 500, 503, 429] {
+        kept.local(|| assert_ready_ok!(task::spawn(service.call(status)).poll()));
+    }
+    for (outcome, calls) in [
+        ("success", 2),
+        ("failure", 1),
+        ("refused", 1),
+        ("overloaded", 1),
+    ] {
+        assert_eq!(
+            duration(&kept, "call", outcome).unwrap().0,
+            calls,
+            "{outcome}"
+        );
+    }
+    assert_eq!(refused(&kept, "call", "breaker", "forced_open"), Some(1));
+}
+
 #[test]
 fn a_call_that_is_dropped_is_cancelled_wherever_it_stands() {
     let (kept, clock) = (Kept::default(), ManualClock::new());

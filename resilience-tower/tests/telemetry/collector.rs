@@ -445,6 +445,41 @@ fn fallbacks_are_told_by_their_reason_and_how_they_ended() {
     );
 }
 
+#[cfg(feature = "stack")]
+#[test]
+fn a_stack_tells_all_its_policies_by_the_names_of_its_description() {
+    use resilience_tower::stack;
+    use tower::Layer;
+
+    let stack = stack::outbound("payments");
+    let handle = stack.handle();
+    let (kept, collector) = (Kept::default(), Collector::new());
+    collector.add_stack(&handle);
+    handle.breaker().unwrap().set_mode(Mode::ForcedOpen);
+    kept.local(|| collector.publish());
+    let told = |series: &str, policy: &str| {
+        let labels = format!("{{name=\"payments\",policy=\"{policy}\"");
+        kept.series()
+            .iter()
+            .any(|one| one.contains(&format!("{series}{labels}")))
+    };
+    assert!(told("resilience_retries_total", "retry"));
+    assert!(told("resilience_in_flight", "bulkhead"));
+    assert!(told("resilience_timeouts_total", "deadline"));
+    assert!(told("resilience_timeouts_total", "attempt_timeout"));
+    let open = "resilience_breaker_mode{mode=\"forced_open\",name=\"payments\",policy=\"breaker\"}";
+    assert_eq!(kept.gauge(open), Some(1.0));
+
+    // The services keep their policies, and nothing else does.
+    let service = stack.layer(());
+    drop((stack, handle));
+    kept.local(|| collector.publish());
+    assert_eq!(kept.gauge(open), Some(1.0));
+    drop(service);
+    kept.local(|| collector.publish());
+    assert!(collector.is_empty());
+}
+
 const REFUSED: &str =
     "resilience_refused_total{name=\"payments\",policy=\"bulkhead\",reason=\"full\"}";
 const LIMIT: &str = "resilience_concurrency_limit{name=\"payments\",policy=\"bulkhead\"}";

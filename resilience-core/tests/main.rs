@@ -22,6 +22,7 @@ mod breaker_stress;
 mod bulkhead;
 mod bulkhead_model;
 mod bulkhead_registry;
+mod cache;
 mod chaos;
 mod check_all;
 mod deadline;

@@ -14,6 +14,7 @@
 //! ```text
 //! fallback     answers for the whole call, whatever refused it
 //! rate limit   refuses first: it costs least and protects everything below
+//! cache        what is known needs nothing of what follows; coalesce shares the calls for the rest
 //! deadline     of the call in all, known to everything below
 //! retry        outside of what judges and limits one attempt
 //! hedge        a second attempt beside a slow one, out of the budget of the retries
@@ -54,6 +55,8 @@
 //! | `adaptive` | `adaptive`: as many calls at once as the upstream bears | no |
 //! | `balance` | `balance`: calls over several endpoints, each of which is a service | no |
 //! | `bulkhead` | `bulkhead`, on tokio's clock | no |
+//! | `cache` | `cache`: answers are kept by a rule of one's own; with `http` also `cache::http` | no |
+//! | `coalesce` | `coalesce`: calls for the same key share one call; with `http` also `coalesce::http` | no |
 //! | `chaos` | `chaos`: faults on purpose, on tokio's clock | no |
 //! | `fallback` | `fallback`: another answer where there is none | no |
 //! | `hedge` | `hedge`: a second attempt beside a slow one, on tokio's clock; with `http` also `hedge::http` | no |
@@ -79,10 +82,14 @@ pub mod balance;
 pub mod breaker;
 #[cfg(feature = "bulkhead")]
 pub mod bulkhead;
+#[cfg(feature = "cache")]
+pub mod cache;
 #[cfg(feature = "chaos")]
 pub mod chaos;
 #[cfg(feature = "client-key")]
 pub mod client_key;
+#[cfg(feature = "coalesce")]
+pub mod coalesce;
 #[cfg(feature = "fallback")]
 pub mod fallback;
 #[cfg(feature = "hedge")]
@@ -96,6 +103,7 @@ pub mod rate_limit;
         feature = "adaptive",
         feature = "breaker",
         feature = "bulkhead",
+        feature = "coalesce",
         feature = "rate-limit",
         feature = "timeout"
     )

@@ -1,0 +1,85 @@
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use parking_lot::Mutex;
+
+/// Wakes all that wait for one call.
+///
+/// All, and not the one that polled it last: that one may be held by a task that does not poll it
+/// any more (a `select!` that went on), and the others would hang with it.
+#[derive(Debug, Default)]
+pub(super) struct Wakes {
+    slots: Mutex<Slots>,
+    /// The call asked to be polled.
+    asked: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Wakes {
+    /// Notes whom to wake, in the place that was given before, or a new one.
+    pub(super) fn note(&self, place: &mut Option<usize>, waker: &Waker) {
+        let waker = waker.clone();
+        let mut slots = self.slots.lock();
+        let slots = &mut *slots;
+        let at = *place.get_or_insert_with(|| {
+            slots.free.pop().unwrap_or_else(|| {
+                slots.wakers.push(None);
+                slots.wakers.len() - 1
+            })
+        });
+        let before = slots
+            .wakers
+            .get_mut(at)
+            .and_then(|slot| slot.replace(waker));
+        // Dropped without the lock.
+        let _ = before;
+    }
+
+    /// Nobody waits in `place` any more.
+    pub(super) fn leave(&self, place: usize) {
+        let mut slots = self.slots.lock();
+        slots.free.push(place);
+        let waker = slots.wakers.get_mut(place).and_then(Option::take);
+        drop(slots);
+        drop(waker);
+    }
+
+    /// From here on [`was_asked`](Self::was_asked) counts.
+    pub(super) fn forget_asked(&self) {
+        // ORDERING: Relaxed, here and below. Who asks takes the lock afterwards, to wake those that are
+        // noted; who reads took it before, to be noted. Either that one is woken, or it sees this.
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the call asked to be polled, since that was forgotten.
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn wake_all(&self) {
+        // They note themselves again when they are polled.
+        let wakers: Vec<_> = {
+            let mut slots = self.slots.lock();
+            slots.wakers.iter_mut().filter_map(mem::take).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.asked.store(true, Ordering::Relaxed);
+        self.wake_all();
+    }
+}

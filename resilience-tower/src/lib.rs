@@ -13,6 +13,7 @@
 //!
 //! ```text
 //! fallback     answers for the whole call, whatever refused it
+//! load shed    on a server: the calls that matter least, while there is too much to do
 //! rate limit   refuses first: it costs least and protects everything below
 //! cache        what is known needs nothing of what follows; coalesce shares the calls for the rest
 //! deadline     of the call in all, known to everything below
@@ -34,12 +35,13 @@
 //! - No layer boxes. None allocates in `call` or `poll`, with these exceptions: a refusal that
 //!   becomes a response; the fields of a limit that an admitted response is told; a deadline that
 //!   goes into a request's extensions or headers; a call that waits in line; a request whose body is
-//!   kept for a retry; and the first call of a thread on a breaker, which makes a line of counters.
-//! - No layer locks, with these exceptions: a limit or a breaker per key, for a key that it does
-//!   not hold yet, takes a short lock; calls that wait in line share one; a breaker that changes
-//!   its state takes that of its subscribers; an adaptive limit takes one when a call ends that
-//!   says something; and a timer, of a timeout whose inner service is
-//!   pending or of a call in line, takes tokio's own.
+//!   kept for a retry; and the first call of a thread on a breaker or a load shedder, which makes a
+//!   line of counters.
+//! - No layer locks, with these exceptions: a limit, a breaker or a bulkhead per key, for a key that
+//!   it does not hold yet, takes a short lock; calls that wait in line share one; a breaker that
+//!   changes its state takes that of its subscribers; an adaptive limit takes one when a call ends
+//!   that says something, a load shedder at the end of an interval; and a timer, of a timeout whose
+//!   inner service is pending or of a call in line, takes tokio's own.
 //! - The policies that refuse (breaker, rate limit) take nothing in `poll_ready`: a clone
 //!   that became ready and was never called holds nothing.
 //!   A call that waits in line is the other way round; see `rate_limit::wait`.
@@ -60,6 +62,7 @@
 //! | `chaos` | `chaos`: faults on purpose, on tokio's clock | no |
 //! | `fallback` | `fallback`: another answer where there is none | no |
 //! | `hedge` | `hedge`: a second attempt beside a slow one, on tokio's clock; with `http` also `hedge::http` | no |
+//! | `load-shed` | `load_shed`: calls that matter least are refused first, on tokio's clock | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `serde` | settings from configuration files | no |
@@ -94,6 +97,8 @@ pub mod coalesce;
 pub mod fallback;
 #[cfg(feature = "hedge")]
 pub mod hedge;
+#[cfg(feature = "load-shed")]
+pub mod load_shed;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
 // What the policies that refuse have in common.
@@ -104,6 +109,7 @@ pub mod rate_limit;
         feature = "breaker",
         feature = "bulkhead",
         feature = "coalesce",
+        feature = "load-shed",
         feature = "rate-limit",
         feature = "timeout"
     )
@@ -125,6 +131,7 @@ pub mod timeout;
         feature = "adaptive",
         feature = "breaker",
         feature = "bulkhead",
+        feature = "load-shed",
         feature = "rate-limit",
         feature = "timeout"
     )

@@ -37,6 +37,21 @@ impl<S: NamedService, A, C, M> NamedService for crate::fallback::Fallback<S, A, 
     const NAME: &'static str = S::NAME;
 }
 
+#[cfg(feature = "load-shed")]
+impl<S: NamedService, C> NamedService for crate::load_shed::LoadShed<S, C> {
+    const NAME: &'static str = S::NAME;
+}
+
+#[cfg(feature = "load-shed")]
+impl<S: NamedService> NamedService for crate::load_shed::Stamp<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+#[cfg(feature = "load-shed")]
+impl<S: NamedService> NamedService for crate::load_shed::Measure<S> {
+    const NAME: &'static str = S::NAME;
+}
+
 #[cfg(feature = "rate-limit")]
 impl<S: NamedService, L, A> NamedService for crate::rate_limit::RateLimit<S, L, A> {
     const NAME: &'static str = S::NAME;

@@ -32,6 +32,7 @@ mod into_response;
 #[cfg(all(feature = "rate-limit", feature = "http"))]
 #[path = "support/limited.rs"]
 mod limited;
+mod load_shed;
 mod peer_defects;
 mod peer_defects_limit;
 mod rate_limit;

@@ -419,6 +419,10 @@ fn a_setting_out_of_its_range_is_named_with_what_is_allowed() {
             base().max_ejected(1.1),
             "max_ejected is 1.1, allowed: over 0, up to 1",
         ),
+        (
+            base().failover_below(0.0),
+            "failover_below is 0, allowed: over 0, up to 1",
+        ),
     ];
     for (config, message) in wrong {
         assert_eq!(config.build().unwrap_err().to_string(), message);
@@ -431,7 +435,8 @@ fn settings_are_read_from_a_file() {
         "strategy": "consistent_hash", "decay": "5s", "failure_penalty": "off", "max_load": 1.25,
         "slow_start": "30s", "consecutive_failures": 3, "success_rate_deviations": "off",
         "minimum_calls": 50, "minimum_endpoints": 3, "interval": "1s", "ejection_time": "2s",
-        "max_ejection_time": "1m", "max_ejected": 0.3
+        "max_ejection_time": "1m", "max_ejected": 0.3, "failover_below": 0.9,
+        "refuse_unhealthy": true
     }"#;
     let config = Config::builder()
         .strategy(Strategy::ConsistentHash)
@@ -446,7 +451,9 @@ fn settings_are_read_from_a_file() {
         .interval(SECOND)
         .ejection_time(SECOND * 2)
         .max_ejection_time(SECOND * 60)
-        .max_ejected(0.3);
+        .max_ejected(0.3)
+        .failover_below(0.9)
+        .refuse_unhealthy(true);
     assert_eq!(
         serde_json::from_str::<Config>(file).unwrap(),
         config.build().unwrap()

@@ -325,6 +325,45 @@ fn those_that_are_unhealthy_are_not_those_that_are_left_when_others_are_ejected(
     assert!(balancer.snapshot().endpoints[0].ejected_for.is_none());
 }
 
+#[test]
+fn those_that_are_unhealthy_do_not_use_up_the_share_that_may_be_ejected() {
+    let (balancer, _) = with(of(Strategy::RoundRobin).consecutive_failures(1));
+    set(
+        &balancer,
+        &[("a", "", 0), ("b", "", 0), ("c", "", 0), ("d", "", 0)],
+    );
+    balancer.set_health("a", false);
+    balancer.set_health("b", false);
+    eject(&balancer, "c");
+    assert_eq!(share(&balancer, "d"), 1.0);
+}
+
+#[test]
+fn keys_that_leave_their_zone_are_spread_over_the_other() {
+    let (balancer, _) = with(of(Strategy::ConsistentHash));
+    let endpoints = (0..66).map(|one| {
+        let zone = if one < 32 { "a" } else { "b" };
+        Endpoint::new(format!("{zone}{one}"), zone).zone(Some(Arc::from(zone)))
+    });
+    balancer.set_endpoints(endpoints).unwrap();
+    balancer.set_zone(Some("a"));
+    let mut calls = std::collections::HashMap::<String, u32>::new();
+    for key in 0..200_000_u64 {
+        let key = hash_key(&key.to_le_bytes());
+        let pick = balancer.pick_by(Criteria::default().key(key)).unwrap();
+        if *pick.value() == "b" {
+            *calls.entry(pick.name().to_owned()).or_default() += 1;
+        }
+    }
+    // 32 of 66 are 0.97 of a half.
+    let sum: u32 = calls.values().sum();
+    assert!((5_500..6_600).contains(&sum), "{sum}");
+    // If the place on the ring told the zone as well, all were of one arc of the ring.
+    let fair = sum / 34;
+    let even = |calls: &u32| (fair / 2..fair * 3 / 2).contains(calls);
+    assert!(calls.len() == 34 && calls.values().all(even), "{calls:?}");
+}
+
 type Told = Arc<Mutex<Vec<(String, Change)>>>;
 
 fn listen(balancer: &Balancer<&'static str>) -> (Subscription, Told) {
@@ -411,7 +450,12 @@ fn a_subscriber_that_panics_ends_no_call_and_a_full_channel_loses_events_and_cou
 fn what_was_passed_over_counts_for_nothing_until_it_is_picked_again() {
     let (balancer, clock) = with(of(Strategy::PeakEwma).consecutive_failures(1));
     set(&balancer, &[("a", "", 0), ("b", "", 0)]);
-    let passed = balancer.pick().unwrap().pass_over();
+    clock.advance(SECOND);
+    let passed = balancer.pick().unwrap();
+    clock.advance(SECOND * 3);
+    let passed = passed.pass_over();
+    let endpoints = balancer.snapshot().endpoints;
+    assert!(endpoints.iter().all(|one| one.latency.is_none()));
     assert!(
         balancer
             .snapshot()

@@ -1,7 +1,10 @@
 //! Threads that call while the endpoints change. Under Miri with fewer rounds.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -28,6 +31,14 @@ fn endpoints(weights: [u32; 4]) -> impl Iterator<Item = Endpoint<usize>> {
     endpoints.map(|(index, weight)| Endpoint::new(index.to_string(), index).weight(weight))
 }
 
+/// The same in two priorities, and half of them in a zone.
+fn placed(weights: [u32; 4]) -> impl Iterator<Item = Endpoint<usize>> {
+    endpoints(weights).zip(0_u8..).map(|(endpoint, index)| {
+        let zone = (index < 2).then(|| Arc::from("a"));
+        endpoint.zone(zone).priority(index % 2)
+    })
+}
+
 #[test]
 fn every_call_finds_an_endpoint_and_is_counted_out_while_the_set_changes() {
     for strategy in STRATEGIES {
@@ -36,7 +47,7 @@ fn every_call_finds_an_endpoint_and_is_counted_out_while_the_set_changes() {
         let config = config.minimum_calls(5).minimum_endpoints(2);
         let clock = ManualClock::new();
         let balancer = Balancer::with_clock(config.build().unwrap(), clock.clone());
-        balancer.set_endpoints(endpoints([1, 2, 3, 4])).unwrap();
+        balancer.set_endpoints(placed([1, 2, 3, 4])).unwrap();
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let (balancer, clock, done) = (&balancer, &clock, &done);
@@ -65,11 +76,15 @@ fn every_call_finds_an_endpoint_and_is_counted_out_while_the_set_changes() {
                     clock.advance(SECOND);
                     let weight = |bit: u64| (round >> bit) as u32 % 3;
                     balancer
-                        .set_endpoints(endpoints([1, weight(0), weight(2), weight(4)]))
+                        .set_endpoints(placed([1, weight(0), weight(2), weight(4)]))
                         .unwrap();
                     // One comes and goes, and is another each time.
                     balancer.remove("3");
-                    let out = |one: &EndpointSnapshot| one.weight > 0 && one.ejected_for.is_none();
+                    balancer.set_health("1", round % 3 == 0);
+                    balancer.set_zone((round % 5 == 0).then_some("a"));
+                    let out = |one: &EndpointSnapshot| {
+                        one.weight > 0 && one.healthy && one.ejected_for.is_none()
+                    };
                     // Ejections that happen meanwhile are of one clock and one set.
                     assert!(balancer.snapshot().endpoints.iter().any(out));
                 }

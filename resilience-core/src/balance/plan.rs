@@ -13,7 +13,7 @@ use super::{
     state::{DOWN, EndpointId, State},
 };
 use crate::{
-    primitive::{AtomicU64, Swap},
+    primitive::AtomicU64,
     random::{Random, mix},
 };
 
@@ -79,8 +79,8 @@ pub(super) struct Plan {
     pub(super) zone: Option<Arc<str>>,
     pub(super) members: Arc<[Member]>,
     pools: Box<[Pool]>,
-    /// Made anew whenever somebody goes out or comes in.
-    split: Swap<Split>,
+    /// Set anew whenever somebody goes out or comes in.
+    split: Split,
     /// 0: off.
     pub(super) slow_start: u64,
     pub(super) decay: f32,
@@ -112,6 +112,7 @@ impl Plan {
         before: Option<&Self>,
     ) -> Self {
         let keys = keys(&members, zone.as_ref());
+        let split = Split::new(keys.len());
         let pools = keys.into_iter().map(|(priority, zone)| {
             let old = before.and_then(|before| before.pool(priority, &zone));
             let turns = old.map(|old| Arc::clone(&old.turns));
@@ -121,7 +122,7 @@ impl Plan {
             slow_start: config.slow_start().map_or(0, super::nanos),
             decay: ewma::decay(super::nanos(config.decay())),
             pools: pools.collect(),
-            split: Swap::from_pointee(Split::default()),
+            split,
             config,
             zone,
             members,
@@ -137,8 +138,8 @@ impl Plan {
     pub(super) fn share_out(&self, now: u64) {
         if self.pools.len() > 1 {
             let failover_below = self.config.failover_below();
-            let split = Split::new(&self.pools, &self.members, failover_below, now);
-            self.split.store(Arc::new(split));
+            self.split
+                .share_out(&self.pools, &self.members, failover_below, now);
         }
     }
 
@@ -166,16 +167,14 @@ impl Plan {
     }
 
     fn pool_of(&self, key: Option<u64>, random: &Random) -> usize {
-        let split = self.split.load();
-        if let Some(pool) = split.sole() {
-            return pool;
-        }
-        let bits = match (self.config.strategy(), key) {
-            // A key stays with its pool. Its place there must not tell the pool as well.
-            (Strategy::ConsistentHash, Some(key)) => mix(key),
-            _ => random.bits(),
-        };
-        split.at((bits >> 32) as u32)
+        self.split.pool(|| {
+            let bits = match (self.config.strategy(), key) {
+                // A key stays with its pool. Its place there must not tell the pool as well.
+                (Strategy::ConsistentHash, Some(key)) => mix(key),
+                _ => random.bits(),
+            };
+            (bits >> 32) as u32
+        })
     }
 
     /// Nobody is left of the pool: rather one of another pool than one that was tried, rather one

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use super::{plan::Member, ring::Ring, sequence::Sequence};
-use crate::primitive::AtomicU64;
+use crate::primitive::{AtomicU64, Ordering};
 
 /// Endpoints of one priority, of one zone or of all, among which a strategy chooses.
 #[derive(Debug)]
@@ -28,81 +28,77 @@ pub(super) enum Zone {
     One(Option<Arc<str>>),
 }
 
-/// The pools, each with its share of the calls.
-#[derive(Debug, Default)]
-pub(super) struct Split(Box<[Share]>);
-
+/// The share of each pool: of draws below this and not below that of the pool before.
+///
+/// Whoever looks while they change may go by some of the old and some of the new; any pool that it
+/// comes to is one that a call a moment earlier or later goes to.
 #[derive(Debug)]
-struct Share {
-    pool: usize,
-    /// Of draws below this and not below that of the share before, out of 2^32.
-    below: u64,
-}
+pub(super) struct Split(Box<[AtomicU64]>);
 
-/// Of all draws.
+/// One more than the highest draw.
 const ALL: u64 = 1 << 32;
 
+// ORDERING: Relaxed throughout. Nothing is published by a share.
 impl Split {
-    /// The shares at `now` of `pools`, which are sorted by priority, those of the caller's own zone
-    /// first.
+    /// All goes to the first of so many pools.
+    pub(super) fn new(pools: usize) -> Self {
+        Self((0..pools).map(|_| AtomicU64::new(ALL)).collect())
+    }
+
+    /// Sets the shares to those of `now`. The pools are sorted by priority, those of the caller's
+    /// own zone first.
     ///
     /// A group is given as much of the calls as it has of its weight left, divided by
     /// `failover_below`; what is over goes to the next, and if all together are too little, each
     /// is given more in proportion: Envoy's priority levels, whose overprovisioning factor is the
     /// reciprocal.
-    pub(super) fn new(pools: &[Pool], members: &[Member], failover_below: f64, now: u64) -> Self {
+    pub(super) fn share_out(
+        &self,
+        pools: &[Pool],
+        members: &[Member],
+        failover_below: f64,
+        now: u64,
+    ) {
         let mut rest = 1.0;
-        let mut shares: Vec<(usize, f64)> = Vec::with_capacity(pools.len());
-        let mut first = 0;
+        let mut shares: Vec<f64> = Vec::with_capacity(pools.len());
         for group in pools.chunk_by(|one, other| one.priority == other.priority) {
             let weights = group.iter().map(|pool| pool.weights(members, now));
             let weights: Vec<(f64, f64)> = weights.collect();
             let (all, left) = weights.iter().fold((0.0, 0.0), |sum, weights| {
                 (sum.0 + weights.0, sum.1 + weights.1)
             });
-            if left > 0.0 {
-                let load = f64::min(rest, left / all / failover_below);
-                rest -= load;
-                let zones = weights.iter().map(|(_, of_zone)| of_zone / left);
-                let zones = zone_shares(&zones.collect::<Vec<_>>());
-                shares.extend(
-                    (first..)
-                        .zip(zones)
-                        .map(|(pool, share)| (pool, share * load)),
-                );
+            if left == 0.0 {
+                shares.extend(weights.iter().map(|_| 0.0));
+                continue;
             }
-            first += group.len();
+            let load = f64::min(rest, left / all / failover_below);
+            rest -= load;
+            let parts = weights.iter().map(|(_, of_zone)| of_zone / left);
+            let zones = zone_shares(&parts.collect::<Vec<_>>());
+            shares.extend(zones.iter().map(|share| share * load));
         }
-        let sum: f64 = shares.iter().map(|(_, share)| share).sum();
-        let (mut before, mut below) = (0, 0.0);
-        let shares = shares.into_iter().filter_map(|(pool, share)| {
-            below += share / sum * ALL as f64;
-            let below = (below.round() as u64).min(ALL);
-            let some = below > before;
-            before = below;
-            some.then_some(Share { pool, below })
-        });
-        Self(shares.collect())
-    }
-
-    /// The pool that all calls go to, if there is only one.
-    #[inline]
-    pub(super) fn sole(&self) -> Option<usize> {
-        match &*self.0 {
-            [] => Some(0),
-            [share] => Some(share.pool),
-            _ => None,
+        let sum: f64 = shares.iter().sum();
+        let mut upto = 0.0;
+        for (share, below) in shares.iter().zip(&self.0) {
+            upto += share;
+            let part = if sum > 0.0 { upto / sum } else { 1.0 };
+            let draws = ((part * ALL as f64).round() as u64).min(ALL);
+            below.store(draws, Ordering::Relaxed);
         }
     }
 
-    /// The pool of a draw.
+    /// The pool of a draw, which is made only where there is a choice.
     #[inline]
-    pub(super) fn at(&self, draw: u32) -> usize {
-        let mut shares = self.0.iter();
-        let share = shares.find(|share| u64::from(draw) < share.below);
-        share
-            .or_else(|| self.0.last())
-            .map_or(0, |share| share.pool)
+    pub(super) fn pool(&self, draw: impl Fn() -> u32) -> usize {
+        let mut drawn = None;
+        for (pool, below) in self.0.iter().enumerate() {
+            let below = below.load(Ordering::Relaxed);
+            let takes_rest = below >= ALL;
+            if takes_rest || (below > 0 && u64::from(*drawn.get_or_insert_with(&draw)) < below) {
+                return pool;
+            }
+        }
+        0
     }
 }
 

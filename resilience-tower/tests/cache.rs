@@ -633,3 +633,68 @@ fn hits_allocate_next_to_nothing() {
     let allocations = thousand().count_total;
     assert!(allocations <= 16, "{allocations}");
 }
+
+/// A thousand callers of ten keys come within 200 ms to an upstream that takes 100 ms.
+#[tokio::test(start_paused = true)]
+async fn a_cold_cache_asks_its_upstream_once_for_each_key() {
+    use std::collections::HashSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use resilience_tower::coalesce::{CoalesceLayer, Coalescing};
+    use tokio::time::sleep;
+    use tower::{ServiceExt, service_fn};
+
+    const MICROS: Duration = Duration::from_micros(200);
+    let calls = AtomicUsize::new(0);
+    let upstream = |calls: &'static AtomicUsize| {
+        service_fn(move |key: u64| async move {
+            calls.fetch_add(1, Ordering::Relaxed);
+            sleep(Duration::from_millis(100)).await;
+            Ok::<_, &'static str>(key)
+        })
+    };
+    let calls: &'static AtomicUsize = Box::leak(Box::new(calls));
+    let counted = || calls.swap(0, Ordering::Relaxed);
+    let callers = || (0..1000_u32).map(|at| (at * MICROS, u64::from(at % 10)));
+
+    let bare = upstream(calls);
+    join_all(callers().map(async |(at, key)| {
+        sleep(at).await;
+        bare.clone().oneshot(key).await
+    }))
+    .await;
+    let without = counted();
+
+    // Looks, calls, keeps.
+    let known = Mutex::new(HashSet::new());
+    join_all(callers().map(async |(at, key)| {
+        sleep(at).await;
+        if !known.lock().contains(&key) {
+            bare.clone().oneshot(key).await.unwrap();
+            known.lock().insert(key);
+        }
+    }))
+    .await;
+    let plain = counted();
+
+    let key = |request: &u64| Some(*request);
+    let shared = CoalesceLayer::new(Coalescing::default(), key).layer(upstream(calls));
+    join_all(callers().map(async |(at, key)| {
+        sleep(at).await;
+        shared.clone().oneshot(key).await
+    }))
+    .await;
+    let coalesced = counted();
+
+    let rules = ByRule::new(|_: Result<&u64, &&'static str>| Keep::fresh_for(60 * SECOND));
+    let layer = CacheLayer::new(Store::new(Config::default()), key, rules);
+    let cached = layer.layer(upstream(calls));
+    join_all(callers().map(async |(at, key)| {
+        sleep(at).await;
+        cached.clone().oneshot(key).await
+    }))
+    .await;
+    assert_eq!((without, coalesced, counted()), (1000, 20, 10));
+    assert!((500..=510).contains(&plain), "{plain}");
+}

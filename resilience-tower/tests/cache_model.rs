@@ -125,9 +125,9 @@ impl Model {
         good.then(|| entry.answer.clone())
     }
 
-    /// What those hear that wait for the oldest call.
-    fn answer(&mut self, answer: &Answer) -> (Call, Told) {
-        let call = self.calls.remove(0);
+    /// What those hear that wait for a call.
+    fn answer(&mut self, at: usize, answer: &Answer) -> (Call, Told) {
+        let call = self.calls.remove(at);
         let newer = |entry: &Entry| entry.call > call.number;
         let has_newer = self.entries.get(&call.key).is_some_and(newer);
         let stand_in = self.stand_in(call.key);
@@ -220,8 +220,9 @@ proptest! {
                         4 => Ok(format!("b:{step}")),
                         _ => Ok(step.to_string()),
                     };
-                    let (ended, told) = model.answer(&answer);
-                    prop_assert_eq!(net.answer(answer), ended.key);
+                    let at = which as usize / 6 % model.calls.len();
+                    let (ended, told) = model.answer(at, &answer);
+                    prop_assert_eq!(net.answer_at(at, answer), ended.key);
                     tasks.run();
                     let (heard, waiting): (Vec<_>, Vec<_>) =
                         callers.into_iter().partition(|(number, _)| *number == ended.number);

@@ -508,3 +508,119 @@ proptest! {
         prop_assert_eq!(handle.snapshot().keys, 0);
     }
 }
+
+/// The first caller goes away while the shared call waits for the inner service to become ready.
+#[tokio::test]
+async fn a_caller_that_goes_away_before_the_service_is_ready_leaves_its_place_to_the_others() {
+    let net = Net::new();
+    let limited = ConcurrencyLimitLayer::new(1).layer(net.clone());
+    let mut busy = limited.clone();
+    busy.ready().await.unwrap();
+    let running = task::spawn(busy.call(1));
+    let layer = CoalesceLayer::new(Coalescing::default(), last_digit as fn(&u64) -> _);
+    let mut service = layer.layer(limited);
+    let mut leader = task::spawn(service.call(5));
+    let mut follower = task::spawn(service.call(15));
+    assert_pending!(leader.poll());
+    assert_pending!(follower.poll());
+    drop(leader);
+    assert_eq!(net.total(), 1, "it is not ready yet");
+    drop(running);
+    assert!(follower.is_woken());
+    assert_pending!(follower.poll());
+    assert_eq!(net.answer(ok("five")), 5);
+    assert_eq!(assert_ready!(follower.poll()).unwrap(), "five");
+}
+
+#[cfg(feature = "timeout")]
+#[tokio::test(start_paused = true)]
+async fn each_caller_has_its_own_deadline() {
+    use resilience_tower::timeout::{Error as TimedOut, Timeout};
+    use tokio::time::{Instant, sleep};
+
+    let upstream = service_fn(async |request: u64| {
+        sleep(Duration::from_secs(3)).await;
+        Ok::<_, &'static str>(request)
+    });
+    let layer = CoalesceLayer::new(Coalescing::default(), last_digit as fn(&u64) -> _);
+    let service = layer.layer(upstream);
+    let began = Instant::now();
+    let call = |seconds| {
+        let timed = Timeout::new(service.clone(), Duration::from_secs(seconds));
+        async move { (timed.oneshot(1).await, began.elapsed().as_secs()) }
+    };
+    // The first begins the call, and is the first to give up.
+    let (first, second, third) = tokio::join!(call(1), call(5), call(2));
+    assert!(matches!(first, (Err(TimedOut::Elapsed(_)), 1)));
+    assert!(matches!(second, (Ok(1), 3)));
+    assert!(matches!(third, (Err(TimedOut::Elapsed(_)), 2)));
+}
+
+// Woken while another one polls the call, a caller found nothing to do; and the other one polled it no
+// more.
+#[test]
+fn a_wake_that_came_while_the_call_was_polled_reaches_the_others_again() {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::task::Poll;
+
+    type Meanwhile = Rc<RefCell<Option<Box<dyn FnOnce()>>>>;
+    let meanwhile: Meanwhile = Rc::default();
+    let hook = Rc::clone(&meanwhile);
+    let upstream = service_fn(move |_: u64| {
+        let hook = Rc::clone(&hook);
+        std::future::poll_fn(move |cx| {
+            let Some(other) = hook.borrow_mut().take() else {
+                return Poll::Ready(Ok::<_, &'static str>(7));
+            };
+            cx.waker().wake_by_ref();
+            other();
+            Poll::Pending
+        })
+    });
+    let layer = CoalesceLayer::new(Coalescing::default(), last_digit as fn(&u64) -> _);
+    let mut service = layer.layer(upstream);
+    let mut first = task::spawn(service.call(1));
+    let other = Rc::new(RefCell::new(task::spawn(service.call(1))));
+    let polled = Rc::clone(&other);
+    *meanwhile.borrow_mut() = Some(Box::new(move || {
+        assert_pending!(polled.borrow_mut().poll());
+    }));
+    assert_pending!(first.poll());
+    assert!(other.borrow().is_woken());
+    assert_eq!(assert_ready!(other.borrow_mut().poll()).unwrap(), 7);
+}
+
+#[test]
+fn what_nobody_else_waits_for_is_not_copied() {
+    use resilience_tower::coalesce::Share;
+
+    #[derive(Clone)]
+    struct Counting(Arc<AtomicUsize>);
+    impl Share<String, &'static str> for Counting {
+        type Kept = String;
+        fn keep(&self, result: Result<&String, &&'static str>) -> Option<String> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            result.ok().cloned()
+        }
+        fn give(&self, kept: &String) -> Result<String, &'static str> {
+            Ok(kept.clone())
+        }
+    }
+
+    let (net, copies) = (Net::new(), Arc::new(AtomicUsize::new(0)));
+    let share = Counting(Arc::clone(&copies));
+    let key = KeyFn(last_digit as fn(&u64) -> _);
+    let mut service = CoalesceLayer::of(Coalescing::default(), key, share).layer(net.clone());
+    for (callers, expected) in [(1, 0), (3, 1)] {
+        let mut calls: Vec<_> = (0..callers).map(|_| task::spawn(service.call(1))).collect();
+        for call in &mut calls {
+            assert_pending!(call.poll());
+        }
+        net.answer(ok("one"));
+        for call in &mut calls {
+            assert_eq!(assert_ready!(call.poll()).unwrap(), "one");
+        }
+        assert_eq!(copies.load(Ordering::Relaxed), expected);
+    }
+}

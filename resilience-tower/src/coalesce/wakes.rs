@@ -27,19 +27,17 @@ impl Wakes {
     pub(super) fn note(&self, place: &mut Option<usize>, waker: &Waker) {
         let waker = waker.clone();
         let mut slots = self.slots.lock();
-        let slots = &mut *slots;
-        let at = *place.get_or_insert_with(|| {
-            slots.free.pop().unwrap_or_else(|| {
-                slots.wakers.push(None);
-                slots.wakers.len() - 1
-            })
-        });
+        let at = match *place {
+            Some(at) => at,
+            None => *place.insert(slots.free_place()),
+        };
         let before = slots
             .wakers
             .get_mut(at)
             .and_then(|slot| slot.replace(waker));
-        // Dropped without the lock.
-        let _ = before;
+        // A waker is dropped without the lock, like it is woken.
+        drop(slots);
+        drop(before);
     }
 
     /// Nobody waits in `place` any more.
@@ -70,6 +68,15 @@ impl Wakes {
             slots.wakers.iter_mut().filter_map(mem::take).collect()
         };
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Slots {
+    fn free_place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.wakers.push(None);
+            self.wakers.len() - 1
+        })
     }
 }
 

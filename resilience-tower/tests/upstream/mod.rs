@@ -38,8 +38,13 @@ impl<Req, T, E> Upstream<Req, T, E> {
 
     /// Answers the oldest call that nobody has dropped.
     pub(crate) fn answer(&self, result: Result<T, E>) -> Req {
-        assert!(self.running() > 0, "nobody calls");
-        let (request, respond) = self.calls.lock().remove(0);
+        self.answer_at(0, result)
+    }
+
+    /// Answers another call, counted from the oldest.
+    pub(crate) fn answer_at(&self, at: usize, result: Result<T, E>) -> Req {
+        assert!(self.running() > at, "nobody calls");
+        let (request, respond) = self.calls.lock().remove(at);
         let _ = respond.send(result);
         request
     }

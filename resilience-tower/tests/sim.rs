@@ -60,6 +60,9 @@ fn bare(simulation: &Simulation, duration: Duration) -> Report {
 fn eventful(seed: u64) -> Report {
     let upstream = Upstream::new()
         .service_time(Times::exponential(ms(20)).tail(0.01, SECOND))
+        .servers(5)
+        .line(15)
+        .dies_of_a_full_line(ms(100))
         .fault(secs(2)..secs(3), Fault::Silent)
         .flapping(secs(5)..secs(8), ms(300), ms(200), Fault::Down)
         .fault(secs(8)..secs(9), Fault::Failing(0.5));
@@ -95,6 +98,7 @@ fn eventful(seed: u64) -> Report {
 #[test]
 fn the_same_seed_is_the_same_report_to_the_last_byte() {
     let [one, two] = [1, 1].map(eventful);
+    assert!(one.upstreams()[0].deaths > 0, "{one}");
     assert_eq!(one.to_string(), two.to_string());
     assert_eq!(format!("{one:?}"), format!("{two:?}"));
     assert_ne!(one.to_string(), eventful(2).to_string());
@@ -220,24 +224,28 @@ fn an_upstream_works_for_those_who_are_gone() {
 
 #[test]
 fn while_down_it_refuses_and_cuts_off_and_comes_back_empty() {
-    let upstream = one_server().fault(secs(10)..secs(20), Fault::Down);
+    let upstream = one_server().fault(secs(10)..secs(12), Fault::Down);
     let report = bare(&of(upstream, Clients::open(20.0)), secs(30));
-    let outage = report.between(secs(10)..secs(20));
+    let outage = report.between(secs(10)..secs(12));
     assert_eq!(outage.errors["down"], outage.offered);
     let before = report.between(secs(0)..secs(10));
     // It served ten a second until then.
     assert!((95..=100).contains(&before.good), "{}", before.good);
     assert_eq!(before.errors["cut"], before.offered - before.good);
-    let first = report.between(secs(20)..secs(21)).latency(0.0).unwrap();
+    let first = report.between(secs(12)..secs(13)).latency(0.0).unwrap();
     assert!(first <= ms(200), "{first:?}");
 }
 
 #[test]
 fn while_silent_nothing_is_heard() {
     let upstream = one_server().fault(secs(10)..secs(20), Fault::Silent);
-    let report = bare(&of(upstream, Clients::open(5.0)), secs(30));
+    let report = bare(&of(upstream, Clients::open(9.0)), secs(30));
     let outage = report.between(secs(10)..secs(20));
     assert_eq!(outage.errors["unfinished"], outage.offered);
+    // What would have been answered then is lost as well: the one at work, and those in line.
+    let before = report.between(secs(0)..secs(10));
+    let lost = before.errors["unfinished"];
+    assert!((1..5).contains(&lost), "{lost}");
     let after = report.between(secs(20)..secs(30));
     assert_eq!(after.good, after.offered);
 }

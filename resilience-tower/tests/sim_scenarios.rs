@@ -1,7 +1,10 @@
 //! What the scenarios of `docs/SIMULATION.md` show, as bounds; and that the page shows it.
 #![cfg(all(
     feature = "adaptive",
+    feature = "balance",
     feature = "breaker",
+    feature = "coalesce",
+    feature = "hedge",
     feature = "retry",
     feature = "test-util",
     feature = "timeout"
@@ -15,7 +18,7 @@ use resilience_tower::sim::{Bucket, Report};
 mod page;
 #[path = "../examples/simulation/plot.rs"]
 mod plot;
-#[path = "../examples/simulation/scenarios.rs"]
+#[path = "../examples/simulation/scenarios/mod.rs"]
 mod scenarios;
 
 use self::scenarios::{Scenario, secs};
@@ -98,6 +101,51 @@ fn one_probe_with_jitter_lets_a_cold_upstream_warm_up() {
     // From the second second of the outage on, at most a probe of each process every second.
     let probes = &ours.upstreams()[0].by_bucket[11..15];
     assert!(probes.iter().all(|calls| *calls <= 30), "{probes:?}");
+}
+
+#[test]
+fn a_slow_replica_is_found_by_its_latency_and_makes_nobody_wait() {
+    let at = |label: &str| {
+        let report = report("slow_replica", label);
+        let slow = span(report, 10, 40);
+        let share = |n: &u64| *n as f64 / slow.upstream_calls as f64;
+        let calls: u64 = report.upstreams()[0].by_bucket[10..40].iter().sum();
+        (
+            slow.latency(0.99).unwrap(),
+            share(&calls),
+            slow.amplification(),
+        )
+    };
+    let (naive, all) = (at("round robin"), at("peak EWMA"));
+    assert!(naive.0 > Duration::from_millis(400), "{naive:?}");
+    assert!(5 * all.0 < naive.0, "{all:?} {naive:?}");
+    assert!(
+        (0.09..0.11).contains(&naive.1) && all.1 < 0.01,
+        "{all:?} {naive:?}"
+    );
+    // The second attempt goes to the next one; one call of five has it at most.
+    let hedged = at("hedge");
+    assert!(2 * hedged.0 < naive.0 && hedged.2 <= 1.22, "{hedged:?}");
+}
+
+#[test]
+fn one_call_per_key_fills_a_cold_cache_and_a_call_per_caller_never_does() {
+    let each = report("cold_cache", "each call fills");
+    let one = report("cold_cache", "one call fills");
+    // Both serve everybody before.
+    assert!(span(each, 20, 30).share() > 0.999 && span(one, 20, 30).share() > 0.999);
+    assert_eq!(each.time_to_recover(secs(30), 0.95), None);
+    assert!(span(each, 50, 60).share() < 0.6);
+    assert!(one.time_to_recover(secs(30), 0.95).unwrap() <= secs(8));
+    assert!(span(one, 40, 60).share() > 0.995);
+    // It bears 100 a second.
+    let asked = |report| span(report, 31, 60).upstream_calls;
+    assert!(
+        asked(each) > 5 * asked(one),
+        "{} {}",
+        asked(each),
+        asked(one)
+    );
 }
 
 #[test]

@@ -19,9 +19,9 @@ use super::source::{Source, WayBack};
 ///
 /// # Several policies of one name
 ///
-/// Are one series: counters and gauges are added (of times, the greatest is told), so a breaker per
-/// worker reads as how many are open. To tell policies apart, give them names of their own; names
-/// are label values, so let there be few of them. One that is added twice is counted twice.
+/// Are one series: counters and gauges are added (of times and levels, the greatest is told), so a
+/// breaker per worker reads as how many are open. To tell policies apart, give them names of their
+/// own; names are label values, so let there be few of them. One that is added twice is counted twice.
 ///
 /// # Concurrency
 ///

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use resilience_core::balance::{Balancer, Change, Event};
 use resilience_core::breaker::{CircuitBreaker, Registry, State, Subscription, Transition};
+use resilience_core::load_shed::{LevelChange, LoadShed};
 
 /// Tells each change of state of `breaker` as an event, until the subscription is dropped.
 ///
@@ -82,6 +83,41 @@ fn endpoint(name: &str, event: &Event) {
         };
     }
     if matches!(event.change, Change::Ejected { .. } | Change::NoneLeft) {
+        tell!(WARN);
+    } else {
+        tell!(INFO);
+    }
+}
+
+/// Tells each change of level of `shedder`, until the subscription is dropped; `name` is the
+/// shedder's in the events.
+///
+/// At level `WARN` when more is shed than before, else `INFO`.
+pub fn load_shed(name: impl Into<Arc<str>>, shedder: &LoadShed) -> Subscription {
+    let name = name.into();
+    shedder.subscribe(move |change| level(&name, change))
+}
+
+fn level(name: &str, change: &LevelChange) {
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::event!(
+                name: "resilience.load_shed.level",
+                target: "resilience_tower",
+                tracing::Level::$level,
+                resilience.policy = "load_shed",
+                resilience.name = name,
+                resilience.load_shed.from = change.from,
+                resilience.load_shed.to = change.to,
+                resilience.load_shed.cause = change.cause.as_str(),
+                resilience.load_shed.delay_s = change.delay.as_ref().map(Duration::as_secs_f64),
+                resilience.load_shed.in_flight = change.in_flight,
+                resilience.load_shed.limit = change.limit,
+                "the level of load shedding changed",
+            )
+        };
+    }
+    if change.to > change.from {
         tell!(WARN);
     } else {
         tell!(INFO);

@@ -135,6 +135,39 @@ families! {
         "Endpoints in this state";
     EJECTIONS = Counter Count "resilience_ejections_total" None,
         "Ejections of endpoints";
+    SHED_LEVEL = Greatest Count "resilience_load_shed_level" None,
+        "The level of shedding, 16 for each class; 0 when all are admitted";
+    SHED_CHANGES = Counter Count "resilience_load_shed_level_changes_total" Some("direction"),
+        "Changes of the level of shedding";
+    QUEUE_DELAY = Greatest Seconds "resilience_load_shed_queue_delay_seconds" None,
+        "The shortest queue delay of the last interval";
+    ADMITTED = Counter Count "resilience_load_shed_admitted_total" Some("class"),
+        "Calls of this class that were admitted";
+    SHED = Counter Count "resilience_load_shed_shed_total" Some("class"),
+        "Calls of this class that were shed";
+    HEDGES = Counter Count "resilience_hedges_total" None,
+        "Hedges that were begun";
+    HEDGES_WON = Counter Count "resilience_hedges_won_total" None,
+        "Hedges that answered first";
+    HEDGES_STOPPED = Counter Count "resilience_hedges_stopped_total" Some("reason"),
+        "Hedges that were not begun";
+    HEDGE_DELAY = Greatest Seconds "resilience_hedge_delay_seconds" None,
+        "After what time a call asks for a hedge";
+    #[cfg(feature = "coalesce")]
+    COALESCED = Counter Count "resilience_coalesce_calls_total" Some("role"),
+        "Calls that were begun for all of a key, and those that joined one";
+    #[cfg(feature = "cache")]
+    CACHE_ANSWERS = Counter Count "resilience_cache_answers_total" Some("answer"),
+        "Calls by where their answer came from";
+    #[cfg(feature = "cache")]
+    CACHE_RENEWALS = Counter Count "resilience_cache_renewals_total" Some("result"),
+        "Renewals that began beside an answer, and calls that failed while there was an entry";
+    #[cfg(feature = "cache")]
+    CACHE_NOT_KEPT = Counter Count "resilience_cache_not_kept_total" None,
+        "Results that were not kept";
+    #[cfg(feature = "cache")]
+    CACHE_WEIGHT = Gauge Count "resilience_cache_weight" None,
+        "The weight of all entries";
     CHAOS_ON = Gauge Count "resilience_chaos_on" None,
         "Chaos policies that are switched on";
     CHAOS_FAULTS = Counter Count "resilience_chaos_faults_total" Some("fault"),

@@ -2,9 +2,13 @@
 #![cfg(any(feature = "metrics", feature = "tracing"))]
 
 #[cfg(feature = "metrics")]
+mod answers;
+#[cfg(feature = "metrics")]
 mod calls;
 #[cfg(feature = "metrics")]
 mod collector;
+#[cfg(feature = "metrics")]
+mod figures;
 #[cfg(feature = "metrics")]
 mod recorder;
 #[cfg(feature = "tracing")]
@@ -14,15 +18,16 @@ mod table;
 #[cfg(feature = "tracing")]
 mod traces;
 
+use std::time::Duration;
+
 #[cfg(feature = "metrics")]
-use resilience_core::{
-    adaptive::{AdaptiveLimit, Config},
-    clock::ManualClock,
-};
+use resilience_core::adaptive::{AdaptiveLimit, Config};
+use resilience_core::clock::ManualClock;
+use resilience_core::load_shed::{self, Class, LoadShed};
 
 /// An adaptive limit whose calls took so long.
 #[cfg(feature = "metrics")]
-fn learned(rtt: std::time::Duration) -> AdaptiveLimit {
+fn learned(rtt: Duration) -> AdaptiveLimit {
     let clock = ManualClock::new();
     let limit = AdaptiveLimit::with_clock(Config::default(), clock.clone());
     for _ in 0..5 {
@@ -31,6 +36,20 @@ fn learned(rtt: std::time::Duration) -> AdaptiveLimit {
         permits.into_iter().for_each(|permit| permit.success());
     }
     limit
+}
+
+/// A load shedder that admits all.
+fn shedder() -> (LoadShed, ManualClock) {
+    let clock = ManualClock::new();
+    let config = load_shed::Config::builder().limit(30).build().unwrap();
+    (LoadShed::with_clock(config, clock.clone()), clock)
+}
+
+/// An interval in which all calls lay in a queue for too long.
+fn shed_more(shedder: &LoadShed, clock: &ManualClock) {
+    shedder.report(Duration::from_millis(50));
+    clock.advance(Duration::from_millis(100));
+    drop(shedder.try_acquire(Class::Critical));
 }
 
 /// The rows of the table in TELEMETRY.md whose header begins with `columns`, cell by cell.

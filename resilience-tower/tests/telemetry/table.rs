@@ -1,5 +1,5 @@
 //! The metrics that there are, against the table of them.
-#![cfg(feature = "fallback")]
+#![cfg(all(feature = "cache", feature = "fallback"))]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -11,15 +11,19 @@ use resilience_core::breaker::{self, CircuitBreaker, Registry};
 use resilience_core::bulkhead::{self, Bulkhead};
 use resilience_core::chaos::Chaos;
 use resilience_core::deadline::Deadlines;
+use resilience_core::hedge::{self, HedgePolicy};
 use resilience_core::rate_limit::{KeyedRateLimiter, LeasedRateLimiter, Quota, RateLimiter};
 use resilience_core::retry::{RetryBudget, RetryPolicy};
+use resilience_core::{cache, coalesce};
+use resilience_tower::cache::Store;
+use resilience_tower::coalesce::Coalescing;
 use resilience_tower::fallback::Fallbacks;
 use resilience_tower::telemetry::{Collector, Ended, Refusal, TelemetryLayer};
 use tokio_test::{assert_ready_ok, task};
 use tower::{Layer, Service, service_fn};
 
 use super::recorder::Kept;
-use super::{documented, learned};
+use super::{documented, learned, shed_more, shedder};
 
 /// Everything that is told of everything.
 fn all() -> Kept {
@@ -35,6 +39,12 @@ fn all() -> Kept {
     let adaptive = learned(Duration::from_millis(100));
     let (retry, budget) = (RetryPolicy::default(), RetryBudget::default());
     let deadlines = Deadlines::default();
+    let (shedder, clock) = shedder();
+    shed_more(&shedder, &clock);
+    let config = hedge::Config::builder().fixed_delay(Duration::from_millis(50));
+    let hedges = HedgePolicy::new(config.build().unwrap(), budget.clone());
+    let coalescing = Coalescing::new(coalesce::Config::default());
+    let store = Store::<u8, u8>::new(cache::Config::default());
     let balancer = Balancer::<u8>::new(balance::Config::default());
     let (chaos, fallbacks) = (Chaos::default(), Fallbacks::default());
     collector.add("a", &breaker);
@@ -48,6 +58,10 @@ fn all() -> Kept {
     collector.add("i", &budget);
     collector.add("j", &deadlines);
     collector.add("k", &chaos);
+    collector.add("p", &coalescing);
+    collector.add("q", &store);
+    collector.add("n", &shedder);
+    collector.add("o", &hedges);
     collector.add("m", &balancer);
     collector.add("l", &fallbacks);
     kept.local(|| {

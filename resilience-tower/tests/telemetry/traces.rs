@@ -13,8 +13,8 @@ use resilience_tower::telemetry::{Ended, Refusal, TelemetryLayer, events};
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, service_fn};
 
-use super::documented;
 use super::subscriber::{Kept, Told};
+use super::{documented, shed_more, shedder};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -313,6 +313,52 @@ fn what_becomes_of_endpoints_are_events() {
     let table = documented("| field of an endpoint |");
     let names: Vec<_> = table.iter().map(|row| &*row[0]).collect();
     let declared = ejected.declared.iter().copied();
+    let declared: Vec<_> = declared.filter(|name| *name != "message").collect();
+    assert_eq!(declared, names);
+}
+
+#[test]
+fn changes_of_the_level_of_shedding_are_events() {
+    let (shedder, clock) = shedder();
+    let subscription = events::load_shed("edge", &shedder);
+    let kept = Kept::default();
+    let level = kept.local(|| {
+        shed_more(&shedder, &clock);
+        let level = shedder.snapshot().level;
+        shedder.reset();
+        drop(subscription);
+        shed_more(&shedder, &clock);
+        level
+    });
+    let [rise, calm] = &kept.events()[..] else {
+        panic!("two events: {:?}", kept.events());
+    };
+    assert_eq!(
+        (rise.name, &*rise.level),
+        ("resilience.load_shed.level", "WARN")
+    );
+    let in_flight = &*rise.fields["resilience.load_shed.in_flight"];
+    assert_eq!(
+        rise.fields,
+        fields([
+            ("message", "the level of load shedding changed"),
+            ("resilience.policy", "load_shed"),
+            ("resilience.name", "edge"),
+            ("resilience.load_shed.from", "0"),
+            ("resilience.load_shed.to", &level.to_string()),
+            ("resilience.load_shed.cause", "queue_delay"),
+            ("resilience.load_shed.delay_s", "0.05"),
+            ("resilience.load_shed.in_flight", in_flight),
+            ("resilience.load_shed.limit", "30"),
+        ])
+    );
+    assert_eq!(calm.level, "INFO");
+    assert_eq!(calm.fields["resilience.load_shed.cause"], "by_hand");
+    assert_eq!(calm.fields["resilience.load_shed.to"], "0");
+
+    let table = documented("| field of a load shedder |");
+    let names: Vec<_> = table.iter().map(|row| &*row[0]).collect();
+    let declared = rise.declared.iter().copied();
     let declared: Vec<_> = declared.filter(|name| *name != "message").collect();
     assert_eq!(declared, names);
 }

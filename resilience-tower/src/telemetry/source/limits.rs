@@ -1,0 +1,127 @@
+use resilience_core::adaptive::AdaptiveLimit;
+use resilience_core::bulkhead::{Bulkhead, Reason};
+use resilience_core::load_shed::{Class, LoadShed};
+use resilience_core::rate_limit::{KeyedRateLimiter, LeasedRateLimiter, RateLimiter};
+
+use super::{Observe, WayBack};
+use crate::telemetry::family as of;
+use crate::telemetry::samples::Samples;
+
+impl Observe for RateLimiter {
+    const POLICY: &'static str = "rate_limit";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        samples.gauge(&of::RATE_BURST, "", figures.quota.burst_size().into());
+        samples.gauge(&of::RATE_REMAINING, "", figures.remaining.into());
+        samples.gauge(&of::QUEUED, "", figures.queued as f64);
+    }
+}
+
+impl Observe for LeasedRateLimiter {
+    const POLICY: &'static str = "rate_limit";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        let remaining = figures.leased.saturating_add(figures.remaining.into());
+        samples.gauge(&of::RATE_BURST, "", figures.quota.burst_size().into());
+        samples.gauge(&of::RATE_REMAINING, "", remaining as f64);
+    }
+}
+
+impl<K: ?Sized + 'static, S: Send + Sync + 'static> Observe for KeyedRateLimiter<K, S> {
+    const POLICY: &'static str = "rate_limit";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        samples.gauge(&of::RATE_BURST, "", self.quota().burst_size().into());
+        samples.gauge(&of::KEYS, "", figures.keys as f64);
+        samples.gauge(&of::MAX_KEYS, "", figures.max_keys as f64);
+        samples.count(&of::EVICTED, "recovered", figures.evicted_recovered);
+        samples.count(&of::EVICTED, "early", figures.evicted_early);
+    }
+}
+
+impl Observe for Bulkhead {
+    const POLICY: &'static str = "bulkhead";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        samples.gauge(&of::IN_FLIGHT, "", figures.in_flight.into());
+        samples.gauge(&of::LIMIT, "", figures.limit.into());
+        samples.gauge(&of::QUEUED, "", figures.queued as f64);
+        for reason in [
+            Reason::Full,
+            Reason::QueueFull,
+            Reason::Deadline,
+            Reason::Displaced,
+        ] {
+            let refused = figures.refused_for(reason);
+            samples.count(&of::REFUSED, reason.as_str(), refused);
+        }
+    }
+}
+
+impl Observe for AdaptiveLimit {
+    const POLICY: &'static str = "adaptive";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        samples.gauge(&of::IN_FLIGHT, "", figures.in_flight.into());
+        samples.gauge(&of::LIMIT, "", figures.limit.into());
+        samples.count(&of::REFUSED, "full", figures.refused);
+        samples.span(&of::RTT, figures.last_rtt);
+        samples.span(&of::USUAL_RTT, figures.usual_rtt);
+        let overloaded = figures.overloaded_windows;
+        let others = figures.windows.saturating_sub(overloaded);
+        samples.count(&of::WINDOWS, "true", overloaded);
+        samples.count(&of::WINDOWS, "false", others);
+    }
+}
+
+impl Observe for LoadShed {
+    const POLICY: &'static str = "load_shed";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        samples.gauge(&of::IN_FLIGHT, "", figures.in_flight.into());
+        if let Some(limit) = figures.limit {
+            samples.gauge(&of::LIMIT, "", limit.into());
+        }
+        samples.gauge(&of::SHED_LEVEL, "", figures.level.into());
+        samples.span(&of::QUEUE_DELAY, figures.delay);
+        for class in Class::ALL {
+            samples.count(&of::ADMITTED, class.as_str(), figures.admitted(class));
+            samples.count(&of::SHED, class.as_str(), figures.shed(class));
+        }
+        let shed = Class::ALL.iter().map(|class| figures.shed(*class));
+        samples.count(&of::REFUSED, "shed", shed.sum());
+        samples.count(&of::SHED_CHANGES, "rise", figures.rises);
+        samples.count(&of::SHED_CHANGES, "fall", figures.falls);
+        samples.count(&of::LOST_EVENTS, "", figures.lost_events);
+    }
+}

@@ -53,7 +53,11 @@
 //!         .service(world.upstream("payments"))
 //! });
 //! let with = simulation.run(secs(20), |world| {
-//!     let config = Config::builder().reset_timeout(Duration::from_millis(500)).build().unwrap();
+//!     let config = Config::builder()
+//!         .consecutive_failures(5)
+//!         .half_open_permits(1)
+//!         .reset_timeout(Duration::from_millis(500));
+//!     let config = config.build().unwrap();
 //!     let breaker = CircuitBreaker::with_clock("payments", config, world.clock());
 //!     ServiceBuilder::new()
 //!         .layer(BreakerLayer::from_handle(breaker))

@@ -213,9 +213,13 @@ async fn the_failed_call_is_gone_before_the_fallback_begins() {
         .layer(ConcurrencyLimitLayer::new(1))
         .service(even());
     let other = limited.clone();
-    let layer = FallbackLayer::function(move |_| other.clone().oneshot(4));
+    let layer = FallbackLayer::function(move |_| {
+        let mut other = other.clone();
+        let free = task::spawn(other.ready()).poll().is_ready();
+        ready(Ok::<_, ()>(u32::from(free)))
+    });
     let mut call = task::spawn(layer.layer(limited).oneshot(3));
-    assert_eq!(assert_ready_ok!(call.poll()), 4);
+    assert_eq!(assert_ready_ok!(call.poll()), 1);
 }
 
 #[tokio::test]

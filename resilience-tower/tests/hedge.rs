@@ -119,7 +119,8 @@ async fn the_losers_are_dropped_when_there_is_an_answer_and_not_when_the_future_
     for winner in [0, 1, 2] {
         let attempts = Attempts::default();
         let layer = HedgeLayer::new(policy(fixed().max_hedges(2), 9), CloneRequest);
-        let mut call = task::spawn(layer.layer(attempts.service()).oneshot(1));
+        // Not by `oneshot`, which drops the future itself when it is ready.
+        let mut call = task::spawn(layer.layer(attempts.service()).call(1));
         for begun in [1, 2, 3] {
             assert_pending!(call.poll());
             assert_eq!((attempts.begun(), attempts.dropped()), (begun, 0));

@@ -9,9 +9,9 @@
 //!
 //! # Stale answers
 //!
-//! The last good answer instead of none is what a cache with stale-if-error gives, which is bounded,
-//! knows how old its answers are and fills itself. Another store is asked by
-//! [`function_of`](FallbackLayer::function_of), with the key of the request.
+//! The last good answer instead of none is what the layer `cache` gives (feature `cache`), by its
+//! stale-if-error: it is bounded, knows how old its answers are and fills itself. Another store is
+//! asked by [`function_of`](FallbackLayer::function_of), with the key of the request.
 //!
 //! # Where it stands
 //!

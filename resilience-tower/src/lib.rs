@@ -35,14 +35,15 @@
 //! - No layer boxes. None allocates in `call` or `poll`, with these exceptions: a refusal that
 //!   becomes a response; the fields of a limit that an admitted response is told; a deadline that
 //!   goes into a request's extensions or headers; a call that waits in line; a request whose body is
-//!   kept for a retry; a call that others may wait for, which is boxed (an answer from the cache is
-//!   not); and the first call of a thread on a breaker or a load shedder, which makes a line of
-//!   counters.
+//!   kept for a retry, or whose head is for a hedge; a hedge, and a call that others may wait for,
+//!   which are boxed (an answer from the cache is not); and the first call of a thread on a breaker
+//!   or a load shedder, which makes a line of counters.
 //! - No layer locks, with these exceptions: a limit, a breaker or a bulkhead per key, for a key that
 //!   it does not hold yet, takes a short lock; calls that wait in line or for the same answer share
 //!   one; a breaker that changes its state takes that of its subscribers; an adaptive limit takes
 //!   one when a call ends that says something, a load shedder at the end of an interval; and a
-//!   timer, of a timeout whose inner service is pending or of a call in line, takes tokio's own.
+//!   timer, of a timeout or a hedge whose inner service is pending or of a call in line, takes
+//!   tokio's own.
 //! - The policies that refuse (breaker, rate limit) take nothing in `poll_ready`: a clone
 //!   that became ready and was never called holds nothing.
 //!   A call that waits in line is the other way round; see `rate_limit::wait`.

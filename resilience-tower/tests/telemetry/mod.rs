@@ -1,6 +1,20 @@
 //! What telemetry tells, against what happened and against what TELEMETRY.md says.
 #![cfg(any(feature = "metrics", feature = "tracing"))]
 
+/// A collector of one policy that published once.
+#[cfg(feature = "metrics")]
+macro_rules! published {
+    ($policy:expr) => {{
+        let (kept, collector) = (
+            super::recorder::Kept::default(),
+            resilience_tower::telemetry::Collector::new(),
+        );
+        collector.add("payments", $policy);
+        kept.local(|| collector.publish());
+        kept
+    }};
+}
+
 #[cfg(feature = "metrics")]
 mod answers;
 #[cfg(feature = "metrics")]
@@ -9,6 +23,8 @@ mod calls;
 mod collector;
 #[cfg(feature = "metrics")]
 mod figures;
+#[cfg(feature = "metrics")]
+mod figures_attempts;
 #[cfg(feature = "metrics")]
 mod recorder;
 #[cfg(feature = "tracing")]

@@ -661,7 +661,7 @@ async fn a_cold_cache_asks_its_upstream_once_for_each_key() {
     let bare = upstream(calls);
     join_all(callers().map(async |(at, key)| {
         sleep(at).await;
-        bare.clone().oneshot(key).await
+        bare.oneshot(key).await
     }))
     .await;
     let without = counted();
@@ -671,7 +671,7 @@ async fn a_cold_cache_asks_its_upstream_once_for_each_key() {
     join_all(callers().map(async |(at, key)| {
         sleep(at).await;
         if !known.lock().contains(&key) {
-            bare.clone().oneshot(key).await.unwrap();
+            bare.oneshot(key).await.unwrap();
             known.lock().insert(key);
         }
     }))

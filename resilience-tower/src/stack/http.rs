@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 
-use super::{Stack, Tell, Traffic};
+use super::{Once, Stack, Tell, Traffic};
 use crate::admission::{Admission, Policy};
 use crate::breaker::OnResult;
 use crate::breaker::grpc::GrpcClassifier;
@@ -19,7 +19,7 @@ use crate::timeout::deadline::{Deadline, HasDeadline, Propagate};
 pub type Http = Traffic<OnResult<HttpClassifier>, HttpReplay, InExtensions>;
 
 /// Traffic of gRPC.
-pub type Grpc = Traffic<OnBodyEnd<GrpcClassifier>, HttpReplay, InExtensions>;
+pub type Grpc = Traffic<OnBodyEnd<GrpcClassifier>, Once, InExtensions>;
 
 /// What makes a response of a refusal.
 pub type Refuse = fn(&Admission) -> Response<Bytes>;
@@ -87,11 +87,13 @@ impl<T> Stack<T> {
         })
     }
 
-    /// For services of gRPC; see [`Traffic`].
+    /// For services of gRPC; see [`Traffic`]. Which methods may be called twice is not known to
+    /// gRPC: with [`replay`](Stack::replay) and [`HttpReplay`] those calls are that carry an
+    /// `Idempotency-Key`.
     pub fn grpc(self) -> Stack<Grpc> {
         self.traffic(Traffic {
             judge: OnBodyEnd(GrpcClassifier::new()),
-            replay: HttpReplay::default(),
+            replay: Once,
             propagate: InExtensions::new(Headers::new().write_grpc()),
         })
     }

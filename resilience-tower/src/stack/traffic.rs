@@ -12,7 +12,7 @@ use crate::timeout::deadline::InProcess;
 /// | | plain | [`http`](super::Stack::http) | [`grpc`](super::Stack::grpc) |
 /// |---|---|---|---|
 /// | judged | `Err` is a failure | by status, at the head | by `grpc-status`, at the end of the body |
-/// | sent again | nothing | idempotent methods, or with an `Idempotency-Key` | with an `Idempotency-Key` |
+/// | sent again | nothing | idempotent methods, or with an `Idempotency-Key` | nothing |
 /// | time from the caller | not read | `Deadline` in the extensions; headers on request | and `grpc-timeout` |
 /// | time to the upstream | not told | headers on request | `grpc-timeout` |
 #[derive(Clone, Copy, Debug, Default)]

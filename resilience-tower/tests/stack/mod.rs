@@ -4,6 +4,8 @@ mod allocations;
 mod calls;
 mod cancel;
 mod describe;
+#[cfg(feature = "tonic")]
+mod grpc;
 #[cfg(feature = "http")]
 mod http;
 mod order;

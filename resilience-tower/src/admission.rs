@@ -38,6 +38,8 @@ pub enum Policy {
     Deadline,
     /// More attempts.
     Retry,
+    /// Another attempt beside a slow one.
+    Hedge,
     /// No calls to an upstream that fails.
     Breaker,
     /// So many calls at once.
@@ -57,6 +59,7 @@ impl Policy {
             Self::RateLimit => "rate_limit",
             Self::Deadline => "deadline",
             Self::Retry => "retry",
+            Self::Hedge => "hedge",
             Self::Breaker => "breaker",
             Self::Bulkhead => "bulkhead",
             Self::Adaptive => "adaptive",

@@ -27,6 +27,8 @@
 //! the client
 //! ```
 //!
+//! `stack` (feature of that name) has this order built in, with the reasons.
+//!
 //! A timeout *outside* the breaker drops the breaker's future, which the breaker sees as
 //! an abandoned call; its `on_cancel` says what that means.
 //!
@@ -36,8 +38,9 @@
 //!   becomes a response; the fields of a limit that an admitted response is told; a deadline that
 //!   goes into a request's extensions or headers; a call that waits in line; a request whose body is
 //!   kept for a retry, or whose head is for a hedge; a hedge, and a call that others may wait for,
-//!   which are boxed (an answer from the cache is not); and the first call of a thread on a breaker
-//!   or a load shedder, which makes a line of counters.
+//!   which are boxed (an answer from the cache is not); an answer of a stack that was told to record
+//!   admitted calls; and the first call of a thread on a breaker or a load shedder, which makes a
+//!   line of counters.
 //! - No layer locks, with these exceptions: a limit, a breaker or a bulkhead per key, for a key that
 //!   it does not hold yet, takes a short lock; calls that wait in line or for the same answer share
 //!   one; a breaker that changes its state takes that of its subscribers; an adaptive limit takes
@@ -148,6 +151,7 @@ mod tonic;
     feature = "http",
     feature = "metrics",
     feature = "rate-limit",
+    feature = "stack",
     feature = "timeout",
     feature = "tracing",
     feature = "wait"

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use resilience_core::{adaptive, breaker, bulkhead};
+use resilience_core::{adaptive, breaker, bulkhead, hedge};
 
 use super::describe::{AttemptTimeout, Deadline, Quota, Retry};
 use super::{Description, DescriptionError, Stack};
@@ -58,6 +58,7 @@ places! {
     AtRateLimit: "The place of the rate limit.",
     AtDeadline: "The place of the deadline.",
     AtRetry: "The place of the retry policy.",
+    AtHedge: "The place of the hedge policy.",
     AtBreaker: "The place of the breaker.",
     AtPlaces: "The place of bulkhead or adaptive limit.",
     AtUpstreamQuota: "The place of the upstream's quota.",
@@ -69,8 +70,8 @@ places! {
 /// The policy at `Self` may stand outside of the one at `Inner`.
 #[diagnostic::on_unimplemented(
     message = "in a stack `{Inner}` does not stand inside of `{Self}`",
-    note = "outside in: rate limit, deadline, retry, breaker, bulkhead or adaptive limit, \
-            upstream quota, attempt timeout; the docs of `stack` say why"
+    note = "outside in: rate limit, deadline, retry, hedge, breaker, bulkhead or adaptive \
+            limit, upstream quota, attempt timeout; the docs of `stack` say why"
 )]
 pub trait OutsideOf<Inner> {}
 
@@ -82,7 +83,7 @@ macro_rules! order {
     };
 }
 
-order!(Outermost AtRateLimit AtDeadline AtRetry AtBreaker AtPlaces AtUpstreamQuota AtAttemptTimeout);
+order!(Outermost AtRateLimit AtDeadline AtRetry AtHedge AtBreaker AtPlaces AtUpstreamQuota AtAttemptTimeout);
 
 impl<At, Needs> Compose<At, Needs> {
     fn then<Next, Then>(
@@ -121,6 +122,15 @@ impl<At, Needs> Compose<At, Needs> {
             least: Duration::ZERO,
         };
         self.then(Policy::Deadline, |stack| stack.deadline = Some(deadline))
+    }
+
+    /// Another attempt beside a slow one, for requests that the stack's
+    /// [`hedges`](Stack::hedges) says may be sent twice.
+    pub fn hedge(self, settings: hedge::ConfigBuilder) -> Compose<AtHedge, Needs>
+    where
+        At: OutsideOf<AtHedge>,
+    {
+        self.then(Policy::Hedge, |stack| stack.hedge = Some(settings))
     }
 
     /// No calls to an upstream that fails.

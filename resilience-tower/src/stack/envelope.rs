@@ -82,6 +82,59 @@ impl<Req, P: Propagate<Req>> Propagate<Envelope<Req>> for ToUpstream<P> {
     }
 }
 
+/// Keeps the envelope of an attempt for those beside it, which have the same number.
+#[derive(Clone, Debug)]
+pub struct Beside<R>(pub(super) R);
+
+impl<Req, R: Replay<Req>> Replay<Envelope<Req>> for Beside<R> {
+    type Request = Envelope<R::Request>;
+    type Kept = Kept<R::Kept>;
+
+    #[inline]
+    fn first(
+        &self,
+        envelope: Envelope<Req>,
+        again: bool,
+    ) -> (Envelope<R::Request>, Option<Kept<R::Kept>>) {
+        let Envelope {
+            request,
+            attempt,
+            deadline,
+            limit,
+        } = envelope;
+        let (request, kept) = self.0.first(request, again);
+        let kept = kept.map(|kept| Kept {
+            kept,
+            attempt,
+            deadline,
+        });
+        let first = Envelope {
+            request,
+            attempt,
+            deadline,
+            limit,
+        };
+        (first, kept)
+    }
+
+    fn again(&self, kept: &mut Kept<R::Kept>) -> Option<Envelope<R::Request>> {
+        let request = self.0.again(&mut kept.kept)?;
+        Some(Envelope {
+            request,
+            attempt: kept.attempt,
+            deadline: kept.deadline,
+            limit: None,
+        })
+    }
+
+    fn time_left(&self, envelope: &Envelope<Req>) -> Option<Duration> {
+        match envelope.deadline {
+            Some(deadline) => Some(deadline.left()),
+            None => self.0.time_left(&envelope.request),
+        }
+    }
+}
+
 /// Keeps the envelope with what another replay keeps of the request.
 #[derive(Clone, Debug)]
 pub struct InEnvelope<R>(pub(super) R);

@@ -4,6 +4,7 @@ use resilience_core::adaptive::AdaptiveLimit;
 use resilience_core::breaker::CircuitBreaker;
 use resilience_core::bulkhead::Bulkhead;
 use resilience_core::deadline::Deadlines;
+use resilience_core::hedge::HedgePolicy;
 use resilience_core::rate_limit::RateLimiter;
 use resilience_core::retry::RetryPolicy;
 
@@ -37,6 +38,11 @@ impl Handle {
     /// Retries, and their budget.
     pub fn retry(&self) -> Option<&RetryPolicy> {
         self.shared.parts.retry.as_ref()
+    }
+
+    /// Attempts beside slow ones; their budget is that of the retries, if there are any.
+    pub fn hedge(&self) -> Option<&HedgePolicy> {
+        self.shared.parts.hedge.as_ref()
     }
 
     /// The breaker: its state, its mode, its events.

@@ -84,6 +84,7 @@ impl<T> Stack<T> {
             judge: OnResult(HttpClassifier),
             replay: HttpReplay::default(),
             propagate: InExtensions::default(),
+            beside: Once,
         })
     }
 
@@ -95,6 +96,7 @@ impl<T> Stack<T> {
             judge: OnBodyEnd(GrpcClassifier::new()),
             replay: Once,
             propagate: InExtensions::new(Headers::new().write_grpc()),
+            beside: Once,
         })
     }
 

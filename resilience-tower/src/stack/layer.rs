@@ -122,51 +122,68 @@ impl<T> Stack<T> {
     }
 }
 
-impl<J, R, P> Stack<Traffic<J, R, P>> {
+impl<J, R, P, H> Stack<Traffic<J, R, P, H>> {
     /// Judges calls by `judge`, for the breaker, the retries and the adaptive limit:
     /// [`OnResult`](crate::breaker::OnResult) or [`OnBodyEnd`](crate::breaker::http::OnBodyEnd) with
     /// a classifier of one's own. It judges what the service within answers; what the policies decide
     /// is judged by the stack.
-    pub fn judge<K>(self, judge: K) -> Stack<Traffic<K, R, P>> {
+    pub fn judge<K>(self, judge: K) -> Stack<Traffic<K, R, P, H>> {
         self.map(|traffic| Traffic {
             judge,
             replay: traffic.replay,
             propagate: traffic.propagate,
+            beside: traffic.beside,
         })
     }
 
     /// Keeps requests by `replay`, so that they can be sent again.
-    pub fn replay<Q>(self, replay: Q) -> Stack<Traffic<J, Q, P>> {
+    pub fn replay<Q>(self, replay: Q) -> Stack<Traffic<J, Q, P, H>> {
         self.map(|traffic| Traffic {
             judge: traffic.judge,
             replay,
             propagate: traffic.propagate,
+            beside: traffic.beside,
         })
     }
 
     /// Sends any failed request again, a clone of it: doing it twice must be harmless.
-    pub fn repeatable(self) -> Stack<Traffic<J, CloneRequest, P>> {
+    pub fn repeatable(self) -> Stack<Traffic<J, CloneRequest, P, H>> {
         self.replay(CloneRequest)
+    }
+
+    /// Keeps requests for hedges by `replay`, which says what may be done twice at the same time:
+    /// [`CloneIf`](crate::hedge::CloneIf), or for HTTP
+    /// [`HttpHedge`](crate::hedge::http::HttpHedge). Nothing is hedged otherwise, nor by a stack
+    /// without a hedge policy.
+    pub fn hedges<Q>(self, replay: Q) -> Stack<Traffic<J, R, P, Q>> {
+        self.map(|traffic| Traffic {
+            judge: traffic.judge,
+            replay: traffic.replay,
+            propagate: traffic.propagate,
+            beside: replay,
+        })
     }
 
     /// Reads and tells times by `propagate`; for HTTP an
     /// [`InExtensions`](super::http::InExtensions) with the headers to use.
-    pub fn propagate<Q>(self, propagate: Q) -> Stack<Traffic<J, R, Q>> {
+    pub fn propagate<Q>(self, propagate: Q) -> Stack<Traffic<J, R, Q, H>> {
         self.map(|traffic| Traffic {
             judge: traffic.judge,
             replay: traffic.replay,
             propagate,
+            beside: traffic.beside,
         })
     }
 }
 
-impl<S, J, R, P> Layer<S> for Stack<Traffic<J, R, P>>
+impl<S, J, R, P, H> Layer<S> for Stack<Traffic<J, R, P, H>>
 where
     J: Classifies<Classifier: Clone> + Clone,
     R: Clone,
     P: Clone,
+    H: Clone,
 {
-    type Service = Stacked<S, Traffic<J, R, P>>;
+    type Service = Stacked<S, Traffic<J, R, P, H>>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let shared = Arc::clone(&self.shared);

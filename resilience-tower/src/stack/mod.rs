@@ -18,6 +18,7 @@
 //! | rate limit | it refuses what clients send too much before anything is spent on it. Inside of retry it would count attempts; that is the upstream quota |
 //! | deadline | all waits and attempts are within it. Retry needs it: attempts and waits would go on after the caller has given up |
 //! | retry | each attempt is judged, limited and timed on its own. Inside of the breaker, that would see one outcome for several attempts; inside of the bulkhead a call would keep its place while it waits |
+//! | hedge | each attempt and its hedge are judged and limited on their own. Inside of the breaker a probe would be two calls; inside of the bulkhead two would run in one place |
 //! | breaker | it refuses before a place is taken or waited for. It needs the attempt timeout inside: a timeout outside drops the attempt, and an upstream that hangs would never be seen as failing |
 //! | bulkhead, adaptive limit | outside of the attempt timeout, so that a wait in line does not use up the upstream's time. One of the two: both decide how many calls run at once |
 //! | upstream quota | only what reaches the upstream uses it up |
@@ -198,6 +199,7 @@ mod describe;
 mod envelope;
 mod error;
 mod handle;
+mod hedged;
 #[cfg(feature = "http")]
 pub mod http;
 mod layer;

@@ -3,14 +3,15 @@
 use super::DescriptionError;
 use crate::admission::Policy;
 use Policy::{
-    Adaptive, AttemptTimeout, Breaker, Bulkhead, Deadline, RateLimit, Retry, UpstreamQuota,
+    Adaptive, AttemptTimeout, Breaker, Bulkhead, Deadline, Hedge, RateLimit, Retry, UpstreamQuota,
 };
 
 /// All policies, outside in. Of those in one row a stack has one.
-pub(super) const ORDER: [&[Policy]; 7] = [
+pub(super) const ORDER: [&[Policy]; 8] = [
     &[RateLimit],
     &[Deadline],
     &[Retry],
+    &[Hedge],
     &[Breaker],
     &[Bulkhead, Adaptive],
     &[UpstreamQuota],
@@ -67,8 +68,13 @@ fn why_not(outer: Policy, inner: Policy) -> &'static str {
         (_, Deadline) => "what is refused or waited for outside would not be within the time",
         (Breaker, Retry) => "the breaker would see one outcome for several attempts",
         (Bulkhead | Adaptive, Retry) => "a call would keep its place while it waits for a retry",
+        (Hedge, Retry) => "a hedge would run beside a whole series of attempts and their waits",
         (UpstreamQuota, Retry) => "retries would reach the upstream uncounted",
         (_, Retry) => "the time of one attempt would have to do for all of them",
+        (Breaker, Hedge) => "the breaker would see two attempts as one, and a probe would be two",
+        (Bulkhead | Adaptive, Hedge) => "two attempts would run in one place",
+        (UpstreamQuota, Hedge) => "hedges would reach the upstream uncounted",
+        (_, Hedge) => "an attempt and its hedge would share the time of one",
         (AttemptTimeout, Breaker) => {
             "an attempt that takes too long would be dropped, and never seen as a failure"
         }
@@ -111,6 +117,7 @@ mod tests {
             RateLimit,
             Deadline,
             Retry,
+            Hedge,
             Breaker,
             Bulkhead,
             Adaptive,

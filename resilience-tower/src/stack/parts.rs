@@ -8,8 +8,9 @@ use resilience_core::breaker::CircuitBreaker;
 use resilience_core::bulkhead::Bulkhead;
 use resilience_core::clock::SharedClock;
 use resilience_core::deadline::Deadlines;
+use resilience_core::hedge::HedgePolicy;
 use resilience_core::rate_limit::RateLimiter;
-use resilience_core::retry::{RetryBudget, RetryPolicy};
+use resilience_core::retry::{BudgetConfig, RetryBudget, RetryPolicy};
 
 use super::describe::Checked;
 use super::places::Limit;
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) rate_limit: Option<RateLimiter>,
     pub(super) deadline: Option<Deadlines>,
     pub(super) retry: Option<RetryPolicy>,
+    pub(super) hedge: Option<HedgePolicy>,
     pub(super) breaker: Option<CircuitBreaker>,
     pub(super) bulkhead: Option<Bulkhead>,
     pub(super) adaptive: Option<AdaptiveLimit>,
@@ -55,14 +57,25 @@ impl Parts {
     ) -> Self {
         let waits = waits(&settings);
         let limiter = |quota| RateLimiter::with_clock(quota, clock.clone());
+        let retry = settings.retry.map(|(config, own)| {
+            let own = || RetryBudget::with_clock(own, clock.clone());
+            let budget = budget.cloned().unwrap_or_else(own);
+            RetryPolicy::with_clock(config, budget, clock.clone())
+        });
+        let hedge = settings.hedge.map(|config| match &retry {
+            // What earns is the call, and it has earned there.
+            Some(retry) => HedgePolicy::inside_retry(config, retry.budget().clone(), clock.clone()),
+            None => {
+                let own = || RetryBudget::with_clock(BudgetConfig::default(), clock.clone());
+                let budget = budget.cloned().unwrap_or_else(own);
+                HedgePolicy::with_clock(config, budget, clock.clone())
+            }
+        });
         Self {
             rate_limit: settings.rate_limit.map(limiter),
             deadline: settings.deadline.map(Deadlines::new),
-            retry: settings.retry.map(|(config, own)| {
-                let own = || RetryBudget::with_clock(own, clock.clone());
-                let budget = budget.cloned().unwrap_or_else(own);
-                RetryPolicy::with_clock(config, budget, clock.clone())
-            }),
+            retry,
+            hedge,
             breaker: settings
                 .breaker
                 .map(|config| CircuitBreaker::with_clock(name, config, clock.clone())),
@@ -93,6 +106,7 @@ impl Parts {
             rate_limit,
             deadline,
             retry,
+            hedge,
             breaker,
             bulkhead,
             adaptive,
@@ -118,6 +132,9 @@ impl Parts {
         if let (Some(policy), Some((config, budget))) = (&self.retry, retry) {
             policy.set_config(config);
             policy.budget().set_config(budget);
+        }
+        if let (Some(policy), Some(config)) = (&self.hedge, hedge) {
+            policy.set_config(config);
         }
         if let (Some(breaker), Some(config)) = (&self.breaker, breaker) {
             breaker.set_config(config);

@@ -10,6 +10,7 @@ use tower_service::Service;
 use super::base::Base;
 use super::classify::{ForBreaker, OptionalBreaker};
 use super::envelope::{Answered, Envelope, ToUpstream};
+use super::hedged::Hedged;
 use super::parts::Shared;
 use super::places::Places;
 use super::retried::Retried;
@@ -27,8 +28,8 @@ type Attempt<S, P> = Optional<WithDeadline<Base<S, P>, ToUpstream<P>>, Base<S, P
 type Quota<S> = Optional<RateLimit<S>, S>;
 type Guarded<S, J> = Slot<Breaker<S, ForBreaker<J>, OptionalBreaker>>;
 type Tried<S, J, C, P> = Guarded<Places<Quota<Attempt<S, P>>, C>, J>;
-type Timed<S, J, C, R, P> = Total<Retried<Tried<S, J, C, P>, C, R>, P>;
-type Policies<S, J, C, R, P> = Quota<Timed<S, J, C, R, P>>;
+type Retries<S, J, C, R, P, H> = Retried<Hedged<Tried<S, J, C, P>, C, H>, C, R>;
+type Policies<S, J, C, R, P, H> = Quota<Total<Retries<S, J, C, R, P, H>, P>>;
 
 /// What a [`Traffic`] is made of.
 pub trait Kind {
@@ -38,12 +39,15 @@ pub trait Kind {
     type Replay;
     /// How times are told.
     type Propagate;
+    /// How requests are kept for hedges.
+    type Beside;
 }
 
-impl<J: Classifies, R, P> Kind for Traffic<J, R, P> {
+impl<J: Classifies, R, P, H> Kind for Traffic<J, R, P, H> {
     type Judge = J;
     type Replay = R;
     type Propagate = P;
+    type Beside = H;
 }
 
 type PoliciesOf<S, T> = Policies<
@@ -52,6 +56,7 @@ type PoliciesOf<S, T> = Policies<
     <<T as Kind>::Judge as Classifies>::Classifier,
     <T as Kind>::Replay,
     <T as Kind>::Propagate,
+    <T as Kind>::Beside,
 >;
 
 /// A service with all policies of a stack around it.
@@ -65,7 +70,7 @@ pub struct Stacked<S, T: Kind> {
     tell: Option<T::Propagate>,
 }
 
-impl<S, J, R, P> Stacked<S, Traffic<J, R, P>>
+impl<S, J, R, P, H> Stacked<S, Traffic<J, R, P, H>>
 where
     J: Classifies<Classifier: Clone>,
     P: Clone,
@@ -73,7 +78,7 @@ where
     pub(super) fn new(
         inner: S,
         shared: Arc<Shared>,
-        traffic: Traffic<J, R, P>,
+        traffic: Traffic<J, R, P, H>,
         records: bool,
     ) -> Self {
         let parts = &shared.parts;
@@ -81,6 +86,7 @@ where
             judge,
             replay,
             propagate,
+            beside,
         } = traffic;
         let classifier = judge.classifier().clone();
 
@@ -107,7 +113,8 @@ where
         let breaker = OptionalBreaker(parts.breaker.clone());
         let guarded = Breaker::from_parts(places, breaker, ForBreaker(judge));
         let guarded = Slot::new(Policy::Breaker, guarded);
-        let retried = Retried::new(guarded, parts.retry.clone(), classifier, replay);
+        let hedged = Hedged::new(guarded, parts.hedge.clone(), classifier.clone(), beside);
+        let retried = Retried::new(hedged, parts.retry.clone(), classifier, replay);
         let timed = Total::new(retried, parts.deadline.clone(), propagate.clone());
         let policies = match parts.rate_limit.clone() {
             Some(limiter) => {
@@ -162,20 +169,21 @@ type Judged<J, S, Req> = <<J as Judge<Req>>::Call as JudgeCall<
     <S as Service<Req>>::Error,
 >>::Response;
 
-impl<S, J, R, P, Req> Service<Req> for Stacked<S, Traffic<J, R, P>>
+impl<S, J, R, P, H, Req> Service<Req> for Stacked<S, Traffic<J, R, P, H>>
 where
-    S: Service<R::Request> + Clone,
+    S: Service<H::Request> + Clone,
     R: Replay<Req> + Clone,
-    J: Judge<R::Request> + Classifies + Clone,
+    H: Replay<R::Request> + Clone,
+    J: Judge<H::Request> + Classifies + Clone,
     J::Call: JudgeCall<S::Response, S::Error>,
     J::Classifier:
-        Classify<S::Response, S::Error> + Classify<Judged<J, S, R::Request>, S::Error> + Clone,
-    P: Propagate<Req> + Propagate<R::Request> + Tell<Judged<J, S, R::Request>> + Clone,
+        Classify<S::Response, S::Error> + Classify<Judged<J, S, H::Request>, S::Error> + Clone,
+    P: Propagate<Req> + Propagate<H::Request> + Tell<Judged<J, S, H::Request>> + Clone,
 {
-    type Response = Judged<J, S, R::Request>;
+    type Response = Judged<J, S, H::Request>;
     type Error = Error<S::Error>;
     type Future =
-        ResponseFuture<<PoliciesOf<S, Traffic<J, R, P>> as Service<Envelope<Req>>>::Future, P>;
+        ResponseFuture<<PoliciesOf<S, Traffic<J, R, P, H>> as Service<Envelope<Req>>>::Future, P>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

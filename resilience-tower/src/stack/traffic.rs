@@ -7,19 +7,22 @@ use crate::breaker::OnResult;
 use crate::retry::Replay;
 use crate::timeout::deadline::InProcess;
 
-/// How the calls of a stack are judged (`J`), sent again (`R`), and told their time (`P`).
+/// How the calls of a stack are judged (`J`), sent again (`R`), told their time (`P`), and sent twice
+/// at once (`H`).
 ///
 /// | | plain | [`http`](super::Stack::http) | [`grpc`](super::Stack::grpc) |
 /// |---|---|---|---|
 /// | judged | `Err` is a failure | by status, at the head | by `grpc-status`, at the end of the body |
 /// | sent again | nothing | idempotent methods, or with an `Idempotency-Key` | nothing |
+/// | sent twice at once | nothing | nothing, unless [`hedges`](super::Stack::hedges) says so | nothing |
 /// | time from the caller | not read | `Deadline` in the extensions; headers on request | and `grpc-timeout` |
 /// | time to the upstream | not told | headers on request | `grpc-timeout` |
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Traffic<J = OnResult<ResultClassifier>, R = Once, P = InProcess> {
+pub struct Traffic<J = OnResult<ResultClassifier>, R = Once, P = InProcess, H = Once> {
     pub(super) judge: J,
     pub(super) replay: R,
     pub(super) propagate: P,
+    pub(super) beside: H,
 }
 
 /// Sends nothing again: what a repeated request does is known only to who makes it.

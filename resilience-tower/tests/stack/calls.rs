@@ -1,8 +1,11 @@
 //! What becomes of a call.
 
+use std::time::Duration;
+
 use resilience_core::breaker::{Mode, OnCancel, State};
-use resilience_core::{adaptive, breaker, bulkhead};
+use resilience_core::{adaptive, breaker, bulkhead, hedge};
 use resilience_tower::admission::{Decided, Decision, Policy};
+use resilience_tower::hedge::CloneIf;
 use resilience_tower::stack::{self, Error, Quota};
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
@@ -303,7 +306,9 @@ async fn a_service_that_is_not_ready_tells_its_own_error() {
     let (inner, mut upstream) = tower_test::mock::pair::<u32, u32>();
     upstream.send_error("broken");
     let mut service = outbound(|_| {}).layer(inner);
-    let error = service.ready().await.err().expect("it is broken");
+    let Err(error) = service.ready().await else {
+        panic!("it is broken");
+    };
     assert_eq!(error.into_inner().unwrap().to_string(), "broken");
 }
 
@@ -332,4 +337,32 @@ async fn stacks_of_one_upstream_may_share_a_budget() {
         let described = stack.handle().description().retry.unwrap().budget;
         assert_eq!((described.share, described.burst), (0.0, Some(2)));
     }
+}
+
+/// A stack whose attempts get a hedge after 100 ms, and all of its upstream's calls.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_is_an_attempt_of_its_own_to_all_within_and_paid_by_the_budget_of_retries() {
+    let stack = outbound(|stack| {
+        stack.order.insert(2, Policy::Hedge);
+        let delay = hedge::Config::builder().fixed_delay(100 * MS);
+        stack.hedge = Some(delay);
+    });
+    let stack = stack.hedges(CloneIf(|&request: &u32| request == 7));
+    let handle = stack.handle();
+    let burst = handle.retry().unwrap().budget().config().burst_size();
+    for (request, calls) in [(7, 2), (8, 1)] {
+        let upstream = Upstream::new(Does::Hangs);
+        let mut call = task::spawn(stack.layer(upstream.clone()).oneshot(request));
+        assert_pending!(call.poll());
+        upstream.does(Does::Answers);
+        advance(101 * MS).await;
+        assert_eq!(call.poll().is_ready(), calls == 2);
+        assert_eq!(upstream.calls(), calls);
+        drop(call);
+        assert_eq!(upstream.running(), 0);
+        assert_eq!(handle.bulkhead().unwrap().snapshot().in_flight, 0);
+    }
+    let hedge = handle.hedge().unwrap();
+    assert_eq!((hedge.snapshot().begun, hedge.snapshot().won), (1, 1));
+    assert!(hedge.budget().snapshot().balance < burst);
 }

@@ -1,6 +1,8 @@
 //! Stacks as data, and what changes while calls run.
 
-use resilience_core::{adaptive, breaker, bulkhead};
+use std::time::Duration;
+
+use resilience_core::{adaptive, breaker, bulkhead, hedge};
 use resilience_tower::admission::Policy;
 use resilience_tower::stack::{
     self, AttemptTimeout, Deadline, Description, DescriptionError, Quota, Retry, Stack,
@@ -14,6 +16,7 @@ fn full() -> Description {
         Policy::RateLimit,
         Policy::Deadline,
         Policy::Retry,
+        Policy::Hedge,
         Policy::Breaker,
         Policy::Adaptive,
         Policy::UpstreamQuota,
@@ -76,7 +79,7 @@ fn what_a_section_leaves_out_is_at_its_default() {
 #[test]
 fn a_setting_out_of_its_range_is_told_by_path_value_and_what_is_allowed() {
     type Change = fn(&mut Description);
-    let cases: [(Change, &str); 14] = [
+    let cases: [(Change, &str); 15] = [
         (
             |stack| stack.rate_limit.as_mut().unwrap().permits = 0,
             "rate_limit.permits is 0, allowed: 1 or more",
@@ -90,7 +93,7 @@ fn a_setting_out_of_its_range_is_told_by_path_value_and_what_is_allowed() {
             "upstream_quota.burst is 0, allowed: 1 to 315360000",
         ),
         (
-            |stack| stack.deadline.as_mut().unwrap().total = 0 * MS,
+            |stack| stack.deadline.as_mut().unwrap().total = Duration::ZERO,
             "deadline.total is 0ns, allowed: 1ns to 1 day",
         ),
         (
@@ -118,6 +121,10 @@ fn a_setting_out_of_its_range_is_told_by_path_value_and_what_is_allowed() {
             "retry.budget.burst is 0, allowed: 1 to 1000000",
         ),
         (
+            |stack| stack.hedge = Some(hedge::Config::builder().max_hedges(11)),
+            "hedge.max_hedges is 11, allowed: 0 to 10",
+        ),
+        (
             |stack| stack.breaker = Some(breaker::Config::builder().failure_rate(0.0)),
             "breaker.failure_rate is 0, allowed: over 0, up to 1",
         ),
@@ -126,7 +133,7 @@ fn a_setting_out_of_its_range_is_told_by_path_value_and_what_is_allowed() {
             "adaptive.min_limit is 0, allowed: 1 to 1000",
         ),
         (
-            |stack| stack.attempt_timeout.as_mut().unwrap().after = 0 * MS,
+            |stack| stack.attempt_timeout.as_mut().unwrap().after = Duration::ZERO,
             "attempt_timeout.after is 0ns, allowed: 1ns to 1 day",
         ),
         (
@@ -159,9 +166,10 @@ fn in_force(stack: &Stack) -> String {
         .retry()
         .map(|policy| (policy.config(), policy.budget().config()));
     format!(
-        "{:?} {:?} {retry:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {retry:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         handle.rate_limit().map(|limiter| limiter.quota()),
         handle.deadline().map(|deadlines| deadlines.config()),
+        handle.hedge().map(|policy| policy.config()),
         handle.breaker().map(|breaker| breaker.config()),
         handle.bulkhead().map(|bulkhead| bulkhead.config()),
         handle.adaptive().map(|limit| limit.config()),
@@ -176,6 +184,7 @@ fn changed() -> Description {
     description.deadline.as_mut().unwrap().total = 2 * SECOND;
     let retry = description.retry.as_mut().unwrap();
     (retry.max_attempts, retry.budget.share) = (5, 0.5);
+    description.hedge = Some(hedge::Config::builder().max_hedges(2));
     description.breaker = Some(breaker::Config::builder().failure_rate(0.25));
     description.adaptive = Some(adaptive::Config::builder().max_limit(50));
     description.upstream_quota.as_mut().unwrap().burst = Some(7);
@@ -214,8 +223,8 @@ fn a_description_with_one_mistake_changes_nothing() {
                 stack.order.remove(0);
                 stack.rate_limit = None;
             },
-            "order is [deadline, retry, breaker, adaptive, upstream_quota, attempt_timeout], \
-             allowed: [rate_limit, deadline, retry, breaker, adaptive, upstream_quota, \
+            "order is [deadline, retry, hedge, breaker, adaptive, upstream_quota, attempt_timeout], \
+             allowed: [rate_limit, deadline, retry, hedge, breaker, adaptive, upstream_quota, \
              attempt_timeout], as it was made",
         ),
         (
@@ -262,7 +271,7 @@ fn a_line_is_made_with_the_stack_or_not_at_all() {
 #[test]
 fn what_configure_is_told_wrong_is_told_by_its_path() {
     let stack = stack::inbound("orders").configure(|orders| {
-        orders.deadline.as_mut().unwrap().total = 0 * MS;
+        orders.deadline.as_mut().unwrap().total = Duration::ZERO;
     });
     let error = stack.unwrap_err();
     assert!(matches!(error, DescriptionError::Setting { path, .. } if path == "deadline.total"));
@@ -271,7 +280,6 @@ fn what_configure_is_told_wrong_is_told_by_its_path() {
 #[cfg(feature = "serde")]
 mod files {
     use super::*;
-    use std::time::Duration;
 
     const TOML: &str = r#"
         name = "payments"

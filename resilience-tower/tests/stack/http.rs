@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -192,7 +193,7 @@ async fn each_attempt_tells_its_own_time_in_the_headers() {
 async fn a_deadline_that_is_over_is_refused_before_anything_is_done() {
     let (service, seen) = answering(&[200]);
     let mut request = get();
-    request.set_deadline(Deadline::after(0 * MS).unwrap());
+    request.set_deadline(Deadline::after(Duration::ZERO).unwrap());
     let error = outbound()
         .layer(service)
         .oneshot(request)

@@ -1,5 +1,7 @@
 //! Which orders there are.
 
+use std::time::Duration;
+
 use resilience_tower::admission::Policy;
 use resilience_tower::stack::{
     AttemptTimeout, Deadline, Description, DescriptionError, Quota, Stack,
@@ -8,10 +10,11 @@ use resilience_tower::stack::{
 use super::{MS, SECOND};
 
 /// Outside in.
-const ALL: [Policy; 8] = [
+const ALL: [Policy; 9] = [
     Policy::RateLimit,
     Policy::Deadline,
     Policy::Retry,
+    Policy::Hedge,
     Policy::Breaker,
     Policy::Bulkhead,
     Policy::Adaptive,
@@ -32,7 +35,7 @@ fn description(order: &[Policy]) -> Description {
     description.upstream_quota = has(Policy::UpstreamQuota).then(quota);
     description.deadline = has(Policy::Deadline).then(|| Deadline {
         total: SECOND,
-        least: 0 * MS,
+        least: Duration::ZERO,
     });
     description.attempt_timeout =
         has(Policy::AttemptTimeout).then(|| AttemptTimeout { after: 500 * MS });
@@ -98,6 +101,11 @@ fn the_reason_names_what_goes_wrong() {
             vec![UpstreamQuota, Breaker, AttemptTimeout],
             "order has upstream_quota outside of breaker: \
              calls that the breaker refuses would use up the quota",
+        ),
+        (
+            vec![Breaker, Policy::Hedge, AttemptTimeout],
+            "order has breaker outside of hedge: \
+             the breaker would see two attempts as one, and a probe would be two",
         ),
         (
             vec![Deadline, Deadline],

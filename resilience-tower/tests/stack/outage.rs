@@ -1,5 +1,7 @@
 //! A whole stack through an outage, the recovery, and a change of its settings.
 
+use std::time::Duration;
+
 use resilience_core::breaker::State;
 use resilience_core::bulkhead;
 use resilience_tower::admission::Policy;
@@ -46,7 +48,10 @@ async fn an_outage_costs_few_calls_and_ends_by_itself() {
         assert_eq!(admission.policy(), Some(Policy::Breaker));
         assert!(admission.retry_after().is_some_and(|wait| wait > SECOND));
     }
-    assert_eq!((began.elapsed(), upstream.calls()), (0 * MS, at_opening));
+    assert_eq!(
+        (began.elapsed(), upstream.calls()),
+        (Duration::ZERO, at_opening)
+    );
 
     // A probe meets an upstream that hangs still, then one that answers.
     sleep(30 * SECOND).await;

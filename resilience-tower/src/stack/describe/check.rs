@@ -2,7 +2,7 @@
 
 use resilience_core::rate_limit;
 use resilience_core::retry::{self, BudgetConfig};
-use resilience_core::{adaptive, breaker, bulkhead, deadline};
+use resilience_core::{adaptive, breaker, bulkhead, deadline, hedge};
 
 use super::{Budget, Description, DescriptionError, Quota, Retry};
 use crate::admission::Policy;
@@ -14,6 +14,7 @@ pub(in crate::stack) struct Checked {
     pub(in crate::stack) rate_limit: Option<rate_limit::Quota>,
     pub(in crate::stack) deadline: Option<deadline::Config>,
     pub(in crate::stack) retry: Option<(retry::Config, BudgetConfig)>,
+    pub(in crate::stack) hedge: Option<hedge::Config>,
     pub(in crate::stack) breaker: Option<breaker::Config>,
     pub(in crate::stack) bulkhead: Option<bulkhead::Config>,
     pub(in crate::stack) adaptive: Option<adaptive::Config>,
@@ -30,6 +31,7 @@ impl TryFrom<&Description> for Checked {
         let has = |policy| description.order.contains(&policy);
         let retry = has(Policy::Retry).then(|| description.retry.clone().unwrap_or_default());
         let breaker = has(Policy::Breaker).then(|| description.breaker.clone().unwrap_or_default());
+        let hedge = has(Policy::Hedge).then(|| description.hedge.unwrap_or_default());
         let bulkhead = has(Policy::Bulkhead).then(|| description.bulkhead.unwrap_or_default());
         let adaptive = has(Policy::Adaptive).then(|| description.adaptive.unwrap_or_default());
         let in_section =
@@ -38,6 +40,9 @@ impl TryFrom<&Description> for Checked {
             rate_limit: description.quota(Policy::RateLimit, &description.rate_limit)?,
             deadline: description.total()?,
             retry: retry.map(checked_retry).transpose()?,
+            hedge: hedge
+                .map(|settings| settings.build().map_err(in_section("hedge")))
+                .transpose()?,
             breaker: breaker
                 .map(|settings| settings.build().map_err(in_section("breaker")))
                 .transpose()?,
@@ -78,6 +83,7 @@ impl Description {
             (Policy::RateLimit, self.rate_limit.is_some()),
             (Policy::Deadline, self.deadline.is_some()),
             (Policy::Retry, self.retry.is_some()),
+            (Policy::Hedge, self.hedge.is_some()),
             (Policy::Breaker, self.breaker.is_some()),
             (Policy::Bulkhead, self.bulkhead.is_some()),
             (Policy::Adaptive, self.adaptive.is_some()),

@@ -8,7 +8,7 @@ pub(super) use self::check::Checked;
 pub use self::error::DescriptionError;
 pub use self::settings::{AttemptTimeout, Backoff, Budget, Deadline, Quota, Retry};
 
-use resilience_core::{adaptive, breaker, bulkhead};
+use resilience_core::{adaptive, breaker, bulkhead, hedge};
 
 use crate::admission::Policy;
 
@@ -62,6 +62,9 @@ pub struct Description {
     /// How often, when, and how many in all.
     #[cfg_attr(feature = "serde", serde(default))]
     pub retry: Option<Retry>,
+    /// When an attempt gets another one beside it.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub hedge: Option<hedge::ConfigBuilder>,
     /// When no calls are made to an upstream that fails.
     #[cfg_attr(feature = "serde", serde(default))]
     pub breaker: Option<breaker::ConfigBuilder>,

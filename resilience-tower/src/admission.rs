@@ -23,15 +23,18 @@ use std::time::Duration;
 
 use resilience_core::breaker::Rejected;
 use resilience_core::deadline::TimeUp;
+use resilience_core::load_shed::Shed;
 use resilience_core::rate_limit::{Limited, wait::WaitRefused};
-use resilience_core::{adaptive, bulkhead};
+use resilience_core::{adaptive, bulkhead, coalesce};
 
-/// A policy, by its place in a stack.
+/// A policy.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Policy {
+    /// What matters least is refused first.
+    LoadShed,
     /// So many calls in a time, whoever makes them.
     RateLimit,
     /// The time of the call in all.
@@ -50,12 +53,17 @@ pub enum Policy {
     UpstreamQuota,
     /// The time of one attempt.
     AttemptTimeout,
+    /// Calls for one key share one call.
+    Coalesce,
+    /// One of several endpoints.
+    Balance,
 }
 
 impl Policy {
     /// The name in descriptions and metric labels, such as `attempt_timeout`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::LoadShed => "load_shed",
             Self::RateLimit => "rate_limit",
             Self::Deadline => "deadline",
             Self::Retry => "retry",
@@ -65,6 +73,8 @@ impl Policy {
             Self::Adaptive => "adaptive",
             Self::UpstreamQuota => "upstream_quota",
             Self::AttemptTimeout => "attempt_timeout",
+            Self::Coalesce => "coalesce",
+            Self::Balance => "balance",
         }
     }
 }
@@ -265,6 +275,33 @@ impl From<adaptive::Refused> for Admission {
     }
 }
 
+impl From<Shed> for Admission {
+    fn from(shed: Shed) -> Self {
+        let wait = Some(shed.retry_after());
+        Self::new(
+            Some(Policy::LoadShed),
+            Decision::Refused,
+            shed.reason(),
+            wait,
+        )
+    }
+}
+
+impl From<coalesce::Refused> for Admission {
+    fn from(refused: coalesce::Refused) -> Self {
+        let reason = refused.reason.as_str();
+        Self::new(Some(Policy::Coalesce), Decision::Refused, reason, None)
+    }
+}
+
+#[cfg(feature = "balance")]
+impl From<crate::balance::Unavailable> for Admission {
+    fn from(unavailable: crate::balance::Unavailable) -> Self {
+        let reason = unavailable.reason().as_str();
+        Self::new(Some(Policy::Balance), Decision::Refused, reason, None)
+    }
+}
+
 /// An error that may be the decision of a policy.
 ///
 /// Implemented by the errors of this crate's layers, each for the refusals of its own layer, and by
@@ -335,6 +372,37 @@ impl<E> Decided for crate::adaptive::Error<E> {
         match self {
             Self::Inner(_) => None,
             Self::Refused(refused) => Some((*refused).into()),
+        }
+    }
+}
+
+#[cfg(feature = "load-shed")]
+impl<E> Decided for crate::load_shed::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) => None,
+            Self::Shed(shed) => Some((*shed).into()),
+        }
+    }
+}
+
+#[cfg(feature = "coalesce")]
+impl<E> Decided for crate::coalesce::Error<E> {
+    /// A call that panicked was decided by nobody.
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) | Self::Panicked(_) => None,
+            Self::Refused(refused) => Some((*refused).into()),
+        }
+    }
+}
+
+#[cfg(feature = "balance")]
+impl<E> Decided for crate::balance::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Inner(_) => None,
+            Self::Unavailable(unavailable) => Some((*unavailable).into()),
         }
     }
 }

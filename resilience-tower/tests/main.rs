@@ -1,6 +1,7 @@
 //! All tests of the layers in one program: it is linked once, and each file is a module of it.
 
 mod adaptive;
+mod admission;
 mod allocations;
 mod allocations_breaker;
 mod balance;

@@ -67,6 +67,7 @@ where
 /// The response of a [`Hedged`].
 #[pin_project(project = HedgedProj)]
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a box would be an allocation per call
 pub enum HedgedFuture<S, Req, C, R>
 where
     S: Service<Envelope<R::Request>>,

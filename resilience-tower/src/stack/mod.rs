@@ -24,6 +24,9 @@
 //! | upstream quota | only what reaches the upstream uses it up |
 //! | attempt timeout | it is the upstream's time alone |
 //!
+//! Load shedding, fallback, cache and coalesce go around a stack, chaos and balancing within it, as
+//! layers of their own.
+//!
 //! Wrong orders do not compile. A retry inside of the breaker:
 //!
 //! ```compile_fail,E0599

@@ -6,7 +6,7 @@ use Policy::{
     Adaptive, AttemptTimeout, Breaker, Bulkhead, Deadline, Hedge, RateLimit, Retry, UpstreamQuota,
 };
 
-/// All policies, outside in. Of those in one row a stack has one.
+/// All policies of a stack, outside in. Of those in one row a stack has one.
 pub(super) const ORDER: [&[Policy]; 8] = [
     &[RateLimit],
     &[Deadline],
@@ -20,13 +20,16 @@ pub(super) const ORDER: [&[Policy]; 8] = [
 
 fn place(policy: Policy) -> usize {
     let found = ORDER.iter().position(|row| row.contains(&policy));
-    // Every policy is in it; see the test.
+    // Those that stand around a stack, or within.
     found.unwrap_or(ORDER.len())
 }
 
 /// Whether `order`, outside in, is one that works.
 pub(super) fn check(order: &[Policy]) -> Result<(), DescriptionError> {
     for (place_of_inner, &inner) in order.iter().enumerate() {
+        if place(inner) == ORDER.len() {
+            return Err(DescriptionError::NoPlace { policy: inner });
+        }
         for &outer in &order[..place_of_inner] {
             pair(outer, inner)?;
         }

@@ -33,7 +33,7 @@ fn description(order: &[Policy]) -> Description {
     let mut description = Description::new("payments", order);
     description.rate_limit = has(Policy::RateLimit).then(quota);
     description.upstream_quota = has(Policy::UpstreamQuota).then(quota);
-    description.deadline = has(Policy::Deadline).then(|| Deadline {
+    description.deadline = has(Policy::Deadline).then_some(Deadline {
         total: SECOND,
         least: Duration::ZERO,
     });
@@ -149,5 +149,18 @@ fn any_part_of_the_order_will_do_that_has_what_it_needs() {
             && (has(Deadline) || !has(Retry))
             && (has(AttemptTimeout) || !(has(Breaker) || has(Adaptive)));
         assert_eq!(refused(&order).is_none(), works, "{order:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_stands_around_a_stack_is_not_let_into_its_order() {
+    for policy in [Policy::LoadShed, Policy::Coalesce, Policy::Balance] {
+        let error = refused(&[policy, Policy::Bulkhead]).unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "order has {policy}, which stands around a stack or within it, as a layer of its own"
+            )
+        );
     }
 }

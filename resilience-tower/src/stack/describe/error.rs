@@ -46,6 +46,12 @@ pub enum DescriptionError {
         /// What goes wrong.
         reason: &'static str,
     },
+    /// A policy that has no place in a stack.
+    #[error("order has {policy}, which stands around a stack or within it, as a layer of its own")]
+    NoPlace {
+        /// The policy.
+        policy: Policy,
+    },
     /// Settings of a policy that is not in the order.
     #[error("{policy} has settings, and is not in the order")]
     Unused {

@@ -1,0 +1,101 @@
+//! One record for the refusals of all layers.
+#![cfg(all(
+    feature = "stack",
+    feature = "load-shed",
+    feature = "coalesce",
+    feature = "balance"
+))]
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use resilience_core::breaker::{CircuitBreaker, Mode};
+use resilience_core::deadline::TimeUp;
+use resilience_core::rate_limit::{Quota, RateLimiter};
+use resilience_core::{adaptive, bulkhead};
+use resilience_tower::admission::{Admission, Decided, Decision, Policy};
+use resilience_tower::{balance, breaker, coalesce, load_shed, rate_limit, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn check<E: Decided + Debug>(
+    error: &E,
+    policy: Policy,
+    reason: &str,
+    decision: Decision,
+) -> Admission {
+    let admission = error.admission().expect("it is the layer's own");
+    assert_eq!(admission.policy(), Some(policy), "{error:?}");
+    assert_eq!(admission.reason(), reason);
+    assert_eq!(admission.decision(), decision);
+    assert_eq!((admission.name(), admission.attempts()), (None, 1));
+    admission
+}
+
+#[test]
+fn each_layer_tells_its_own_refusals_and_not_the_errors_within() {
+    let refused = Decision::Refused;
+
+    let circuit = CircuitBreaker::new("payments");
+    circuit.set_mode(Mode::ForcedOpen);
+    let error = breaker::Error::<()>::Rejected(circuit.try_acquire().unwrap_err());
+    let admission = check(&error, Policy::Breaker, "forced_open", refused);
+    assert_eq!(admission.retry_after(), Some(30 * SECOND));
+    assert_eq!(
+        admission.to_string(),
+        "refused (breaker: forced_open), retry in 30s"
+    );
+    assert!(breaker::Error::Inner(()).admission().is_none());
+
+    let limiter = RateLimiter::new(Quota::new(1, 3_600 * SECOND).unwrap());
+    let error = rate_limit::Error::<()>::Limited(limiter.try_acquire_n(2).unwrap_err());
+    let admission = check(&error, Policy::RateLimit, "never", refused);
+    assert_eq!(admission.retry_after(), None);
+    assert!(limiter.try_acquire().is_ok());
+    let error = rate_limit::Error::<()>::Limited(limiter.try_acquire().unwrap_err());
+    let admission = check(&error, Policy::RateLimit, "limited", refused);
+    assert!(admission.retry_after().is_some());
+    let error = rate_limit::Error::<()>::NoKey(rate_limit::NoKey);
+    check(&error, Policy::RateLimit, "no_key", refused);
+
+    let full = bulkhead::Bulkhead::new(bulkhead::Config::builder().limit(1).build().unwrap());
+    let _place = full.try_acquire().unwrap();
+    let error = resilience_tower::bulkhead::Error::<()>::Refused(full.try_acquire().unwrap_err());
+    check(&error, Policy::Bulkhead, "full", refused);
+
+    let config = adaptive::Config::builder().initial_limit(1).min_limit(1);
+    let limit = adaptive::AdaptiveLimit::new(config.build().unwrap());
+    let _place = limit.try_acquire().unwrap();
+    let error = resilience_tower::adaptive::Error::<()>::Refused(limit.try_acquire().unwrap_err());
+    check(&error, Policy::Adaptive, "full", refused);
+
+    for (up, policy, reason, decision) in [
+        (
+            TimeUp::Attempt { after: SECOND },
+            Policy::AttemptTimeout,
+            "attempt",
+            Decision::TimeUp,
+        ),
+        (
+            TimeUp::Deadline { after: SECOND },
+            Policy::Deadline,
+            "deadline",
+            Decision::TimeUp,
+        ),
+        (
+            TimeUp::Refused {
+                left: Duration::ZERO,
+                least: SECOND,
+            },
+            Policy::Deadline,
+            "refused",
+            refused,
+        ),
+    ] {
+        let error = timeout::deadline::Error::<()>::TimeUp(up);
+        check(&error, policy, reason, decision);
+    }
+    assert!(coalesce::Error::Inner(()).admission().is_none());
+    assert!(load_shed::Error::Inner(()).admission().is_none());
+    assert!(balance::Error::Inner(()).admission().is_none());
+}

@@ -2,8 +2,8 @@
 //! seed.
 //!
 //! A stack runs in it as it is; only the clock of its policies is the simulation's, and its
-//! innermost service a model of the upstream. A minute with ten thousand calls takes less than a
-//! second. The crate's `docs/SIMULATION.md` shows what the policies do when a retry storm, a slow
+//! innermost service a model of the upstream. A minute with 100 000 calls through retry, breaker
+//! and timeout took 1.2 s of a processor in a debug build. The crate's `docs/SIMULATION.md` shows what the policies do when a retry storm, a slow
 //! replica, a cold cache and other trouble come, and how the figures are made.
 //!
 //! # What is modelled
@@ -23,7 +23,7 @@
 //!
 //! # The same result
 //!
-//! Whatever the machine, the thread, and what runs beside it, if the stack itself is so: give
+//! In every process and thread, whatever runs beside it, if the stack itself is so: give
 //! policies that draw lots a [`seed`](World::seed) and the [`clock`](World::clock); do not iterate
 //! over a `HashMap` with random keys; call `tokio::select!` with `biased`; no other threads, no I/O.
 //!

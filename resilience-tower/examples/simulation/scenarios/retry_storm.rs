@@ -69,7 +69,7 @@ pub(crate) fn scenario() -> Scenario {
         story: "An upstream that bears 400 calls a second gets 240, of which 1 % fails. From second 10 to 15 it\n\
                 is four times as slow, and a line forms. Callers give up after a second; the upstream works on\n\
                 what they left all the same. Those who try three times without a budget keep it busy with such\n\
-                work for ever, long after the cause is gone.",
+                work to the end of the run, long after the cause is gone.",
         variants,
         plot: Plot {
             y: "good calls per second",

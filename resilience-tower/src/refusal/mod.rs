@@ -19,6 +19,8 @@
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
+// Not every policy has an answer for gRPC.
+#[cfg_attr(not(feature = "breaker"), allow(dead_code))]
 mod answer;
 mod body;
 mod future;
@@ -30,7 +32,9 @@ mod service;
 pub(crate) use self::answer::whole_seconds;
 #[cfg(feature = "breaker")]
 pub(crate) use self::answer::{GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS};
-pub(crate) use self::answer::{grpc, problem};
+#[cfg_attr(not(feature = "breaker"), allow(unused_imports))] // as above
+pub(crate) use self::answer::grpc;
+pub(crate) use self::answer::problem;
 pub use self::body::RefusalBody;
 pub use self::future::ResponseFuture;
 pub(crate) use self::json::Json;

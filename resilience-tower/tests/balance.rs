@@ -191,6 +191,8 @@ fn a_call_that_waits_is_made_by_the_first_endpoint_that_becomes_ready() {
         assert_pending!(call.poll());
         // It waits, and is in flight nowhere.
         assert_eq!((in_flight(&balancer), service.waiting()), (0, 1));
+        let endpoints = balancer.snapshot().endpoints;
+        assert!(endpoints.iter().all(|one| one.latency.is_none()));
         upstreams[first].set_ready(true);
         assert!(call.is_woken());
         assert_pending!(call.poll());
@@ -273,10 +275,11 @@ fn no_more_calls_wait_than_may_and_a_dropped_one_makes_place() {
     let none = Balance::new(balancer).max_waiting(0);
     upstream.set_ready(false);
     let mut refused = task::spawn(none.oneshot(1));
-    assert_eq!(
-        reason(Err::<(), _>(assert_ready_err!(refused.poll()))),
-        Reason::NotReady
-    );
+    let Error::Unavailable(unavailable) = assert_ready_err!(refused.poll()) else {
+        panic!("no endpoint was called");
+    };
+    let expected = (Reason::NotReady, 1);
+    assert_eq!((unavailable.reason(), unavailable.endpoints), expected);
 }
 
 #[test]

@@ -312,6 +312,16 @@ impl<T> Balancer<T> {
         self.0.referee.events.channel(capacity)
     }
 
+    /// Endpoints in the set, those without a weight included.
+    pub fn len(&self) -> usize {
+        self.0.set.load().nodes.len()
+    }
+
+    /// There are no endpoints.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The settings in force.
     pub fn config(&self) -> Config {
         self.0.set.load().plan.config

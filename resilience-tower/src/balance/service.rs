@@ -224,7 +224,7 @@ where
             Sought::Waits(req, candidates) => match self.seat() {
                 Some(seat) => ResponseFuture::waiting(self.clone(), req, candidates, seat),
                 None => {
-                    let unavailable = Unavailable::not_ready(candidates.len());
+                    let unavailable = Unavailable::not_ready(self.balancer.len());
                     ResponseFuture::failed(unavailable.into())
                 }
             },

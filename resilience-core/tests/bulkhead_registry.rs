@@ -173,6 +173,11 @@ fn a_way_back_keeps_nothing_alive() {
     assert!(back().is_some());
     drop(bulkhead);
     assert!(back().is_none());
+    let registry = registry(1, 1);
+    let back = registry.downgrade();
+    assert!(back().is_some());
+    drop(registry);
+    assert!(back().is_none());
 }
 
 #[test]

@@ -100,6 +100,12 @@ impl<K> Registry<K> {
         self.inner.config()
     }
 
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<K> {
+        let weak = Arc::downgrade(&self.inner);
+        move || weak.upgrade().map(|inner| Self { inner })
+    }
+
     /// The clock of all bulkheads.
     pub fn clock(&self) -> &SharedClock {
         self.inner.clock()

@@ -28,13 +28,13 @@ mod json;
 mod layer;
 mod service;
 
+#[cfg_attr(not(feature = "breaker"), allow(unused_imports))] // as above
+pub(crate) use self::answer::grpc;
+pub(crate) use self::answer::problem;
 #[cfg(feature = "rate-limit")]
 pub(crate) use self::answer::whole_seconds;
 #[cfg(feature = "breaker")]
 pub(crate) use self::answer::{GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS};
-#[cfg_attr(not(feature = "breaker"), allow(unused_imports))] // as above
-pub(crate) use self::answer::grpc;
-pub(crate) use self::answer::problem;
 pub use self::body::RefusalBody;
 pub use self::future::ResponseFuture;
 pub(crate) use self::json::Json;

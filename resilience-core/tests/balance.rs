@@ -53,7 +53,9 @@ fn without_endpoints_or_weights_a_pick_is_refused() {
     for strategy in STRATEGIES {
         let (balancer, _) = of(strategy, &[]);
         assert_eq!(balancer.pick().unwrap_err().endpoints, 0);
+        assert!(balancer.is_empty());
         let (balancer, _) = of(strategy, &[0, 0]);
+        assert_eq!((balancer.len(), balancer.is_empty()), (2, false));
         let refused = balancer.pick().unwrap_err();
         assert_eq!(
             refused.to_string(),

@@ -118,8 +118,8 @@ async fn a_refusal_made_a_response_carries_its_record() {
 #[tokio::test(start_paused = true)]
 async fn each_policy_has_its_status_and_its_grpc_code() {
     let hangs = || {
-        service_fn(async |_: Request<ReplayBody<Body>>| {
-            std::future::pending::<Result<Response<Body>, Infallible>>().await
+        service_fn(|_: Request<ReplayBody<Body>>| {
+            std::future::pending::<Result<Response<Body>, Infallible>>()
         })
     };
     let quota = Quota {
@@ -249,8 +249,8 @@ async fn a_grpc_stack_judges_at_the_end_of_the_body() {
         .clock(clock())
         .grpc();
     // HTTP 200 and a body without trailers: no gRPC status at all.
-    let service = service_fn(async |request: Request<Body>| {
-        Ok::<_, Infallible>(Response::new(request.into_body()))
+    let service = service_fn(|request: Request<Body>| {
+        std::future::ready(Ok::<_, Infallible>(Response::new(request.into_body())))
     });
     let response = stack.layer(service).oneshot(post()).await.unwrap();
     let breaker = stack.handle().breaker().unwrap().clone();
@@ -261,8 +261,9 @@ async fn a_grpc_stack_judges_at_the_end_of_the_body() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_says_what_the_service_within_said() {
-    let failing =
-        service_fn(async |_: Sent| Err::<Response<Body>, _>(std::io::Error::other("cut")));
+    let failing = service_fn(|_: Sent| {
+        std::future::ready(Err::<Response<Body>, _>(std::io::Error::other("cut")))
+    });
     let error = outbound().layer(failing).oneshot(post()).await.unwrap_err();
     assert_eq!(error.to_string(), "cut");
     assert!(matches!(error, Error::Inner(_)));

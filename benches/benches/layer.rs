@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use benches::Contest;
 use benches::peers::{NEVER_USED_UP, USED_UP, layer, rate_limit};
-use benches::service::{Noop, NoopHttp, answered, status};
+use benches::service::{Noop, NoopHttp, answered, status, within};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Request, Response, StatusCode};
 use resilience_tower::rate_limit::RateLimit;
-use tokio::runtime::Runtime;
 use tower_service::Service;
 
 /// A permit for every nanosecond.
@@ -73,7 +72,7 @@ fn limit(c: &mut Criterion) {
         .run(c);
 }
 
-/// Timeout, rate limit and breaker, one stack. The timers of both belong to one runtime.
+/// Timeout, bulkhead, rate limit and breaker, one stack. The timers of both belong to one runtime.
 fn stack(c: &mut Criterion) {
     let runtime = layer::runtime();
     let counter = AtomicU64::new(0);
@@ -108,15 +107,6 @@ where
 {
     status(&mut service);
     move || status(&mut service) == Some(StatusCode::TOO_MANY_REQUESTS)
-}
-
-/// The same in the context of a runtime.
-fn within<S: Service<u64>>(runtime: &Runtime, mut service: S) -> impl FnMut() -> bool {
-    let entered = runtime.enter();
-    move || {
-        let _ = &entered;
-        answered(&mut service)
-    }
 }
 
 criterion_group! {

@@ -7,6 +7,7 @@ use governor::clock::QuantaInstant;
 use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
 use resilience_core::rate_limit::RateLimiter;
 use resilience_tower::breaker::Breaker;
+use resilience_tower::bulkhead::Bulkhead;
 use resilience_tower::rate_limit::http::{HttpAnswer, HttpFields};
 use resilience_tower::rate_limit::{RateLimit, RateLimitLayer};
 use resilience_tower::timeout::Timeout;
@@ -19,7 +20,7 @@ use tower_resilience_ratelimiter::RateLimiterLayer;
 use tower_resilience_timelimiter::TimeLimiterLayer;
 use tower_service::Service;
 
-use super::{NEVER_USED_UP, SLOW_CALL, breaker, rate_limit};
+use super::{NEVER_USED_UP, SLOW_CALL, breaker, policies, rate_limit};
 use crate::service::{Noop, NoopHttp};
 
 /// Our breaker's layer on a count window.
@@ -34,11 +35,12 @@ pub fn tower_resilience_breaker() -> TowerResilience<Noop, DefaultClassifier> {
     breaker::tower_resilience()
 }
 
-/// Ours: a breaker around a rate limit around a timeout.
+/// Ours: a breaker around a rate limit around a bulkhead around a timeout.
 #[must_use]
-pub fn stack() -> Breaker<RateLimit<Timeout<Noop>>> {
+pub fn stack() -> Breaker<RateLimit<Bulkhead<Timeout<Noop>>>> {
     let timeout = Timeout::new(Noop, SLOW_CALL);
-    let limited = RateLimit::new(timeout, rate_limit::direct());
+    let bulkhead = Bulkhead::new(timeout, policies::bulkhead());
+    let limited = RateLimit::new(bulkhead, rate_limit::direct());
     Breaker::new(limited, breaker::count())
 }
 
@@ -55,7 +57,8 @@ pub fn tower_resilience_stack()
         .timeout_duration(Duration::ZERO)
         .build()
         .expect("these settings fit together");
-    breaker::tower_resilience_layer().layer(limit.layer(timeout.layer(Noop)))
+    let bulkhead = policies::tower_resilience_bulkhead_layer();
+    breaker::tower_resilience_layer().layer(limit.layer(bulkhead.layer(timeout.layer(Noop))))
 }
 
 /// The layer of ours that answers with a response, and tells each client its limit

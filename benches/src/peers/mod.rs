@@ -9,6 +9,7 @@
 
 pub mod breaker;
 pub mod layer;
+pub mod policies;
 pub mod rate_limit;
 pub mod webhook;
 

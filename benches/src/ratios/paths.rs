@@ -392,7 +392,7 @@ pub const PATHS: &[Path] = &[
         )],
     },
     Path {
-        path: "timeout + rate limit + breaker, one `Clone` stack",
+        path: "timeout + bulkhead + rate limit + breaker, one `Clone` stack",
         unit: FETCH_ADD,
         goal: &[30.0, 17.0],
         ours: threads!("layer/stack", "ours", over "fetch_add"),
@@ -410,6 +410,82 @@ pub const PATHS: &[Path] = &[
             "tower-resilience",
             one!("layer/stack_allocations", "tower_resilience"),
         )],
+    },
+    Path {
+        path: "bulkhead layer",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/bulkhead", "ours", over "fetch_add"),
+        peers: &[
+            peer(
+                "tower",
+                threads!("policies/bulkhead", "tower", over "fetch_add"),
+            ),
+            peer(
+                "tower-resilience",
+                threads!("policies/bulkhead", "tower_resilience", over "fetch_add"),
+            ),
+        ],
+    },
+    Path {
+        path: "retry layer, the first attempt succeeds",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/retry", "ours", over "fetch_add"),
+        peers: &[
+            peer(
+                "tower",
+                threads!("policies/retry", "tower", over "fetch_add"),
+            ),
+            peer(
+                "tower-resilience",
+                threads!("policies/retry", "tower_resilience", over "fetch_add"),
+            ),
+        ],
+    },
+    Path {
+        path: "adaptive concurrency layer (Vegas)",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/adaptive", "ours", over "fetch_add"),
+        peers: &[peer(
+            "tower-resilience",
+            threads!("policies/adaptive", "tower_resilience", over "fetch_add"),
+        )],
+    },
+    Path {
+        path: "hedge layer, nothing is slow",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/hedge", "ours", over "fetch_add"),
+        peers: &[peer(
+            "tower-resilience",
+            threads!("policies/hedge", "tower_resilience", over "fetch_add"),
+        )],
+    },
+    Path {
+        path: "cache layer, a hit",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/cache_hit", "ours", over "fetch_add"),
+        peers: &[peer(
+            "tower-resilience",
+            threads!("policies/cache_hit", "tower_resilience", over "fetch_add"),
+        )],
+    },
+    Path {
+        path: "balance: pick one of three endpoints and end",
+        unit: "ns",
+        goal: &[40.0],
+        ours: one!("policies/balance", "ours_pick"),
+        peers: &[],
+    },
+    Path {
+        path: "balance: a call through it",
+        unit: "ns",
+        goal: &[250.0],
+        ours: one!("policies/balance", "ours"),
+        peers: &[peer("tower", one!("policies/balance", "tower"))],
     },
     Path {
         path: "webhook of 256 B / 4 KiB / 1 MiB, PayTabs callback",

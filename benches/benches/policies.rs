@@ -1,0 +1,118 @@
+//! The other policies: what a call costs that none of them holds back, as nearly all calls are.
+//! Layers over a service that does nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use benches::Contest;
+use benches::peers::{layer, policies};
+use benches::service::{answered, within};
+use criterion::{Criterion, criterion_group, criterion_main};
+use tower_service::Service;
+
+fn bulkhead(c: &mut Criterion) {
+    let runtime = layer::runtime();
+    let counter = AtomicU64::new(0);
+    let bare = policies::bulkhead();
+    let ours = policies::bulkhead_layer();
+    let tower = policies::concurrency_limit();
+    let tower_resilience = policies::tower_resilience_bulkhead();
+    Contest::new("policies/bulkhead")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours_bare", || || bare.try_acquire().is_ok())
+        .threads("ours", || call(ours.clone()))
+        .threads("tower", || call(tower.clone()))
+        .threads("tower_resilience", || {
+            within(&runtime, tower_resilience.clone())
+        })
+        .run(c);
+}
+
+/// The first attempt succeeds.
+fn retry(c: &mut Criterion) {
+    let runtime = layer::runtime();
+    let counter = AtomicU64::new(0);
+    let ours = policies::retry();
+    let tower = policies::tower_retry();
+    let tower_resilience = policies::tower_resilience_retry();
+    Contest::new("policies/retry")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || call(ours.clone()))
+        .threads("tower", || call(tower.clone()))
+        .threads("tower_resilience", || {
+            within(&runtime, tower_resilience.clone())
+        })
+        .run(c);
+}
+
+fn adaptive(c: &mut Criterion) {
+    let runtime = layer::runtime();
+    let counter = AtomicU64::new(0);
+    let ours = policies::adaptive();
+    let tower_resilience = policies::tower_resilience_adaptive();
+    Contest::new("policies/adaptive")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || call(ours.clone()))
+        .threads("tower_resilience", || {
+            within(&runtime, tower_resilience.clone())
+        })
+        .run(c);
+}
+
+fn call<S: Service<u64>>(mut service: S) -> impl FnMut() -> bool {
+    move || answered(&mut service)
+}
+
+/// Three endpoints. `tower`'s cannot be shared: each thread has its own.
+fn balance(c: &mut Criterion) {
+    let bare = policies::balancer();
+    let ours = policies::balance();
+    Contest::new("policies/balance")
+        .threads("ours_pick", || || bare.pick().is_ok())
+        .threads("ours", || call(ours.clone()))
+        .threads("tower", || call(policies::tower_balance()))
+        .run(c);
+}
+
+/// Nothing is slow enough for a second attempt.
+fn hedge(c: &mut Criterion) {
+    let runtime = layer::runtime();
+    let counter = AtomicU64::new(0);
+    let ours = policies::hedge();
+    let tower_resilience = policies::tower_resilience_hedge();
+    Contest::new("policies/hedge")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || call(ours.clone()))
+        .threads("tower_resilience", || {
+            within(&runtime, tower_resilience.clone())
+        })
+        .run(c);
+}
+
+/// The answer is there.
+fn cache(c: &mut Criterion) {
+    let counter = AtomicU64::new(0);
+    let ours = policies::cache();
+    let tower_resilience = policies::tower_resilience_cache();
+    Contest::new("policies/cache_hit")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || call(ours.clone()))
+        .threads("tower_resilience", || call(tower_resilience.clone()))
+        .run(c);
+}
+
+criterion_group! {
+    name = benches;
+    config = benches::criterion();
+    targets = bulkhead, retry, adaptive, balance, hedge, cache
+}
+criterion_main!(benches);

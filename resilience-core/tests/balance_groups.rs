@@ -57,7 +57,7 @@ fn share(balancer: &Balancer<&'static str>, prefix: &str) -> f64 {
 
 fn eject(balancer: &Balancer<&'static str>, name: &str) {
     let ejected = |one: &EndpointSnapshot| &*one.name == name && one.ejected_for.is_some();
-    for call in 0_u64.. {
+    for call in 0_u64..10_000 {
         if balancer.snapshot().endpoints.iter().any(ejected) {
             return;
         }
@@ -67,6 +67,7 @@ fn eject(balancer: &Balancer<&'static str>, name: &str) {
             pick.failure();
         }
     }
+    panic!("{name} is not ejected");
 }
 
 #[test]

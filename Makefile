@@ -42,12 +42,17 @@ features: ## each library alone without default features, then with each feature
 		done; \
 	done
 
-tree: ## the core must not know a runtime, tower or http
+tree: ## what must not be depended on
 	@set -e; for banned in tokio tower tower-service http hyper; do \
 		if $(CARGO) tree --locked -p resilience-core -e normal --all-features --prefix none | grep -q "^$$banned v"; then \
 			echo "resilience-core depends on $$banned"; exit 1; \
 		fi; \
 	done; echo "resilience-core: no tokio, tower, http or hyper"
+	@set -e; for only in metrics:tracing tracing:metrics breaker:metrics breaker:tracing; do \
+		if $(CARGO) tree --locked -p resilience-tower -e normal --no-default-features --features $${only%:*} --prefix none | grep -q "^$${only#*:} v"; then \
+			echo "resilience-tower with $${only%:*} alone depends on $${only#*:}"; exit 1; \
+		fi; \
+	done; echo "resilience-tower: metrics and tracing only where asked for"
 
 unit: ## unit, integration and browser tests
 	$(CARGO) $(RUN_TESTS) --workspace --all-features --locked

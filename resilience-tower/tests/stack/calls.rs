@@ -75,6 +75,30 @@ async fn the_deadline_ends_attempts_and_says_how_many_there_were() {
     assert_eq!((upstream.calls(), upstream.running()), (3, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_comes_in_the_line_of_a_later_attempt_says_which_it_was() {
+    let stack = outbound(|stack| {
+        let line = bulkhead::Config::builder().limit(1).max_queue(1);
+        stack.bulkhead = Some(line.max_wait(60 * SECOND));
+        stack.attempt_timeout.as_mut().unwrap().after = 2_990 * MS;
+    });
+    let upstream = Upstream::new(Does::Fails);
+    let service = stack.layer(upstream.clone());
+    let mut call = task::spawn(service.clone().oneshot(1));
+    assert_pending!(call.poll());
+    upstream.does(Does::Hangs);
+    advance(50 * MS).await;
+    let mut other = task::spawn(service.oneshot(2));
+    assert_pending!(other.poll());
+    advance(51 * MS).await;
+    assert_pending!(call.poll());
+    assert_eq!(stack.handle().bulkhead().unwrap().snapshot().queued, 1);
+    advance(2_900 * MS).await;
+    let error = assert_ready_err!(call.poll());
+    assert_eq!(who(&error), (Policy::Deadline, "deadline", 2));
+    assert_eq!(stack.handle().deadline().unwrap().snapshot().deadline, 1);
+}
+
 /// The wait in line leaves the attempt less than its own limit. If that counted as a failure,
 /// impatient callers would open the breaker for all others.
 #[tokio::test(start_paused = true)]

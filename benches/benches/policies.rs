@@ -96,6 +96,49 @@ fn hedge(c: &mut Criterion) {
         .run(c);
 }
 
+/// The call succeeds.
+fn fallback(c: &mut Criterion) {
+    let counter = AtomicU64::new(0);
+    let ours = policies::fallback();
+    let tower_resilience = policies::tower_resilience_fallback();
+    Contest::new("policies/fallback")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || call(ours.clone()))
+        .threads("tower_resilience", || call(tower_resilience.clone()))
+        .run(c);
+}
+
+/// Nobody else asks for the same.
+fn coalesce(c: &mut Criterion) {
+    let runtime = layer::runtime();
+    let counter = AtomicU64::new(0);
+    let ours = policies::coalesce();
+    let tower_resilience = policies::tower_resilience_coalesce();
+    Contest::new("policies/coalesce")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || call(ours.clone()))
+        .threads("tower_resilience", || {
+            within(&runtime, tower_resilience.clone())
+        })
+        .run(c);
+}
+
+fn outbound(c: &mut Criterion) {
+    let runtime = layer::runtime();
+    let counter = AtomicU64::new(0);
+    let ours = policies::outbound();
+    Contest::new("policies/outbound")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours", || within(&runtime, ours.clone()))
+        .run(c);
+}
+
 /// The answer is there.
 fn cache(c: &mut Criterion) {
     let counter = AtomicU64::new(0);
@@ -113,6 +156,6 @@ fn cache(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = benches::criterion();
-    targets = bulkhead, retry, adaptive, balance, hedge, cache
+    targets = bulkhead, retry, adaptive, balance, hedge, fallback, coalesce, cache, outbound
 }
 criterion_main!(benches);

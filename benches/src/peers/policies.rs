@@ -9,14 +9,18 @@ use resilience_core::adaptive::{self, AdaptiveLimit};
 use resilience_core::balance::{self, Balancer, Endpoint};
 use resilience_core::bulkhead;
 use resilience_core::cache;
+use resilience_core::coalesce;
 use resilience_core::hedge::{self, HedgePolicy};
 use resilience_core::retry::{RetryBudget, RetryPolicy};
 use resilience_tower::adaptive::AdaptiveLayer;
 use resilience_tower::balance::Balance;
 use resilience_tower::bulkhead::Bulkhead;
 use resilience_tower::cache::{ByRule, CacheLayer, Keep, Store};
+use resilience_tower::coalesce::{CoalesceLayer, Coalescing};
+use resilience_tower::fallback::FallbackLayer;
 use resilience_tower::hedge::{CloneIf, HedgeLayer};
 use resilience_tower::retry::RetryLayer;
+use resilience_tower::stack;
 use tower::balance::p2c::Balance as TowerBalance;
 use tower::discover::ServiceList;
 use tower::limit::ConcurrencyLimit;
@@ -27,6 +31,8 @@ use tower_layer::Layer;
 use tower_resilience_adaptive::{AdaptiveLimiterLayer, Vegas};
 use tower_resilience_bulkhead::BulkheadLayer;
 use tower_resilience_cache::CacheLayer as TowerResilienceCache;
+use tower_resilience_coalesce::CoalesceLayer as TowerResilienceCoalesce;
+use tower_resilience_fallback::FallbackLayer as TowerResilienceFallback;
 use tower_resilience_hedge::HedgeLayer as TowerResilienceHedge;
 use tower_resilience_retry::{RetryBudgetBuilder, RetryLayer as TowerResilienceRetry};
 use tower_service::Service;
@@ -190,6 +196,37 @@ pub fn tower_resilience_hedge() -> impl Layered {
         .max_hedged_attempts(2)
         .build()
         .layer(Noop)
+}
+
+/// Our fallback to a value that is never needed.
+#[must_use]
+pub fn fallback() -> impl Layered {
+    FallbackLayer::value(0).layer(Noop)
+}
+
+/// `tower-resilience`'s.
+#[must_use]
+pub fn tower_resilience_fallback() -> impl Layered {
+    TowerResilienceFallback::<u64, u64, Infallible>::value(0).layer(Noop)
+}
+
+/// Our shared calls; here each caller is alone.
+#[must_use]
+pub fn coalesce() -> impl Layered {
+    let coalescing = Coalescing::new(coalesce::Config::default());
+    CoalesceLayer::new(coalescing, |key: &u64| Some(*key)).layer(Noop)
+}
+
+/// `tower-resilience`'s.
+#[must_use]
+pub fn tower_resilience_coalesce() -> impl Layered {
+    TowerResilienceCoalesce::new(|key: &u64| *key).layer(Noop)
+}
+
+/// A whole stack of ours: deadline, retry, breaker, bulkhead, attempt timeout.
+#[must_use]
+pub fn outbound() -> impl Layered {
+    stack::outbound("outbound").repeatable().layer(Noop)
 }
 
 /// Our cache of one answer.

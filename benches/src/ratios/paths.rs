@@ -412,6 +412,13 @@ pub const PATHS: &[Path] = &[
         )],
     },
     Path {
+        path: "`stack::outbound`: deadline, retry, breaker, bulkhead, attempt timeout",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/outbound", "ours", over "fetch_add"),
+        peers: &[],
+    },
+    Path {
         path: "bulkhead layer",
         unit: FETCH_ADD,
         goal: &[],
@@ -461,6 +468,26 @@ pub const PATHS: &[Path] = &[
         peers: &[peer(
             "tower-resilience",
             threads!("policies/hedge", "tower_resilience", over "fetch_add"),
+        )],
+    },
+    Path {
+        path: "fallback layer, the call succeeds",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/fallback", "ours", over "fetch_add"),
+        peers: &[peer(
+            "tower-resilience",
+            threads!("policies/fallback", "tower_resilience", over "fetch_add"),
+        )],
+    },
+    Path {
+        path: "coalesce layer, a caller alone",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/coalesce", "ours", over "fetch_add"),
+        peers: &[peer(
+            "tower-resilience",
+            threads!("policies/coalesce", "tower_resilience", over "fetch_add"),
         )],
     },
     Path {

@@ -74,7 +74,10 @@ impl Window {
         let late = self.lasts.saturating_mul(PATIENCE - 1);
         // Also if the clock stepped back: the window would stay open until it has caught up.
         if now >= self.ends.saturating_add(late) || self.ends.saturating_sub(now) > self.lasts {
-            *self = Self::lasting(now, self.lasts);
+            *self = Self {
+                first: self.first,
+                ..Self::lasting(now, self.lasts)
+            };
         }
         match ended {
             Ended::Success => {
@@ -182,6 +185,21 @@ mod tests {
             assert_eq!(window.add(now, 1, 1, Ended::Success, &config), None);
         }
         let second = window.add(2 * MS, 1, 1, Ended::Success, &config);
+        assert!(second.is_some());
+    }
+
+    /// A limit is often made long before its first call.
+    #[test]
+    fn the_first_window_is_not_judged_after_a_pause_either() {
+        let config = config();
+        let mut window = Window::begin(0, &config);
+        for now in [50 * MS, 50 * MS, 50 * MS, 51 * MS] {
+            assert_eq!(window.add(now, 1, 1, Ended::Success, &config), None);
+        }
+        for now in [51 * MS, 51 * MS, 51 * MS] {
+            assert_eq!(window.add(now, 1, 1, Ended::Success, &config), None);
+        }
+        let second = window.add(52 * MS, 1, 1, Ended::Success, &config);
         assert!(second.is_some());
     }
 

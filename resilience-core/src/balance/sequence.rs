@@ -21,6 +21,10 @@ impl Sequence {
     /// least.
     pub(super) fn smooth(weights: &[u32]) -> Self {
         let divisor = weights.iter().fold(0, |a, b| gcd(a, *b)).max(1);
+        if weights.iter().all(|weight| weight / divisor <= 1) {
+            // One turn each, without a look at all for every turn.
+            return Self::equal(weights);
+        }
         let sum: u64 = weights.iter().map(|w| u64::from(w / divisor)).sum();
         let shares: Vec<i64> = weights
             .iter()
@@ -90,6 +94,16 @@ mod tests {
     #[test]
     fn weights_with_a_common_divisor_make_a_short_round() {
         assert_eq!(*Sequence::smooth(&[300, 0, 100]).0, [0, 0, 2, 0]);
+    }
+
+    /// By the general rule this would take some seconds, for each change of the set.
+    #[test]
+    fn as_many_equal_weights_as_there_may_be_cost_one_look_each() {
+        let mut weights = vec![7; 65_536];
+        weights[1] = 0;
+        let sequence = Sequence::smooth(&weights);
+        assert_eq!(sequence.len(), 65_535);
+        assert_eq!(sequence.0[..3], [0, 2, 3]);
     }
 
     #[test]

@@ -249,6 +249,21 @@ fn subscribers_hear_of_each_move_of_the_level() {
     );
 }
 
+/// The interval that was overloaded ends with the first call after a pause.
+#[test]
+fn a_rise_of_which_a_pause_took_a_part_back_is_no_calm() {
+    let (shed, clock) = shedder(Config::builder());
+    let (_channel, events) = shed.subscribe_channel(10);
+    intervals(&shed, &clock, 5, 50 * MS);
+    shed.report(50 * MS);
+    clock.advance(600 * MS);
+    let shed = shed.try_acquire(Class::Low).unwrap_err();
+    let last = events.try_iter().last().unwrap();
+    assert_eq!((last.from, last.to, shed.level), (60, 63, 63));
+    assert_eq!(last.cause, Cause::QueueDelay);
+    assert_eq!(shed.reason(), "queue_delay");
+}
+
 #[test]
 fn settings_change_while_calls_run() {
     let (shed, clock) = shedder(Config::builder());

@@ -48,7 +48,7 @@ mod permit;
 mod shed;
 
 use std::{
-    fmt,
+    cmp, fmt,
     sync::{Arc, mpsc::Receiver},
     time::Duration,
 };
@@ -412,16 +412,20 @@ impl Course {
             self.delay = Some(Duration::from_nanos(delay as u64));
         }
         let from = self.level.level();
-        let mut cause = self.level.on_interval(shown, &self.config);
+        let first = self.level.on_interval(shown, &self.config);
         // After so many calm ones nothing changes any more.
         let most = u64::from(self.config.hold()) * FORGOTTEN;
+        let mut last = None;
         for _ in 0..missed.min(most) {
-            cause = self
-                .level
-                .on_interval(Shown::default(), &self.config)
-                .or(cause);
+            let next = self.level.on_interval(Shown::default(), &self.config);
+            last = next.or(last);
         }
-        cause.filter(|_| self.level.level() != from)
+        match self.level.level().cmp(&from) {
+            // What fell since does not make it calm that it rose.
+            cmp::Ordering::Greater => first,
+            cmp::Ordering::Equal => None,
+            cmp::Ordering::Less => last.or(first),
+        }
     }
 }
 

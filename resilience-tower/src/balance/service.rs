@@ -6,7 +6,7 @@ use resilience_core::balance::{Balancer, EndpointId, PassedOver, Pick};
 use resilience_core::breaker::ResultClassifier;
 use tower_service::Service;
 
-use super::waiting::{Seat, Waiting};
+use super::waiting::Waiting;
 use super::{Any, CriteriaOf, Error, ResponseFuture, Unavailable};
 use crate::breaker::{Judge, JudgeCall, OnResult};
 
@@ -106,10 +106,6 @@ impl<S, J, C> Balance<S, J, C> {
         J: Judge<Req>,
     {
         self.judge.begin(request)
-    }
-
-    pub(super) fn seat(&self) -> Option<Seat> {
-        self.waiting.seat()
     }
 
     /// Asks endpoints one after the other whether they are ready, and calls the first that is.
@@ -216,12 +212,14 @@ where
 
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
+        // Before the look: what changes during it is not overlooked by a call that waits.
+        let changes = self.waiting.changes();
         // Nobody is woken by this look. Endpoints that are not ready are asked again by the first
         // poll, before the call waits for them.
         match self.seek(req, &mut Context::from_waker(Waker::noop())) {
             Sought::Called(call, pick, judge) => ResponseFuture::called(call, pick, judge),
             Sought::Failed(error) => ResponseFuture::failed(error),
-            Sought::Waits(req, candidates) => match self.seat() {
+            Sought::Waits(req, candidates) => match self.waiting.seat(changes) {
                 Some(seat) => ResponseFuture::waiting(self.clone(), req, candidates, seat),
                 None => {
                     let unavailable = Unavailable::not_ready(self.balancer.len());

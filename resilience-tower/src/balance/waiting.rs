@@ -1,6 +1,7 @@
 //! Calls that wait, as no endpoint is ready.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -10,27 +11,35 @@ use resilience_core::balance::{Balancer, Subscription};
 #[derive(Debug)]
 pub(super) struct Waiting {
     most: usize,
-    list: Arc<Mutex<List>>,
+    shared: Arc<Shared>,
     /// Its end is that of the last clone.
     _changes: Subscription,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    list: Mutex<List>,
+    /// How often the endpoints changed. Goes up under the lock, and is read without it before a
+    /// search.
+    changes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct List {
     seats: Vec<Option<Waker>>,
     free: Vec<usize>,
-    /// How often the endpoints changed.
-    changes: u64,
 }
 
 impl Waiting {
     pub(super) fn new<T: Send + Sync + 'static>(balancer: &Balancer<T>, most: usize) -> Self {
-        let list = Arc::new(Mutex::new(List::default()));
+        let shared: Arc<Shared> = Arc::default();
         let changed = {
-            let list = Arc::clone(&list);
+            let shared = Arc::clone(&shared);
             move |_: &_| {
-                let mut list = list.lock();
-                list.changes += 1;
+                let mut list = shared.list.lock();
+                // ORDERING: Release, with Acquire in `changes`. Who reads the new number finds the
+                // endpoints after the change.
+                shared.changes.fetch_add(1, Ordering::Release);
                 let wakers: Vec<_> = list.seats.iter_mut().filter_map(Option::take).collect();
                 drop(list);
                 // A waker may run anything.
@@ -39,14 +48,21 @@ impl Waiting {
         };
         Self {
             most,
-            list,
+            shared,
             _changes: balancer.subscribe(changed),
         }
     }
 
-    /// A place among those who wait; `None` if as many do as may.
-    pub(super) fn seat(&self) -> Option<Seat> {
-        let mut list = self.list.lock();
+    /// How often the endpoints changed; to be asked before they are searched.
+    #[inline]
+    pub(super) fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
+    }
+
+    /// A place among those who wait, for a call that searched the endpoints as they were after `seen`
+    /// changes; `None` if as many wait as may.
+    pub(super) fn seat(&self, seen: u64) -> Option<Seat> {
+        let mut list = self.shared.list.lock();
         let taken = list.seats.len() - list.free.len();
         if taken >= self.most {
             return None;
@@ -56,15 +72,15 @@ impl Waiting {
             list.seats.len() - 1
         });
         Some(Seat {
-            list: Arc::clone(&self.list),
+            shared: Arc::clone(&self.shared),
             place,
-            seen: list.changes,
+            seen,
         })
     }
 
     /// Calls that wait.
     pub(super) fn len(&self) -> usize {
-        let list = self.list.lock();
+        let list = self.shared.list.lock();
         list.seats.len() - list.free.len()
     }
 }
@@ -72,7 +88,7 @@ impl Waiting {
 /// A place, which is free again when dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
-    list: Arc<Mutex<List>>,
+    shared: Arc<Shared>,
     place: usize,
     seen: u64,
 }
@@ -81,8 +97,10 @@ impl Seat {
     /// Whether the endpoints changed since this was asked last; if not, `waker` is woken when they
     /// do.
     pub(super) fn has_changed(&mut self, waker: &Waker) -> bool {
-        let mut list = self.list.lock();
-        let changed = std::mem::replace(&mut self.seen, list.changes) != list.changes;
+        let mut list = self.shared.list.lock();
+        // ORDERING: Relaxed. It changes under the lock.
+        let changes = self.shared.changes.load(Ordering::Relaxed);
+        let changed = std::mem::replace(&mut self.seen, changes) != changes;
         if !changed {
             let seat = &mut list.seats[self.place];
             if !seat.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -95,10 +113,32 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut list = self.list.lock();
+        let mut list = self.shared.list.lock();
         let waker = list.seats[self.place].take();
         list.free.push(self.place);
         drop(list);
         drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use resilience_core::balance::{Config, Endpoint};
+
+    use super::*;
+
+    // A change that fell between the look at the endpoints and the place of the call among those that
+    // wait was overlooked, and the call waited for ever.
+    #[test]
+    fn a_change_during_the_search_is_seen_by_the_call_that_waits_after_it() {
+        let balancer = Balancer::new(Config::default());
+        let waiting = Waiting::new(&balancer, 2);
+        let before = waiting.changes();
+        balancer.insert(Endpoint::new("new", ())).unwrap();
+        let mut late = waiting.seat(before).unwrap();
+        let mut in_time = waiting.seat(waiting.changes()).unwrap();
+        assert!(late.has_changed(Waker::noop()));
+        assert!(!late.has_changed(Waker::noop()), "told once");
+        assert!(!in_time.has_changed(Waker::noop()));
     }
 }

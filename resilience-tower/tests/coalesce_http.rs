@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{AUTHORIZATION, COOKIE, RANGE};
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use resilience_core::coalesce::Config;
@@ -100,6 +100,40 @@ fn credentials_are_shared_only_when_they_are_part_of_the_key() {
         assert!(!share(&key, &with("alice"), &with("bob")));
         assert!(!share(&key, &with("alice"), &request("/", &[])));
     }
+}
+
+// The service within may go by `Host`, whatever the URI says: a cache that looked at the URI alone
+// gave the answer for one host to callers of another.
+#[test]
+fn the_host_of_the_uri_and_that_of_the_field_are_both_part_of_the_key() {
+    let key = HttpKey::new();
+    let at = |host| request("http://10.0.0.1/x", &[("host", host)]);
+    assert!(share(&key, &at("a.test"), &at("A.test")));
+    assert!(!share(&key, &at("a.test"), &at("b.test")));
+    assert!(!share(&key, &at("10.0.0.1"), &at("b.test")));
+    let mut two = at("10.0.0.1");
+    two.headers_mut()
+        .append("host", HeaderValue::from_static("b.test"));
+    assert!(key.key_of(&two).is_none());
+}
+
+#[test]
+fn credentials_in_the_uri_are_credentials() {
+    let key = HttpKey::new();
+    let with = |user: &str| request(&format!("http://{user}@a.test/x"), &[]);
+    assert!(key.key_of(&with("alice:Secret")).is_none());
+    assert!(key.key_of(&with("alice")).is_none());
+}
+
+#[test]
+fn a_key_does_not_show_what_is_in_it() {
+    let key = HttpKey::new().field(AUTHORIZATION);
+    let key = key
+        .key_of(&request("/", &[("authorization", "A")]))
+        .unwrap();
+    let shown = format!("{key:?}");
+    assert!(shown.starts_with("Key { bytes: "), "{shown}");
+    assert!(!shown.contains("65"), "{shown}");
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 
 use ::http::header::{
@@ -18,8 +19,17 @@ pub struct HttpKey {
 }
 
 /// The key of an HTTP request.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Key(Arc<[u8]>);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Only how long it is: credentials may be part of it.
+        f.debug_struct("Key")
+            .field("bytes", &self.0.len())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Default for HttpKey {
     fn default() -> Self {
@@ -28,7 +38,7 @@ impl Default for HttpKey {
 }
 
 impl HttpKey {
-    /// Method, scheme, host, path and query, and the usual fields.
+    /// Method, scheme, host (of the URI and of `Host`), path and query, and the usual fields.
     pub fn new() -> Self {
         Self::default()
     }
@@ -68,18 +78,20 @@ impl<B: Body> KeyOf<Request<B>> for HttpKey {
         let mut key = Parts(Vec::with_capacity(128));
         key.add(request.method().as_str().as_bytes());
         key.add(uri.scheme_str().unwrap_or_default().as_bytes());
-        match uri.authority() {
-            Some(authority) => key.add_host(authority.as_str().as_bytes()),
-            None => {
-                let mut hosts = headers.get_all(HOST).iter();
-                let host = hosts.next();
-                // Two of them are two opinions on whom the request is for.
-                if hosts.next().is_some() {
-                    return None;
-                }
-                key.add_host(host.map_or(b"", |host| host.as_bytes()));
-            }
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        // What stands before the host are credentials.
+        if authority.contains('@') {
+            return None;
         }
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = hosts.next();
+        // Two of them are two opinions on whom the request is for.
+        if hosts.next().is_some() {
+            return None;
+        }
+        // Both: the service within may go by either, and who says both may say different ones.
+        key.add_host(authority.as_bytes());
+        key.add_host(host.map_or(b"", |host| host.as_bytes()));
         let path = uri.path_and_query().map(|path| path.as_str());
         key.add(path.unwrap_or_default().as_bytes());
         for name in &*self.fields {

@@ -7,7 +7,12 @@
 //! protocol (`Upgrade`) have an answer of their own, unless the field is part of the key.
 //!
 //! The key ([`HttpKey`]) is method, scheme, host, path and query, and some fields of the request:
-//! `Accept`, `Accept-Encoding`, `Accept-Language` and `Origin`, and those that are named.
+//! `Accept`, `Accept-Encoding`, `Accept-Language` and `Origin`, and those that are named. The host is
+//! that of the URI and that of `Host`, both; credentials in the URI are as those in a field.
+//!
+//! Nothing is known of fields of one's own. Name those by which the service within tells callers
+//! apart or finds its answer ([`HttpKey::field`]): `X-Api-Key`, `X-Forwarded-Host`, the user that a
+//! layer further out found. Else one caller gets the answer of another.
 //!
 //! # Which answers
 //!

@@ -70,8 +70,10 @@ impl<C> LoadShedLayer<C> {
 /// it is [`Class::Normal`].
 ///
 /// A prefix matches whole segments: `/admin` matches `/admin` and `/admin/users`, not
-/// `/administer`. The path is taken as it was sent: `/%61dmin` is not `/admin`, and so is never of a
-/// higher class than it should be where the router decodes it.
+/// `/administer`. The path is taken as it was sent: `/%61dmin` is not `/admin` but
+/// [`Class::Normal`], also where the router decodes it. A path with a segment `.` or `..`, encoded or
+/// not, is at most [`Class::Normal`]: the router may take it elsewhere. So another spelling gets nobody
+/// a class above that; up to it, it does.
 ///
 /// # Examples
 ///
@@ -111,12 +113,43 @@ impl Paths {
     }
 
     fn of(&self, path: &str) -> Class {
+        let class = self.longest(path);
+        if has_dot_segment(path) {
+            return class.min(Class::Normal);
+        }
+        class
+    }
+
+    fn longest(&self, path: &str) -> Class {
         let matches = |prefix: &str| {
             let rest = path.strip_prefix(prefix);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         let found = self.prefixes.iter().find(|(prefix, _)| matches(prefix));
         found.map_or(Class::Normal, |(_, class)| *class)
+    }
+}
+
+/// Whether a segment is `.` or `..`, with dots, slashes and backslashes in whatever encoding.
+fn has_dot_segment(path: &str) -> bool {
+    let mut rest = path.as_bytes();
+    let (mut dots, mut others) = (0, false);
+    loop {
+        let (byte, taken) = match rest {
+            [] => (b'/', 0),
+            [b'%', b'2', b'e' | b'E', ..] => (b'.', 3),
+            [b'%', b'2', b'f' | b'F', ..] | [b'%', b'5', b'c' | b'C', ..] => (b'/', 3),
+            [b'\\', ..] => (b'/', 1),
+            [byte, ..] => (*byte, 1),
+        };
+        match byte {
+            b'/' if !others && matches!(dots, 1 | 2) => return true,
+            b'/' if taken == 0 => return false,
+            b'/' => (dots, others) = (0, false),
+            b'.' => dots += 1,
+            _ => others = true,
+        }
+        rest = &rest[taken..];
     }
 }
 
@@ -152,5 +185,34 @@ mod tests {
             assert_eq!(paths.of(path), class, "{path}");
         }
         assert_eq!(Paths::new().path("/", Class::Low).of("/any"), Class::Low);
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_has_no_high_class() {
+        let paths = Paths::new()
+            .path("/health", Class::Critical)
+            .path("/jobs", Class::Low);
+        for path in [
+            "/health/../report",
+            "/health/..",
+            "/health/./x",
+            "/health/%2e%2E/report",
+            "/health/.%2e/report",
+            "/health/..%2freport",
+            "/health/x%2F../../report",
+            "/health/..%5Creport",
+            "/health/..\\report",
+        ] {
+            assert_eq!(paths.of(path), Class::Normal, "{path}");
+        }
+        assert_eq!(paths.of("/jobs/../report"), Class::Low);
+        for path in [
+            "/health/...",
+            "/health/a.b",
+            "/health/.well-known",
+            "/health//x",
+        ] {
+            assert_eq!(paths.of(path), Class::Critical, "{path}");
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Collector {
                 }
             )*};
         }
-        add!(rate_limit deadline retry breaker bulkhead adaptive upstream_quota attempt_timeout);
+        add!(rate_limit deadline retry hedge breaker bulkhead adaptive upstream_quota attempt_timeout);
     }
 
     fn add_as<S: Source>(&self, label: &'static str, name: Arc<str>, policy: &S) {

@@ -16,10 +16,13 @@ const SECOND: Duration = Duration::from_secs(1);
 #[cfg(feature = "stack")]
 #[test]
 fn a_stack_tells_all_its_policies_by_the_names_of_its_description() {
+    use resilience_tower::admission::Policy;
     use resilience_tower::stack;
     use tower::Layer;
 
-    let stack = stack::outbound("payments");
+    let stack = stack::outbound("payments")
+        .configure(|payments| payments.order.insert(2, Policy::Hedge))
+        .unwrap();
     let handle = stack.handle();
     let (kept, collector) = (Kept::default(), Collector::new());
     collector.add_stack(&handle);
@@ -32,6 +35,7 @@ fn a_stack_tells_all_its_policies_by_the_names_of_its_description() {
             .any(|one| one.contains(&format!("{series}{labels}")))
     };
     assert!(told("resilience_retries_total", "retry"));
+    assert!(told("resilience_hedges_total", "hedge"));
     assert!(told("resilience_in_flight", "bulkhead"));
     assert!(told("resilience_timeouts_total", "deadline"));
     assert!(told("resilience_timeouts_total", "attempt_timeout"));

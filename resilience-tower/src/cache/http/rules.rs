@@ -37,17 +37,19 @@ impl<F, H> HttpRules<F, H> {
     }
 }
 
-impl<F, H, T, E> Share<T, E> for HttpRules<F, H>
+impl<F, H, T, E, V> Share<T, E> for HttpRules<F, H>
 where
-    HttpShare<H>: Share<T, E>,
+    HttpShare<H>: Share<T, E, Kept = V>,
+    V: Size,
 {
-    type Kept = <HttpShare<H> as Share<T, E>>::Kept;
+    type Kept = V;
 
-    fn keep(&self, result: Result<&T, &E>) -> Option<Self::Kept> {
-        self.share.keep(result)
+    fn keep(&self, result: Result<&T, &E>) -> Option<V> {
+        // It may stay for long, and takes no more than it weighs then.
+        self.share.keep(result).map(Size::detached)
     }
 
-    fn give(&self, kept: &Self::Kept) -> Result<T, E> {
+    fn give(&self, kept: &V) -> Result<T, E> {
         self.share.give(kept)
     }
 }

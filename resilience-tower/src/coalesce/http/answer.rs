@@ -2,7 +2,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use ::http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
-use ::http::{HeaderMap, HeaderName, Response, StatusCode, Version};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use bytes::Bytes;
 use http_body::Body;
 
 use super::body::Whole;
@@ -32,11 +33,20 @@ pub struct Kept {
 pub trait Size {
     /// How many bytes, about.
     fn size(&self) -> usize;
+
+    /// The same in memory of its own. What comes from a connection is part of its buffer, all of which
+    /// would stay for a few bytes of it.
+    #[must_use]
+    fn detached(self) -> Self;
 }
 
 impl<E> Size for Result<Kept, E> {
     fn size(&self) -> usize {
         self.as_ref().map_or(size_of::<E>(), Size::size)
+    }
+
+    fn detached(self) -> Self {
+        self.map(Size::detached)
     }
 }
 
@@ -45,6 +55,23 @@ impl Size for Kept {
     fn size(&self) -> usize {
         let trailers = self.body.trailers.as_ref().map_or(0, size_of_fields);
         size_of::<Self>() + self.body.bytes.len() + size_of_fields(&self.headers) + trailers
+    }
+
+    fn detached(mut self) -> Self {
+        self.body.bytes = Bytes::copy_from_slice(&self.body.bytes);
+        let trailers = self.body.trailers.iter_mut();
+        trailers.chain([&mut self.headers]).for_each(detach_fields);
+        self
+    }
+}
+
+// The names are in memory of their own: those that are not known words are copied when they are read.
+fn detach_fields(fields: &mut HeaderMap) {
+    for value in fields.values_mut() {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
     }
 }
 

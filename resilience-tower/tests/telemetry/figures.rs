@@ -231,6 +231,44 @@ fn a_bulkhead_tells_who_runs_waits_and_was_refused() {
 }
 
 #[test]
+fn a_registry_of_bulkheads_tells_them_together_and_whom_it_could_not_take() {
+    let config = bulkhead::Config::builder().limit(2).max_queue(5).build();
+    let tenants: bulkhead::Registry<u32> =
+        bulkhead::Registry::builder(config.unwrap()).max(2).build();
+    let acquire = |tenant: u32| tenants.try_acquire_owned(&tenant);
+    let idle = acquire(0).unwrap();
+    let _running = (acquire(1).unwrap(), acquire(1).unwrap());
+    let _waiting = tenants.enqueue_within(&1, Priority::Normal, None).unwrap();
+    let full: Vec<_> = (2..5).map(acquire).collect();
+    assert!(full.iter().all(Result::is_err));
+
+    let (kept, collector) = (Kept::default(), Collector::new());
+    collector.add("payments", &tenants);
+    kept.local(|| collector.publish());
+    let of = |name: &str| format!("{name}{{name=\"payments\",policy=\"bulkhead\"}}");
+    assert_eq!(kept.gauge(&of("resilience_in_flight")), Some(3.0));
+    assert_eq!(kept.gauge(&of("resilience_concurrency_limit")), Some(4.0));
+    assert_eq!(kept.gauge(&of("resilience_queued")), Some(1.0));
+    assert_eq!(kept.gauge(&of("resilience_keys")), Some(2.0));
+    assert_eq!(kept.gauge(&of("resilience_keys_max")), Some(2.0));
+    assert_eq!(kept.counter(&of("resilience_keys_full_total")), Some(3));
+    let labels = "name=\"payments\",policy=\"bulkhead\",reason=\"idle\"";
+    let evicted = format!("resilience_keys_evicted_total{{{labels}}}");
+    assert_eq!(kept.counter(&evicted), Some(0));
+
+    // Whoever is idle makes room, and no counter goes back with it.
+    drop(idle);
+    let _other = acquire(2).unwrap();
+    kept.local(|| collector.publish());
+    assert_eq!(kept.counter(&evicted), Some(1));
+    assert_eq!(kept.gauge(&of("resilience_in_flight")), Some(3.0));
+    assert_eq!(kept.counter(&of("resilience_keys_full_total")), Some(3));
+    let way_back = tenants.downgrade();
+    drop((_other, _running, _waiting, tenants));
+    assert!(way_back().is_none(), "a collector keeps nothing alive");
+}
+
+#[test]
 fn an_adaptive_limit_tells_what_it_has_learned() {
     let limit = learned(SECOND / 10);
     let _running = limit.try_acquire().unwrap();

@@ -36,6 +36,8 @@ fn all() -> Kept {
     let leased = LeasedRateLimiter::new(quota, 1, 1).unwrap();
     let keyed = KeyedRateLimiter::<u8>::new(quota, 10);
     let bulkhead = Bulkhead::new(bulkhead::Config::default());
+    let tenants: bulkhead::Registry<u8> =
+        bulkhead::Registry::builder(bulkhead::Config::default()).build();
     let adaptive = learned(Duration::from_millis(100));
     let (retry, budget) = (RetryPolicy::default(), RetryBudget::default());
     let deadlines = Deadlines::default();
@@ -64,6 +66,7 @@ fn all() -> Kept {
     collector.add("o", &hedges);
     collector.add("m", &balancer);
     collector.add("l", &fallbacks);
+    collector.add("r", &tenants);
     kept.local(|| {
         collector.publish();
         let refused = |_: Result<&(), &Infallible>| Ended::Refused(Refusal::new("x", "y"));

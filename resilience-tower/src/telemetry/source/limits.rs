@@ -1,5 +1,5 @@
 use resilience_core::adaptive::AdaptiveLimit;
-use resilience_core::bulkhead::{Bulkhead, Reason};
+use resilience_core::bulkhead::{Bulkhead, Reason, Registry};
 use resilience_core::load_shed::{Class, LoadShed};
 use resilience_core::rate_limit::{KeyedRateLimiter, LeasedRateLimiter, RateLimiter};
 
@@ -75,6 +75,32 @@ impl Observe for Bulkhead {
             let refused = figures.refused_for(reason);
             samples.count(&of::REFUSED, reason.as_str(), refused);
         }
+    }
+}
+
+impl<K: Send + Sync + 'static> Observe for Registry<K> {
+    const POLICY: &'static str = "bulkhead";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    /// No counters of the bulkheads: they go with those that make room.
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let (mut in_flight, mut limit, mut queued) = (0.0, 0.0, 0.0);
+        self.for_each(|_, bulkhead| {
+            let figures = bulkhead.snapshot();
+            in_flight += f64::from(figures.in_flight);
+            limit += f64::from(figures.limit);
+            queued += figures.queued as f64;
+        });
+        samples.gauge(&of::IN_FLIGHT, "", in_flight);
+        samples.gauge(&of::LIMIT, "", limit);
+        samples.gauge(&of::QUEUED, "", queued);
+        samples.gauge(&of::KEYS, "", self.len() as f64);
+        samples.gauge(&of::MAX_KEYS, "", self.max() as f64);
+        samples.count(&of::EVICTED, "idle", self.evicted());
+        samples.count(&of::NO_ROOM, "", self.full());
     }
 }
 

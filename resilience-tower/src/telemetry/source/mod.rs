@@ -17,7 +17,7 @@ pub(super) type WayBack<S> = Box<dyn Fn() -> Option<S> + Send + Sync>;
 /// |---|---|
 /// | `breaker::CircuitBreaker`, `breaker::Registry` | `breaker` |
 /// | `rate_limit::RateLimiter`, `LeasedRateLimiter`, `KeyedRateLimiter` | `rate_limit` |
-/// | `bulkhead::Bulkhead` | `bulkhead` |
+/// | `bulkhead::Bulkhead`, `bulkhead::Registry` | `bulkhead` |
 /// | `adaptive::AdaptiveLimit` | `adaptive` |
 /// | `load_shed::LoadShed` | `load_shed` |
 /// | `retry::RetryPolicy`, with its budget | `retry` |

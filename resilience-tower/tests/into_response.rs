@@ -256,6 +256,27 @@ async fn axum_takes_it_as_a_layer_and_as_a_route_layer() {
     assert_eq!(breaker.state(), State::Closed);
 }
 
+#[cfg(feature = "fallback")]
+#[tokio::test]
+async fn axum_takes_a_fallback_that_cannot_fail_as_a_layer() {
+    use axum::response::{IntoResponse, Response};
+    use resilience_tower::fallback::FallbackLayer;
+
+    let layer =
+        FallbackLayer::function(async |_| Ok::<Response, Infallible>("kept".into_response()));
+    let app: Router = Router::new()
+        .route("/broken", get(async || StatusCode::INTERNAL_SERVER_ERROR))
+        .route("/works", get(async || "made"))
+        .layer(layer.http());
+    for (path, expected) in [("/broken", "kept"), ("/works", "made")] {
+        let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, expected);
+    }
+}
+
 #[test]
 fn dropping_the_call_drops_the_inner_call_and_its_permit() {
     let (breaker, clock) = opened("payments", Duration::from_secs(1));

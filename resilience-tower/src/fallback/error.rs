@@ -1,5 +1,7 @@
-use resilience_core::breaker::Outcome;
+use std::convert::Infallible;
 use std::time::Duration;
+
+use resilience_core::breaker::Outcome;
 
 /// Why a call through a [`Fallback`](super::Fallback) failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -11,6 +13,16 @@ pub enum Error<E, F> {
     /// The inner service failed, and so did the fallback.
     #[error(transparent)]
     Fallback(#[from] FallbackFailed<E, F>),
+}
+
+impl From<Error<Infallible, Infallible>> for Infallible {
+    /// There is none: for routers that take only services that cannot fail.
+    fn from(error: Error<Infallible, Infallible>) -> Self {
+        match error {
+            Error::Inner(never) => never,
+            Error::Fallback(failed) => failed.error,
+        }
+    }
 }
 
 /// The fallback failed as well.

@@ -29,6 +29,7 @@
 //! - A fallback that calls another upstream moves all of the load there at the moment of an outage.
 //!   Give it a limit and a breaker of its own.
 //! - Without `http` a response is an answer whatever its status.
+//! - A fallback that cannot fail, around a service that cannot, is a layer for axum as it is.
 //!
 //! # Examples
 //!

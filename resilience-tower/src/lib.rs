@@ -1,6 +1,7 @@
-//! Resilience policies as [`tower`](https://docs.rs/tower) layers: a circuit breaker, a rate limit
-//! (one quota for all, or one per key), a bulkhead,
-//! retries, and timeouts under a deadline that goes with the request.
+//! Resilience policies as [`tower`](https://docs.rs/tower) layers, one by one or as whole stacks: circuit
+//! breaker, rate limit (one quota for all, or one per key), bulkhead, adaptive limit, load shedding, retry
+//! and hedge, timeouts under a deadline that goes with the request, fallback, single flight, cache,
+//! balancing, and faults on purpose.
 //!
 //! Every layer is a thin wrapper around a handle of `resilience-core`. Clones of a
 //! service share the handle, so the policy counts them together; the same handle can be

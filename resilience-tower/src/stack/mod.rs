@@ -162,8 +162,9 @@
 //!
 //! # What an operator must know
 //!
-//! - Plain stacks send nothing again: `http` and `grpc` know which requests may be, and `repeatable`
-//!   says that all may.
+//! - Plain stacks and those for gRPC send nothing again: `http` knows which requests may be, `repeatable`
+//!   says that all may, and `replay` with [`HttpReplay`](crate::retry::http::HttpReplay) that calls with
+//!   an `Idempotency-Key` may.
 //! - An adaptive limit, a breaker and a budget learn about one upstream. Two stacks to the same one
 //!   know half each; share the stack, or at least the [budget](Stack::budget).
 //! - Settings change while calls run ([`Handle::apply`]); name and order do not.

@@ -61,6 +61,12 @@ where
     }
 }
 
+// Here and not beside those of the others: they need what refusals are made of.
+#[cfg(feature = "tonic")]
+impl<S: ::tonic::server::NamedService, J> ::tonic::server::NamedService for Telemetry<S, J> {
+    const NAME: &'static str = S::NAME;
+}
+
 // By hand: closures have no `Debug`.
 impl<S: fmt::Debug, J> fmt::Debug for Telemetry<S, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

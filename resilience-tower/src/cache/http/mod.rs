@@ -6,6 +6,9 @@
 //! and `no-store`, which keep a response out), nor `Age`, nor `Expires`, of requests or of responses,
 //! and sends no conditional requests. Changes by other methods (a PUT) invalidate nothing by themselves.
 //!
+//! With axum finish the router by `.with_state(())`: calls under way are shared by one service and its
+//! clones, and `axum::serve` makes services for each connection. (Entries are the store's.)
+//!
 //! Responses say in their extensions where they came from
 //! ([`CacheStatus`](super::CacheStatus)), which as text is what a `Cache-Status` field (RFC 9211)
 //! has to say.

@@ -24,6 +24,12 @@
 //! A body whose length is not known beforehand is passed on, too, unless
 //! [`unknown_lengths`](Limits::unknown_lengths) says otherwise: it may be one that never ends, of
 //! which nobody would see anything before the limit is reached.
+//!
+//! # What an operator must know
+//!
+//! Calls under way belong to one service and its clones. `axum::serve` makes the services of a
+//! `Router` from their layers anew for each connection, so that calls of two connections share
+//! nothing. `.with_state(())` on the finished router makes them once, as `into_make_service` does.
 
 mod answer;
 mod body;

@@ -141,6 +141,17 @@ fn a_setting_out_of_its_range_is_named_with_what_is_allowed() {
 }
 
 #[test]
+fn errors_and_aborts_may_be_all_calls() {
+    for tenths in 0..=10_u32 {
+        let (errors, aborts) = (f64::from(tenths) / 10.0, f64::from(10 - tenths) / 10.0);
+        let config = Config::builder().error_rate(errors).abort_rate(aborts);
+        let chaos = on(config, 3);
+        let hit = fates(&chaos, 1_000).into_iter().flatten();
+        assert!(hit.filter(|fault| fault.end.is_some()).count() > 998);
+    }
+}
+
+#[test]
 fn settings_come_from_a_file_and_unknown_ones_are_refused() {
     let file =
         r#"{"latency_rate": 0.1, "latency": "5ms", "latency_max": "1s", "abort": "silence"}"#;

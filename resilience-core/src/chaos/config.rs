@@ -123,21 +123,26 @@ impl TryFrom<ConfigBuilder> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: ConfigBuilder) -> Result<Self, ConfigError> {
-        share("latency_rate", settings.latency_rate, 1.0)?;
+        share("latency_rate", settings.latency_rate)?;
         let least = settings.latency;
         span("latency", least, Duration::ZERO)?;
         if let Some(most) = settings.latency_max {
             span("latency_max", most, least)?;
         }
-        share("error_rate", settings.error_rate, 1.0)?;
-        share("abort_rate", settings.abort_rate, 1.0 - settings.error_rate)?;
+        let (errors, aborts) = (settings.error_rate, settings.abort_rate);
+        share("error_rate", errors)?;
+        // By the sum, which is rounded to 1 as it should be: 1 - 0.8 is a little less than 0.2.
+        let inside = aborts >= 0.0 && errors + aborts <= 1.0;
+        check("abort_rate", aborts, inside, || {
+            format!("0 to {}", 1.0 - errors)
+        })?;
         Ok(Self { settings })
     }
 }
 
-fn share(field: &'static str, value: f64, most: f64) -> Result<(), ConfigError> {
-    check(field, value, (0.0..=most).contains(&value), || {
-        format!("0 to {most}")
+fn share(field: &'static str, value: f64) -> Result<(), ConfigError> {
+    check(field, value, (0.0..=1.0).contains(&value), || {
+        "0 to 1".into()
     })
 }
 

@@ -50,6 +50,20 @@ fn no_hedge_begins_until_enough_is_measured_and_then_at_the_quantile() {
 }
 
 #[test]
+fn as_many_attempts_as_asked_for_are_enough() {
+    let (policy, clock) = policy(Config::builder().min_samples(10), budget(0.0, 9));
+    answer(&policy, &clock, 9);
+    assert_eq!(
+        (policy.snapshot().samples, policy.snapshot().delay),
+        (9, None)
+    );
+    let (_call, last) = policy.begin();
+    clock.advance(10 * MS);
+    last.answered();
+    assert!(near(policy.snapshot().delay, 10 * MS));
+}
+
+#[test]
 fn the_fixed_delay_holds_until_enough_is_measured_and_always_without_a_quantile() {
     let config = Config::builder().fixed_delay(70 * MS).min_samples(50);
     let (measured, clock) = policy(config, budget(0.0, 9));

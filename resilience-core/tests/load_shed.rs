@@ -133,6 +133,40 @@ fn as_many_calls_as_are_borne_all_the_time_are_overload() {
     assert_eq!(shed.snapshot().level, 4);
 }
 
+/// Else the level would fall as soon as nobody is admitted any more.
+#[test]
+fn calls_that_are_shed_see_how_many_run() {
+    let (shed, clock) = shedder(Config::builder().limit(1));
+    let _running = shed.try_acquire_owned(Class::Critical).unwrap();
+    clock.advance(INTERVAL);
+    drop(shed.try_acquire(Class::Background));
+    for _ in 0..10 {
+        clock.advance(INTERVAL);
+        drop(shed.try_acquire(Class::Background));
+    }
+    assert_eq!(shed.snapshot().level, 64);
+}
+
+#[test]
+fn a_limit_of_0_that_is_followed_counts_as_1() {
+    let (shed, clock) = shedder(Config::builder());
+    shed.follow(|| 0);
+    for _ in 0..3 {
+        drop(shed.try_acquire(Class::Low));
+        clock.advance(INTERVAL);
+    }
+    drop(shed.try_acquire(Class::Low));
+    let snapshot = shed.snapshot();
+    assert_eq!((snapshot.limit, snapshot.level), (Some(1), 0));
+}
+
+#[test]
+fn a_delay_without_an_end_is_a_delay() {
+    let (shed, clock) = shedder(Config::builder());
+    intervals(&shed, &clock, 1, Duration::MAX);
+    assert_eq!(shed.snapshot().level, 4);
+}
+
 #[test]
 fn the_limit_may_be_one_that_moves() {
     let config = adaptive::Config::builder().initial_limit(2).min_limit(1);
@@ -205,6 +239,40 @@ fn who_is_shed_is_told_when_to_come_again_the_lowest_last() {
     );
     let text = shed.try_acquire(Class::Low).unwrap_err().to_string();
     assert_eq!(text, "overloaded, calls of class low are shed (level 64)");
+}
+
+#[test]
+fn who_is_shed_while_the_level_falls_is_told_why_it_rose() {
+    let (shed, clock) = shedder(Config::builder());
+    intervals(&shed, &clock, 6, 50 * MS);
+    intervals(&shed, &clock, 5, MS);
+    let refused = shed.try_acquire(Class::Background).unwrap_err();
+    assert_eq!((refused.level, refused.reason()), (63, "queue_delay"));
+}
+
+#[test]
+fn nobody_is_told_to_come_again_within_a_second() {
+    let (shed, clock) = shedder(Config::builder().hold(1));
+    intervals(&shed, &clock, 6, 50 * MS);
+    let refused = shed.try_acquire(Class::High).unwrap_err();
+    // Calm brings the level down in a fifth of one.
+    assert_eq!(refused.retry_after(), Duration::from_secs(1));
+}
+
+#[test]
+fn another_length_of_intervals_holds_for_the_one_that_runs_and_for_who_is_shed() {
+    let (shed, clock) = shedder(Config::builder());
+    intervals(&shed, &clock, 6, 50 * MS);
+    let longer = Config::builder().interval(3 * INTERVAL).build();
+    shed.set_config(longer.unwrap());
+    let refused = shed.try_acquire(Class::Background).unwrap_err();
+    assert_eq!(refused.retry_after(), Duration::from_secs(12));
+    shed.report(60 * MS);
+    for (after, delay) in [(2, 50), (1, 60)] {
+        clock.advance(after * INTERVAL);
+        drop(shed.try_acquire(Class::Critical));
+        assert_eq!(shed.snapshot().delay, Some(delay * MS));
+    }
 }
 
 #[test]

@@ -298,6 +298,28 @@ mod tests {
         }
     }
 
+    /// The last rise but one was to 4.
+    #[test]
+    fn it_falls_by_one_over_the_level_at_which_there_was_overload_and_goes_on_from_there() {
+        let mut level = Level::default();
+        levels(&mut level, &[OVER; 2]);
+        let falls: Vec<u32> = (0..8).map(|_| levels(&mut level, &[CALM; 5])[4]).collect();
+        assert_eq!(falls, [11, 9, 6, 5, 4, 3, 1, 0]);
+    }
+
+    #[test]
+    fn what_was_learned_is_forgotten_after_a_long_time_with_nobody_shed() {
+        let config = Config::default();
+        let forgets = config.hold() * MOST_PATIENCE;
+        for (quiet, rise) in [(forgets - 1, 1), (forgets, FIRST_RISE)] {
+            let mut level = Level::default();
+            levels(&mut level, &[OVER]);
+            assert_eq!(levels(&mut level, &[CALM; 15])[14], 0);
+            levels(&mut level, &vec![CALM; quiet as usize]);
+            assert_eq!(levels(&mut level, &[OVER]), [rise], "{quiet}");
+        }
+    }
+
     #[test]
     fn a_signal_that_stays_between_does_not_hold_the_level_for_ever() {
         let mut level = Level::default();

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     task::Waker,
@@ -124,6 +124,41 @@ fn a_larger_limit_lets_those_in_line_of_every_key_in() {
     for mut waiter in waiting {
         assert!(matches!(waiter.poll(Waker::noop()), Turn::Admitted(_)));
     }
+}
+
+/// A registry whose settings are changed to a limit of 3, once, by whoever asks for those of a key
+/// from the `on`th time on.
+fn changed_meanwhile(on: u32) -> Registry<u32> {
+    let (own, asked) = (
+        Arc::new(OnceLock::<Registry<u32>>::new()),
+        AtomicU32::new(0),
+    );
+    let handle = Arc::clone(&own);
+    let settings = move |_: &u32| {
+        if asked.fetch_add(1, Ordering::Relaxed) + 1 == on {
+            handle.get().unwrap().set_config(config(3));
+        }
+        None
+    };
+    let registry = Registry::builder(config(1)).config_for(settings).build();
+    own.set(registry.clone()).unwrap();
+    registry
+}
+
+#[test]
+fn a_bulkhead_that_is_made_while_the_settings_change_has_the_new_ones() {
+    let registry = changed_meanwhile(1);
+    assert_eq!(registry.get(&1).unwrap().config().limit(), 3);
+}
+
+#[test]
+fn of_two_changes_of_the_settings_at_once_the_later_stands() {
+    let registry = changed_meanwhile(2);
+    let bulkhead = registry.get(&1).unwrap();
+    assert_eq!(bulkhead.config().limit(), 1);
+    registry.set_config(config(2));
+    assert_eq!(registry.config().limit(), 3);
+    assert_eq!(bulkhead.config().limit(), 3);
 }
 
 #[test]

@@ -229,6 +229,24 @@ fn a_call_that_waits_sees_endpoints_come_and_go() {
     assert_eq!(assert_ready_ok!(call.poll()), 9);
 }
 
+// An endpoint that keeps its name and its weight is none the less another one.
+#[test]
+fn a_call_that_waits_sees_another_service_of_the_same_endpoint() {
+    let old = Upstream::new(false);
+    let (balancer, _) = balancer(robin(), &[&old]);
+    let mut service = Balance::new(balancer.clone());
+    let mut call = task::spawn(service.call(1));
+    assert_pending!(call.poll());
+    let new = Upstream::new(true);
+    let again = [Endpoint::new("0", new.clone())];
+    balancer.set_endpoints(again).unwrap();
+    assert!(call.is_woken());
+    assert_pending!(call.poll());
+    assert_eq!((old.calls(), new.calls()), (0, 1));
+    new.answer(Ok(9));
+    assert_eq!(assert_ready_ok!(call.poll()), 9);
+}
+
 #[test]
 fn a_call_that_waits_is_told_when_the_last_endpoint_goes() {
     let upstream = Upstream::new(false);

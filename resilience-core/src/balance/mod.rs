@@ -83,6 +83,7 @@ use self::{
 pub use crate::{breaker::Subscription, settings::ConfigError};
 use crate::{
     clock::SharedClock,
+    events::Events,
     primitive::{AtomicU64, Lock, Ordering, Swap},
     random::Random,
 };
@@ -118,6 +119,8 @@ struct Inner<T> {
     refused: AtomicU64,
     /// Held by those who change the set.
     changes: Lock<()>,
+    /// Those who want to hear of every change of the set.
+    changed: Arc<Events<()>>,
 }
 
 impl<T> Inner<T> {
@@ -172,6 +175,7 @@ impl<T> Balancer<T> {
             random: CachePadded::new(random),
             refused: AtomicU64::new(0),
             changes: Lock::new(()),
+            changed: Arc::default(),
         }))
     }
 
@@ -306,6 +310,15 @@ impl<T> Balancer<T> {
         self.0.referee.events.subscribe(callback)
     }
 
+    /// Calls `callback` after every change of the endpoints or the settings until the subscription is
+    /// dropped, also after one of which there is no [`Event`]: an endpoint that stays has another
+    /// value, zone or priority. What becomes of endpoints by their calls is no such change.
+    ///
+    /// It runs as that of [`subscribe`](Self::subscribe) does, after the events.
+    pub fn subscribe_changes(&self, callback: impl Fn() + Send + Sync + 'static) -> Subscription {
+        self.0.changed.subscribe(move |()| callback())
+    }
+
     /// Events through a channel of so many places (1 at least). What does not fit is dropped, and
     /// counted in [`Snapshot::lost_events`].
     pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Event>) {
@@ -418,6 +431,7 @@ impl<T> Balancer<T> {
         drop(lock);
         drop(old);
         news.tell(&referee.events);
+        inner.changed.emit(&());
         Ok(())
     }
 }

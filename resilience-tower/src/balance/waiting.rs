@@ -12,8 +12,8 @@ use resilience_core::balance::{Balancer, Subscription};
 pub(super) struct Waiting {
     most: usize,
     shared: Arc<Shared>,
-    /// Its end is that of the last clone.
-    _changes: Subscription,
+    /// Their end is that of the last clone.
+    _subscriptions: [Subscription; 2],
 }
 
 #[derive(Debug, Default)]
@@ -30,26 +30,32 @@ struct List {
     free: Vec<usize>,
 }
 
+impl Shared {
+    /// The endpoints are others, or are picked otherwise.
+    fn change(&self) {
+        let mut list = self.list.lock();
+        // ORDERING: Release, with Acquire in `changes`. Who reads the new number finds the endpoints
+        // after the change.
+        self.changes.fetch_add(1, Ordering::Release);
+        let wakers: Vec<_> = list.seats.iter_mut().filter_map(Option::take).collect();
+        drop(list);
+        // A waker may run anything.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
 impl Waiting {
     pub(super) fn new<T: Send + Sync + 'static>(balancer: &Balancer<T>, most: usize) -> Self {
         let shared: Arc<Shared> = Arc::default();
-        let changed = {
-            let shared = Arc::clone(&shared);
-            move |_: &_| {
-                let mut list = shared.list.lock();
-                // ORDERING: Release, with Acquire in `changes`. Who reads the new number finds the
-                // endpoints after the change.
-                shared.changes.fetch_add(1, Ordering::Release);
-                let wakers: Vec<_> = list.seats.iter_mut().filter_map(Option::take).collect();
-                drop(list);
-                // A waker may run anything.
-                wakers.into_iter().for_each(Waker::wake);
-            }
-        };
+        let (by_calls, by_hand) = (Arc::clone(&shared), Arc::clone(&shared));
         Self {
             most,
             shared,
-            _changes: balancer.subscribe(changed),
+            _subscriptions: [
+                balancer.subscribe(move |_| by_calls.change()),
+                // An endpoint that stays may have another service.
+                balancer.subscribe_changes(move || by_hand.change()),
+            ],
         }
     }
 

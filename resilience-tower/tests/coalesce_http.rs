@@ -370,12 +370,20 @@ async fn the_shared_call_carries_no_callers_deadline() {
     let net: Net<Sent> = Upstream::new();
     let layer = HttpCoalesceLayer::new(Coalescing::default(), HttpKey::new());
     let mut service = layer.layer(net.clone());
-    let mut own = request("/", &[]);
+    let mut own = request(
+        "/",
+        &[
+            ("x-envoy-expected-rq-timeout-ms", "1"),
+            ("grpc-timeout", "1m"),
+            ("x-id", "7"),
+        ],
+    );
     let deadline = Deadline::after(std::time::Duration::from_secs(1)).unwrap();
     own.extensions_mut().insert(deadline);
     let mut call = task::spawn(service.call(own));
     assert_pending!(call.poll());
     let sent = net.answer(Ok(full("x")));
     assert!(sent.extensions().get::<Deadline>().is_none());
+    assert_eq!(sent.headers().len(), 1, "{:?}", sent.headers());
     assert_ready!(call.poll()).unwrap();
 }

@@ -11,7 +11,7 @@
 //! | who polls the shared call? | those that wait for it: no task is spawned, and whoever is polled first after a wake moves it on |
 //! | the first caller goes away? | nothing: the others go on with the same call. Before the first poll another begins in its place |
 //! | all callers go away? | the call is dropped |
-//! | a caller's deadline? | is its own. What the request carries of it is taken off by [`KeyOf::detach`], for HTTP that of `timeout::deadline` |
+//! | a caller's deadline? | is its own. What the request carries of it is taken off by [`KeyOf::detach`], for HTTP that of `timeout::deadline` with the headers that it names; take off others further out |
 //! | the call fails? | all get a clone of the error; or one does, and each of the others makes its own call ([`ShareAnswers`]) |
 //! | the call panics? | all get [`Error::Panicked`]; the next call begins anew |
 //! | the call hangs? | it is joined for `join_within`; who comes later begins another one |
@@ -65,6 +65,7 @@ pub(crate) mod flight;
 mod future;
 pub(crate) mod group;
 mod handle;
+mod hashed;
 #[cfg(feature = "http")]
 pub mod http;
 mod layer;

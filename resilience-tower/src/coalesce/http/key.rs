@@ -108,9 +108,16 @@ impl<B: Body> KeyOf<Request<B>> for HttpKey {
 
     #[cfg(feature = "timeout")]
     fn detach(&self, request: &mut Request<B>) {
-        request
-            .extensions_mut()
-            .remove::<crate::timeout::deadline::Deadline>();
+        use crate::timeout::deadline::Deadline;
+        use crate::timeout::deadline::http::{ENVOY_TIMEOUT_MS, GRPC_TIMEOUT};
+
+        request.extensions_mut().remove::<Deadline>();
+        // Else one caller in a hurry fails all that wait with it.
+        for name in [GRPC_TIMEOUT, ENVOY_TIMEOUT_MS] {
+            if !self.has(&name) {
+                request.headers_mut().remove(name);
+            }
+        }
     }
 }
 

@@ -86,7 +86,8 @@ impl<T> Stack<T> {
     }
 
     /// Pays for retries from `budget`, which others that call the same upstream use as well, in
-    /// place of a budget of its own. The policies are made anew.
+    /// place of a budget of its own: what a description says of one does not count then, but for
+    /// [`Handle::apply`]. The policies are made anew.
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         let shared = self.shared.again(&self.clock, Some(&budget));
         self.budget = Some(budget);

@@ -153,6 +153,17 @@ fn waits(settings: &Checked) -> bool {
     bulkhead.is_some_and(|config| config.max_queue() > 0)
 }
 
+impl Described {
+    /// With a budget that is shared, its settings are those in force.
+    fn pay_from(&mut self, budget: Option<&RetryBudget>) {
+        if let (Some(budget), Some((_, own))) = (budget, &mut self.settings.retry) {
+            *own = budget.config();
+            let retry = self.description.retry.get_or_insert_default();
+            retry.budget = (*own).into();
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn new(
         description: Description,
@@ -160,10 +171,11 @@ impl Shared {
         budget: Option<&RetryBudget>,
     ) -> Result<Self, DescriptionError> {
         let settings = Checked::try_from(&description)?;
-        let described = Described {
+        let mut described = Described {
             description,
             settings,
         };
+        described.pay_from(budget);
         Ok(Self::of(described, clock, budget))
     }
 
@@ -179,11 +191,7 @@ impl Shared {
     /// The same policies once more, on this clock and this budget.
     pub(super) fn again(&self, clock: &SharedClock, budget: Option<&RetryBudget>) -> Self {
         let mut described = self.described.lock().clone();
-        if let (Some(budget), Some((_, own))) = (budget, &mut described.settings.retry) {
-            *own = budget.config();
-            let retry = described.description.retry.get_or_insert_default();
-            retry.budget = (*own).into();
-        }
+        described.pay_from(budget);
         Self::of(described, clock, budget)
     }
 

@@ -359,6 +359,12 @@ async fn stacks_of_one_upstream_may_share_a_budget() {
         let described = stack.handle().description().retry.unwrap().budget;
         assert_eq!((described.share, described.burst), (0.0, Some(2)));
     }
+    // It is not one stack's to change before it is made.
+    let stack = outbound(|_| {}).budget(budget.clone());
+    let stack = stack.configure(|stack| stack.retry.as_mut().unwrap().budget.share = 0.9);
+    let described = stack.unwrap().handle().description().retry.unwrap().budget;
+    assert_eq!(described.share, 0.0);
+    assert_eq!(budget.config().share(), 0.0);
 }
 
 #[tokio::test(start_paused = true)]

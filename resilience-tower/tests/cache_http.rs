@@ -101,6 +101,7 @@ fn responses_say_where_they_came_from() {
     // No runtime, so the renewal is dropped.
     expect(8, 500, &[], "hit; detail=stale-while-revalidate", "one");
     expect(5, 500, &["oh"], "hit; detail=stale-if-error", "one");
+    expect(0, 429, &["later"], "hit; detail=stale-if-error", "one");
     expect(0, 200, &["two"], "fwd=stale", "two");
     expect(10 + 20, 404, &["no"], "fwd=stale", "no");
     expect(0, 200, &[], "hit; detail=negative; ttl=1", "no");

@@ -168,3 +168,33 @@ impl Server {
         Fate::At(done, answer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::random::Times;
+    use super::*;
+
+    #[test]
+    fn who_stood_in_line_before_it_was_down_is_not_there_after() {
+        const SECOND: u64 = 1_000_000_000;
+        let down = Duration::from_secs(1)..Duration::from_secs(2);
+        let model = Upstream::new()
+            .servers(1)
+            .line(1)
+            .service_time(Times::exactly(Duration::from_secs(10)))
+            .fault(down, Fault::Down);
+        let mut server = Server::new(model, Stream::new(1, 0));
+        for _ in 0..2 {
+            assert_eq!(server.arrive(0), Fate::At(SECOND, Err(Failure::Cut)));
+        }
+        for done in [13, 23] {
+            assert_eq!(server.arrive(3 * SECOND), Fate::At(done * SECOND, Ok(())));
+        }
+        assert_eq!(
+            server.arrive(3 * SECOND),
+            Fate::At(3 * SECOND, Err(Failure::Full))
+        );
+    }
+}

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `BreakerLayer::into_response` | 503, `Retry-After`, `application/problem+json` ([RFC 9457]) |
 //! | `BreakerLayer::into_grpc_response` | HTTP 200, `grpc-status: 14` (unavailable), trailers only |
+//! | those of other policies, where they have them | as said there: 503, 429 or 504; a gRPC status |
 //! | `into_response_with` | what a function of one's own makes of the refusal |
 //!
 //! The body of the response is a [`RefusalBody`]: the inner body or the refusal's bytes,

@@ -65,7 +65,6 @@ pub(crate) mod flight;
 mod future;
 pub(crate) mod group;
 mod handle;
-mod hashed;
 #[cfg(feature = "http")]
 pub mod http;
 mod layer;

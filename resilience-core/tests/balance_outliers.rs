@@ -196,6 +196,58 @@ fn failures_that_all_have_eject_nobody() {
     assert!(ejected(&balancer).is_empty());
 }
 
+// Regression: the mean of five rates of 0.11, as computed, is a little above 0.11.
+#[test]
+fn equal_rates_eject_nobody_whatever_they_are() {
+    for failures in 0..=100 {
+        let (balancer, clock) = with(by_rate(), 5);
+        interval(&balancer, &clock, &[failures; 5]);
+        assert!(ejected(&balancer).is_empty(), "{failures}");
+    }
+}
+
+#[test]
+fn an_interval_that_becomes_shorter_ends_sooner() {
+    let (balancer, clock) = with(by_rate(), 6);
+    for call in 0..100 {
+        (0..6).for_each(|index| match (index, call) {
+            (4, 0..30) => pick(&balancer, index).failure(),
+            _ => pick(&balancer, index).success(),
+        });
+    }
+    balancer.set_config(by_rate().interval(SECOND).build().unwrap());
+    clock.advance(SECOND);
+    assert!(ejected(&balancer).is_empty());
+    pick(&balancer, 0).success();
+    assert_eq!(ejected(&balancer), [4]);
+}
+
+#[test]
+fn what_an_ejection_was_for_is_not_judged_again_by_the_rate() {
+    let config = Config::builder().consecutive_failures(30);
+    let (balancer, clock) = with(config.ejection_time(SECOND), 6);
+    for call in 0..100 {
+        (0..6).for_each(|index| match (index, call) {
+            (4, 70..) => pick(&balancer, index).failure(),
+            _ => pick(&balancer, index).success(),
+        });
+    }
+    assert_eq!(ejected(&balancer), [4]);
+    clock.advance(SECOND);
+    // With the 30 failures of before its rate would be 0.85.
+    interval(&balancer, &clock, &[0; 6]);
+    assert_eq!(balancer.snapshot().ejections, 1);
+}
+
+#[test]
+fn one_that_drains_is_not_ejected_by_its_last_calls() {
+    let (balancer, _) = with(in_a_row(1), 3);
+    let last = pick(&balancer, 1);
+    assert!(balancer.drain("1"));
+    last.failure();
+    assert!(ejected(&balancer).is_empty());
+}
+
 #[test]
 fn too_few_calls_or_endpoints_are_not_judged() {
     let (balancer, clock) = with(by_rate().minimum_calls(101), 6);

@@ -353,7 +353,7 @@ impl Judge {
         {
             let mean: f64 = sum / many;
             let deviation = (squares / many - mean * mean).max(0.0).sqrt();
-            let least = mean - deviations * deviation;
+            let least = mean - deviations * deviation - ROUNDING;
             while let Some((index, rate)) = lowest(&rates) {
                 let member = &plan.members[index];
                 if rate >= least || !self.eject(member, Cause::SuccessRate, now, news) {
@@ -376,6 +376,9 @@ impl Judge {
         judged.then(|| f64::from(successes) / calls)
     }
 }
+
+/// By less than this the mean of equal rates may be above them, as computed.
+const ROUNDING: f64 = 1e-9;
 
 fn lowest(rates: &[Option<f64>]) -> Option<(usize, f64)> {
     let rates = rates.iter().enumerate();

@@ -320,6 +320,21 @@ fn no_endpoint_has_more_calls_than_its_bound_of_one_hot_key() {
 }
 
 #[test]
+fn a_hot_key_stays_until_the_bound_with_its_call_is_reached() {
+    let config = of(Strategy::ConsistentHash).max_load(1.5);
+    let (balancer, _) = with(config, &[1, 1]);
+    let mut running = Vec::new();
+    for _ in 0..4 {
+        let key = Criteria::default().key(hash_key(b"hot"));
+        running.push(balancer.pick_by(key).unwrap());
+    }
+    let owner = running[0].id();
+    let stays: Vec<bool> = running.iter().map(|pick| pick.id() == owner).collect();
+    // Of four calls 3 are half as many again as a fair share.
+    assert_eq!(stays, [true, true, true, false]);
+}
+
+#[test]
 fn the_share_of_a_new_endpoint_grows_with_time() {
     for strategy in [
         Strategy::RoundRobin,

@@ -49,14 +49,16 @@
 //! was picked. A timeout further out drops the call; `on_cancel` can tell it from a client that
 //! leaves early by how long the call ran.
 //!
-//! Around a whole server it judges the server's own answers: keep health checks out of it, and
-//! remember that it refuses everybody when one route is broken. Give each route its own.
-//!
 //! # What a clone shares
 //!
 //! Clones of a layer or a service share one breaker, as do all services that one layer
 //! makes. Two layers made by [`BreakerLayer::new`] share nothing, even if their names
 //! are equal; to share, use [`BreakerLayer::from_handle`].
+//!
+//! # What an operator must know
+//!
+//! Around a whole server it judges the server's own answers: keep health checks out of it, and
+//! remember that it refuses everybody when one route is broken. Give each route its own.
 //!
 //! # Examples
 //!

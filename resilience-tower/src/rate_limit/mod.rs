@@ -23,6 +23,12 @@
 //! Clones of a layer or a service, and all services that one layer makes, draw on one
 //! quota. Two layers given clones of one limiter do too.
 //!
+//! # What an operator must know
+//!
+//! Each process counts for itself: behind a load balancer all of them together admit the quota times
+//! their number. Behind a proxy every call comes from the proxy's address: who the client is, is told by
+//! a header that only a trusted proxy may write (`client_key`, feature `client-key`).
+//!
 //! # What a call costs
 //!
 //! One unit, or what its [`cost`](RateLimitLayer::cost) says, taken in `call` and not given back:

@@ -200,7 +200,8 @@ impl LoadShed {
 
     /// Asks `limit`, once per interval, how many calls at once are borne, for example an
     /// [adaptive limit](crate::adaptive::AdaptiveLimit::limit); that of the settings does not count
-    /// from then on. 0 counts as 1. It is asked outside of any lock.
+    /// from then on. 0 counts as 1. It is asked outside of any lock; of calls that end an interval
+    /// at once each may ask.
     pub fn follow(&self, limit: impl Fn() -> u32 + Send + Sync + 'static) {
         let limit: Limit = Box::new(limit);
         self.0.live_limit.store(Some(Arc::new(limit)));

@@ -25,8 +25,8 @@ impl Shed {
         self.retry_after
     }
 
-    /// What made the level rise the last time: `queue_delay`, `concurrency` or `by_hand`, as used
-    /// in metric labels.
+    /// What made the level rise the last time: `queue_delay` or `concurrency`, as used in metric
+    /// labels.
     pub const fn reason(&self) -> &'static str {
         self.cause.as_str()
     }

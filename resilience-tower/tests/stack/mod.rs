@@ -4,6 +4,8 @@ mod allocations;
 mod calls;
 mod cancel;
 mod describe;
+#[cfg(feature = "chaos")]
+mod faults;
 #[cfg(feature = "tonic")]
 mod grpc;
 #[cfg(feature = "http")]

@@ -8,6 +8,7 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -351,6 +352,48 @@ fn clients_try_again_by_themselves() {
         total.in_vain,
         ms(40) * u32::try_from(total.offered).unwrap()
     );
+}
+
+#[test]
+fn calls_of_classes_are_told_apart() {
+    let clients = Clients::open(100.0).classes(&[("high", 1.0), ("low", 3.0)]);
+    let simulation = of(Upstream::new(), clients.clone());
+    let judge = |result: Result<&(), &()>| result.map_or(Err("low"), |()| Ok(()));
+    let report = simulation.run_judged(secs(100), judge, |_| {
+        service_fn(|request: Request| {
+            ready(if request.class == "high" {
+                Ok(())
+            } else {
+                Err(())
+            })
+        })
+    });
+    let total = report.total();
+    let (high, low) = (total.class("high"), total.class("low"));
+    assert_eq!(total.classes.len(), 2);
+    assert_eq!(high.offered + low.offered, total.offered);
+    assert_eq!((high.good, low.good), (total.good, 0));
+    assert_eq!((high.share(), low.share()), (1.0, 0.0));
+    assert_eq!(total.errors["low"], low.offered);
+    let quarter = total.offered / 4;
+    assert!(
+        (quarter - 200..quarter + 200).contains(&high.offered),
+        "{high:?}"
+    );
+    assert_eq!(
+        (total.class("none").offered, total.class("none").share()),
+        (0, 1.0)
+    );
+    let told = format!("class low: {} calls, 0 of them good\n", low.offered);
+    assert!(report.to_string().contains(&told), "{report}");
+    // Those of users, too.
+    let users = Clients::closed(50, Times::exactly(SECOND)).classes(&[("a", 1.0), ("b", 1.0)]);
+    let total = bare(&of(Upstream::new(), users), secs(20)).total();
+    assert_eq!(total.class("a").good + total.class("b").good, total.good);
+    assert!(total.class("a").good > 400 && total.class("b").good > 400);
+    // Without classes the calls are as they were before there were any.
+    let plain = bare(&of(Upstream::new(), Clients::open(100.0)), secs(10));
+    assert!(plain.total().classes.is_empty() && !plain.to_string().contains("class"));
 }
 
 #[test]

@@ -3,8 +3,10 @@
     feature = "adaptive",
     feature = "balance",
     feature = "breaker",
+    feature = "bulkhead",
     feature = "coalesce",
     feature = "hedge",
+    feature = "load-shed",
     feature = "retry",
     feature = "test-util",
     feature = "timeout"
@@ -172,4 +174,32 @@ fn a_limit_keeps_the_goodput_of_an_overloaded_upstream_at_its_capacity() {
     assert!(ours.latency(0.99).unwrap() <= Duration::from_millis(250));
     let after = report("overload", "adaptive limit").time_to_recover(secs(40), 0.95);
     assert_eq!(after, Some(Duration::ZERO));
+}
+
+#[test]
+fn load_shedding_serves_those_who_matter_where_a_limit_serves_a_share_of_each() {
+    let none = span(report("classes", "no limit"), 15, 40);
+    let alike = span(report("classes", "all alike"), 15, 40);
+    let ours = span(report("classes", "by class"), 15, 40);
+    assert_eq!(none.good, 0);
+    let of = |bucket: &Bucket| {
+        ["critical", "high", "normal", "low"].map(|class| bucket.class(class).share())
+    };
+    // Two of three calls can be served.
+    for share in of(&alike) {
+        assert!((0.5..0.8).contains(&share), "{:?}", of(&alike));
+    }
+    let [critical, high, normal, low] = of(&ours);
+    assert_eq!(critical, 1.0);
+    assert!(high > 0.99 && normal > 0.8 && low < 0.2, "{:?}", of(&ours));
+    // And not by serving much less.
+    assert!(
+        100 * ours.good > 85 * alike.good,
+        "{} {}",
+        ours.good,
+        alike.good
+    );
+    assert!(ours.latency(0.99).unwrap() < Duration::from_millis(350));
+    let after = report("classes", "by class").time_to_recover(secs(40), 0.95);
+    assert!(after.unwrap() <= secs(10), "{after:?}");
 }

@@ -14,11 +14,13 @@ pub struct Request {
     pub key: u64,
     /// From 0 on; 0 for [open](Clients::open) arrivals.
     pub user: u64,
+    /// Of which class it is, by its name; empty without [`Clients::classes`].
+    pub class: &'static str,
 }
 
 /// A model of the clients.
 ///
-/// Default of both kinds: they wait for ever, and try once; one key.
+/// Default of both kinds: they wait for ever, and try once; one key, and no classes.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Clients {
@@ -27,6 +29,8 @@ pub struct Clients {
     pub(super) attempts: u32,
     pub(super) wait: Duration,
     keys: Keys,
+    /// With sums of the shares.
+    classes: Vec<(&'static str, f64)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +79,7 @@ impl Clients {
             attempts: 1,
             wait: Duration::ZERO,
             keys: Keys::Even(1),
+            classes: Vec::new(),
         }
     }
 
@@ -136,6 +141,32 @@ impl Clients {
         });
         self.keys = Keys::Zipf(sums.collect());
         self
+    }
+
+    /// The calls are of several classes: of the sum of all shares each has its own. Reports tell
+    /// them apart ([`Bucket::classes`](super::Bucket::classes)).
+    ///
+    /// # Panics
+    ///
+    /// When a share is not above 0.
+    pub fn classes(mut self, shares: &[(&'static str, f64)]) -> Self {
+        let sums = shares.iter().scan(0.0, |sum, (class, share)| {
+            assert!(*share > 0.0, "a class has a share of the calls");
+            *sum += share;
+            Some((*class, *sum))
+        });
+        self.classes = sums.collect();
+        self
+    }
+
+    /// Of which class the next call is. Nothing is drawn where there are none.
+    pub(super) fn class(&self, random: &mut Stream) -> &'static str {
+        let Some((last, sum)) = self.classes.last() else {
+            return "";
+        };
+        let part = random.unit() * sum;
+        let drawn = self.classes.iter().find(|(_, sum)| part < *sum);
+        drawn.map_or(last, |(class, _)| class)
     }
 
     /// What the next call asks for.

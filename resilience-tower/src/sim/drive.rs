@@ -84,11 +84,17 @@ where
             sleep_until(driver.clock.at(at)).await;
         }
         let key = driver.clients.key(&mut random);
+        let class = driver.clients.class(&mut random);
         let stack = &stacks[random.below(stacks.len() as u64) as usize];
         let (driver, mut stack) = (Arc::clone(driver), stack.clone());
-        let request = Request { call, key, user: 0 };
+        let request = Request {
+            call,
+            key,
+            user: 0,
+            class,
+        };
         // Here and not in the task: the last one is not overlooked.
-        let began = driver.begin();
+        let began = driver.begin(class);
         tokio::spawn(async move { driver.call(&mut stack, request, began).await });
     }
 }
@@ -116,17 +122,24 @@ async fn closed<S, J>(
             return;
         }
         let key = driver.clients.key(&mut random);
-        let request = Request { call, key, user };
-        driver.call(&mut stack, request, driver.begin()).await;
+        let class = driver.clients.class(&mut random);
+        let request = Request {
+            call,
+            key,
+            user,
+            class,
+        };
+        let began = driver.begin(class);
+        driver.call(&mut stack, request, began).await;
         sleep(Duration::from_nanos(think.draw(&mut random))).await;
     }
 }
 
 impl<J> Driver<J> {
     /// When a call begins, which is now.
-    fn begin(&self) -> u64 {
+    fn begin(&self, class: &'static str) -> u64 {
         let now = self.clock.nanos();
-        self.log.begin(now);
+        self.log.begin(now, class);
         now
     }
 
@@ -146,7 +159,8 @@ impl<J> Driver<J> {
             }
             sleep(self.clients.wait).await;
         };
-        self.log.end(began, self.clock.nanos(), how);
+        let now = self.clock.nanos();
+        self.log.end(began, now, request.class, how);
     }
 
     async fn attempt<S>(&self, stack: &mut S, request: Request) -> Result<(), &'static str>

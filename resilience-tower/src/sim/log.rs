@@ -41,22 +41,36 @@ impl Log {
         change(&mut buckets[last.min((time / self.width) as usize)]);
     }
 
-    pub(super) fn begin(&self, time: u64) {
+    pub(super) fn begin(&self, time: u64, class: &'static str) {
         // ORDERING: Relaxed, here and below. The run is one thread.
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.change(time, |bucket| bucket.offered += 1);
+        self.change(time, |bucket| {
+            bucket.offered += 1;
+            if !class.is_empty() {
+                bucket.classes.entry(class).or_default().offered += 1;
+            }
+        });
     }
 
     pub(super) fn attempt(&self, began: u64) {
         self.change(began, |bucket| bucket.attempts += 1);
     }
 
-    pub(super) fn end(&self, began: u64, now: u64, how: Result<(), &'static str>) {
+    pub(super) fn end(
+        &self,
+        began: u64,
+        now: u64,
+        class: &'static str,
+        how: Result<(), &'static str>,
+    ) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         let took = now - began;
         self.change(began, |bucket| match how {
             Ok(()) => {
                 bucket.good += 1;
+                if let Some(class) = bucket.classes.get_mut(class) {
+                    class.good += 1;
+                }
                 let ms = u32::try_from(took / 1_000_000).unwrap_or(u32::MAX);
                 bucket.latencies.push(ms);
             }

@@ -11,9 +11,9 @@
 //! | | |
 //! |---|---|
 //! | [`Upstream`] | so many servers with a line before them, so that load above the capacity makes it slow; times by chance; spans in which it is down, silent, failing or slow, once or flapping; death of a full line; a cold start |
-//! | [`Clients`] | arrivals at random ([`open`](Clients::open)), or users who wait for their answer and think ([`closed`](Clients::closed)); timeouts and retries of their own; keys |
+//! | [`Clients`] | arrivals at random ([`open`](Clients::open)), or users who wait for their answer and think ([`closed`](Clients::closed)); timeouts and retries of their own; keys, and classes |
 //! | [`World`] | what the stack is built from: upstreams, clock, seeds |
-//! | [`Report`] | calls offered and ended well, errors by kind, exact quantiles of latency, what came to the upstreams, time to recover; for the run and by buckets of time |
+//! | [`Report`] | calls offered and ended well, errors by kind, exact quantiles of latency, what came to the upstreams, time to recover; for the run, by buckets of time, and by class |
 //!
 //! # Time
 //!
@@ -82,7 +82,7 @@ mod upstream;
 
 pub use self::clients::{Clients, Request};
 pub use self::random::Times;
-pub use self::report::{Bucket, Report, UpstreamReport};
+pub use self::report::{Bucket, ClassReport, Report, UpstreamReport};
 pub use self::run::{Simulation, World};
 pub use self::service::{Failure, Response, ResponseFuture, UpstreamService};
 pub use self::upstream::{Fault, Upstream};

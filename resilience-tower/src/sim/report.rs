@@ -31,6 +31,8 @@ pub struct Bucket {
     /// The others, by what was wrong. `client_timeout`: the client waited no longer; `unfinished`:
     /// it waited still, long after the last call.
     pub errors: BTreeMap<&'static str, u64>,
+    /// The calls by class, where the clients tell of [classes](super::Clients::classes).
+    pub classes: BTreeMap<&'static str, ClassReport>,
     /// Attempts of the clients themselves, the first included.
     pub attempts: u64,
     /// What came to all upstreams in this time.
@@ -39,6 +41,16 @@ pub struct Bucket {
     pub in_vain: Duration,
     /// Of the good ones, in milliseconds, shortest first.
     pub(super) latencies: Vec<u32>,
+}
+
+/// The calls of one class that began in a span of a run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ClassReport {
+    /// Calls of the clients.
+    pub offered: u64,
+    /// Those that ended well.
+    pub good: u64,
 }
 
 /// What came to one upstream.
@@ -60,11 +72,12 @@ pub struct UpstreamReport {
 impl Bucket {
     /// The share of the calls that ended well; 1 when there were none.
     pub fn share(&self) -> f64 {
-        if self.offered == 0 {
-            1.0
-        } else {
-            self.good as f64 / self.offered as f64
-        }
+        share(self.good, self.offered)
+    }
+
+    /// The calls of a class; none when there is no such class.
+    pub fn class(&self, name: &str) -> ClassReport {
+        self.classes.get(name).copied().unwrap_or_default()
     }
 
     /// Calls of the upstreams per call of the clients; 0 when there were none.
@@ -91,10 +104,30 @@ impl Bucket {
         for (kind, count) in &other.errors {
             *self.errors.entry(kind).or_default() += count;
         }
+        for (name, class) in &other.classes {
+            let sum = self.classes.entry(name).or_default();
+            sum.offered += class.offered;
+            sum.good += class.good;
+        }
         self.attempts += other.attempts;
         self.upstream_calls += other.upstream_calls;
         self.in_vain += other.in_vain;
         self.latencies.extend_from_slice(&other.latencies);
+    }
+}
+
+impl ClassReport {
+    /// The share of the calls that ended well; 1 when there were none.
+    pub fn share(&self) -> f64 {
+        share(self.good, self.offered)
+    }
+}
+
+fn share(good: u64, offered: u64) -> f64 {
+    if offered == 0 {
+        1.0
+    } else {
+        good as f64 / offered as f64
     }
 }
 
@@ -163,8 +196,12 @@ impl fmt::Display for Report {
             row(f, &format!("{from:?}"), bucket)?;
             from += self.width;
         }
-        row(f, "all", &self.total())?;
+        let total = self.total();
+        row(f, "all", &total)?;
         writeln!(f)?;
+        for (name, ClassReport { offered, good }) in &total.classes {
+            writeln!(f, "class {name}: {offered} calls, {good} of them good")?;
+        }
         for upstream in &self.upstreams {
             let UpstreamReport {
                 name,

@@ -1,5 +1,6 @@
 //! The scenarios, each as one story with several stacks.
 
+mod classes;
 mod cold_cache;
 mod flapping;
 mod overload;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         cold_cache::scenario(),
         flapping::scenario(),
         overload::scenario(),
+        classes::scenario(),
     ]
 }
 

@@ -10,25 +10,33 @@
 //!
 //! # Which order
 //!
-//! From the outside in, as they are added to a `ServiceBuilder`:
+//! From the outside in, as they are added to a `ServiceBuilder`, each with the reason; nobody needs
+//! all of them:
 //!
 //! ```text
-//! fallback     answers for the whole call, whatever refused it
-//! load shed    on a server: the calls that matter least, while there is too much to do
-//! rate limit   refuses first: it costs least and protects everything below
-//! cache        what is known needs nothing of what follows; coalesce shares the calls for the rest
+//! load shed    on a server: what matters least is refused first, and costs next to nothing
+//! rate limit   so many calls in a time; refused before anything is spent on them
+//! fallback     answers for all that follows, whatever fails or refuses there
+//! cache        what is known needs nothing of what follows
+//! coalesce     calls for one key share one of what follows
 //! deadline     of the call in all, known to everything below
 //! retry        outside of what judges and limits one attempt
 //! hedge        a second attempt beside a slow one, out of the budget of the retries
+//! balance      picks the endpoint of an attempt; what follows is then each endpoint's own
 //! breaker      sees one outcome per attempt, timeouts included
-//! bulkhead     so many attempts at once
+//! bulkhead     so many attempts at once; or the adaptive limit: as many as the upstream bears
 //! timeout      per attempt, so that a slow upstream is a failure to the breaker; as a deadline it
 //!              also tells the upstream what is left
 //! chaos        stands for the upstream; switched off unless it is tried
 //! the client
 //! ```
 //!
-//! `stack` (feature of that name) has this order built in, with the reasons.
+//! Telemetry of calls goes around all of it, and that of attempts inside of the retry. Each module
+//! says under "Where it stands" what goes wrong elsewhere.
+//!
+//! `stack` (feature of that name) has rate limit, deadline, retry, hedge, breaker, bulkhead or adaptive
+//! limit, and timeout built in, in this order; the others go around it, balance and chaos within. A
+//! breaker outside of balance judges the upstream as a whole, one inside each endpoint.
 //!
 //! A timeout *outside* the breaker drops the breaker's future, which the breaker sees as
 //! an abandoned call; its `on_cancel` says what that means.

@@ -25,9 +25,8 @@
 //!
 //! # Where it stands
 //!
-//! Outside of all that protects the upstream, which then sees only what is not known; inside of rate
-//! limits and authorisation, which look at each caller. Within a stack with retries outside of them:
-//! what a retry would ask again is shared.
+//! Outside of all that protects the upstream, retries included, which then sees only what is not
+//! known; inside of rate limits and authorisation, which look at each caller.
 //!
 //! # What a clone shares
 //!

@@ -15,9 +15,9 @@ pub enum Error<E, F> {
     Fallback(#[from] FallbackFailed<E, F>),
 }
 
-impl From<Error<Infallible, Infallible>> for Infallible {
+impl From<Error<Self, Self>> for Infallible {
     /// There is none: for routers that take only services that cannot fail.
-    fn from(error: Error<Infallible, Infallible>) -> Self {
+    fn from(error: Error<Self, Self>) -> Self {
         match error {
             Error::Inner(never) => never,
             Error::Fallback(failed) => failed.error,

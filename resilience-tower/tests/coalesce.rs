@@ -86,6 +86,19 @@ fn an_answer_is_for_those_that_waited_and_is_not_kept() {
 }
 
 #[test]
+fn who_sees_the_call_end_is_not_woken_for_it() {
+    let (net, mut service) = shared(&Coalescing::default());
+    let [mut first, mut second] = [7, 17].map(|request| task::spawn(service.call(request)));
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    net.answer(ok("seven"));
+    assert_eq!(assert_ready!(first.poll()).unwrap(), "seven");
+    assert!(!first.is_woken());
+    assert!(second.is_woken());
+    assert_eq!(assert_ready!(second.poll()).unwrap(), "seven");
+}
+
+#[test]
 fn other_keys_and_requests_without_a_key_have_their_own_calls() {
     let (net, mut service) = shared(&Coalescing::default());
     let mut calls: Vec<_> = [1, 2, 101, 101, 11]

@@ -186,7 +186,13 @@ impl<F: Future, V> Flight<F, V> {
             }
         };
         *self.stage.lock() = end;
-        self.wakes.wake_all();
+        // This one is told here, and need not be woken.
+        if let Some(place) = seat.place.take() {
+            self.wakes.leave(place);
+        }
+        if others_wait {
+            self.wakes.wake_all();
+        }
         Poll::Ready(landing)
     }
 }

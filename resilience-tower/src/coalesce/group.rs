@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, RandomState};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -8,27 +8,35 @@ use parking_lot::Mutex;
 use resilience_core::coalesce::{Join, Refused, Underway};
 
 use super::flight::{Flight, Landing, Seat};
+use super::hashed::{Hashed, Known};
 use super::{Coalescing, Share};
+
+type Flights<K, F, V> = HashMap<Hashed<K>, Arc<Flight<F, V>>, BuildHasherDefault<Known>>;
 
 /// The calls under way, by key.
 pub(crate) struct Group<K, F: Future, V> {
     handle: Coalescing,
-    flights: Mutex<HashMap<K, Arc<Flight<F, V>>>>,
+    /// By which keys are hashed; random, so that nobody can choose keys that collide.
+    hashes: RandomState,
+    flights: Mutex<Flights<K, F, V>>,
 }
 
 /// One of those that wait for a call. When the last one is dropped, the call is.
 pub(crate) struct Member<K: Hash + Eq, F: Future, V> {
     group: Arc<Group<K, F, V>>,
-    key: K,
+    key: Hashed<K>,
     flight: Arc<Flight<F, V>>,
     seat: Seat,
+    /// It saw the call end, and took it out.
+    closed: bool,
 }
 
 impl<K, F: Future, V> Group<K, F, V> {
     pub(crate) fn new(handle: Coalescing) -> Self {
         Self {
             handle,
-            flights: Mutex::new(HashMap::new()),
+            hashes: RandomState::new(),
+            flights: Mutex::default(),
         }
     }
 }
@@ -38,6 +46,7 @@ impl<K: Hash + Eq + Clone, F: Future, V> Group<K, F, V> {
     /// none.
     #[cfg(feature = "cache")]
     pub(crate) fn begin(self: &Arc<Self>, key: K, generation: u64) -> Option<Member<K, F, V>> {
+        let key = self.hashed(key);
         let (config, now) = (self.handle.config(), self.handle.now());
         let joinable = self.flights.lock().get(&key).is_some_and(|flight| {
             flight.generation >= generation && !config.is_too_old(flight.began, now)
@@ -46,7 +55,7 @@ impl<K: Hash + Eq + Clone, F: Future, V> Group<K, F, V> {
             return None;
         }
         // Should another one begin in between, this one follows: there is still one call.
-        self.join(key, generation).ok()
+        self.join_hashed(key, generation).ok()
     }
 
     /// Joins the call of `key`, or makes room for one. A call of an older `generation` is not
@@ -54,6 +63,19 @@ impl<K: Hash + Eq + Clone, F: Future, V> Group<K, F, V> {
     pub(crate) fn join(
         self: &Arc<Self>,
         key: K,
+        generation: u64,
+    ) -> Result<Member<K, F, V>, Refused> {
+        self.join_hashed(self.hashed(key), generation)
+    }
+
+    fn hashed(&self, key: K) -> Hashed<K> {
+        let hash = self.hashes.hash_one(&key);
+        Hashed { hash, key }
+    }
+
+    fn join_hashed(
+        self: &Arc<Self>,
+        key: Hashed<K>,
         generation: u64,
     ) -> Result<Member<K, F, V>, Refused> {
         let (config, now) = (self.handle.config(), self.handle.now());
@@ -94,6 +116,7 @@ impl<K: Hash + Eq + Clone, F: Future, V> Group<K, F, V> {
             key,
             flight,
             seat: Seat::default(),
+            closed: false,
         })
     }
 }
@@ -102,8 +125,8 @@ impl<K: Hash + Eq, F: Future, V> Group<K, F, V> {
     /// Takes `flight` out, unless another one has its place.
     fn remove(
         &self,
-        flights: &mut HashMap<K, Arc<Flight<F, V>>>,
-        key: &K,
+        flights: &mut Flights<K, F, V>,
+        key: &Hashed<K>,
         flight: &Arc<Flight<F, V>>,
     ) -> Option<Arc<Flight<F, V>>> {
         let current = flights.get(key)?;
@@ -134,7 +157,9 @@ impl<K: Hash + Eq, F: Future, V> Member<K, F, V> {
         H: Share<T, E, Kept = V>,
     {
         let (group, key, flight) = (&self.group, &self.key, &self.flight);
+        let closed = &mut self.closed;
         let close = || {
+            *closed = true;
             let mut flights = group.flights.lock();
             let gone = group.remove(&mut flights, key, flight);
             let others = flight.members() > 1;
@@ -149,6 +174,10 @@ impl<K: Hash + Eq, F: Future, V> Member<K, F, V> {
 impl<K: Hash + Eq, F: Future, V> Drop for Member<K, F, V> {
     fn drop(&mut self) {
         self.flight.leave(&self.seat);
+        if self.closed {
+            // Nobody joins it any more, so nobody asks how many are left.
+            return;
+        }
         let mut flights = self.group.flights.lock();
         let left = self.flight.members().saturating_sub(1);
         self.flight.set_members(left);

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
 use resilience_core::clock::{Clock, SharedClock};
 use resilience_core::coalesce::{Config, Reason};
 
@@ -12,7 +12,7 @@ use resilience_core::coalesce::{Config, Reason};
 pub struct Coalescing(Arc<Inner>);
 
 struct Inner {
-    config: Mutex<Config>,
+    config: ArcSwap<Config>,
     clock: SharedClock,
     keys: AtomicUsize,
     calls: AtomicU64,
@@ -48,7 +48,7 @@ impl Coalescing {
     /// A handle on a clock of one's own, by which the age of calls is counted.
     pub fn with_clock(config: Config, clock: impl Into<SharedClock>) -> Self {
         Self(Arc::new(Inner {
-            config: Mutex::new(config),
+            config: ArcSwap::from_pointee(config),
             clock: clock.into(),
             keys: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
@@ -60,7 +60,7 @@ impl Coalescing {
 
     /// The settings in force.
     pub fn config(&self) -> Config {
-        *self.0.config.lock()
+        **self.0.config.load()
     }
 
     /// Changes the settings, for all handles at once.
@@ -70,7 +70,7 @@ impl Coalescing {
     /// | `max_keys`, `max_followers` | go on, also above a smaller one |
     /// | `join_within` | counts from the beginning of each |
     pub fn set_config(&self, config: Config) {
-        *self.0.config.lock() = config;
+        self.0.config.store(Arc::new(config));
     }
 
     /// The figures of now.

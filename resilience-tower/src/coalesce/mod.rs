@@ -65,6 +65,7 @@ pub(crate) mod flight;
 mod future;
 pub(crate) mod group;
 mod handle;
+mod hashed;
 #[cfg(feature = "http")]
 pub mod http;
 mod layer;

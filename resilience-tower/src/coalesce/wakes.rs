@@ -18,7 +18,12 @@ pub(super) struct Wakes {
 
 #[derive(Debug, Default)]
 struct Slots {
-    wakers: Vec<Option<Waker>>,
+    /// Place 0: most calls are waited for by one alone, which costs no allocation.
+    first: Option<Waker>,
+    first_taken: bool,
+    /// The places from 1 on.
+    others: Vec<Option<Waker>>,
+    /// Which of them are free.
     free: Vec<usize>,
 }
 
@@ -29,12 +34,9 @@ impl Wakes {
         let mut slots = self.slots.lock();
         let at = match *place {
             Some(at) => at,
-            None => *place.insert(slots.free_place()),
+            None => *place.insert(slots.take_place()),
         };
-        let before = slots
-            .wakers
-            .get_mut(at)
-            .and_then(|slot| slot.replace(waker));
+        let before = slots.at(at).and_then(|slot| slot.replace(waker));
         // A waker is dropped without the lock, like it is woken.
         drop(slots);
         drop(before);
@@ -43,8 +45,8 @@ impl Wakes {
     /// Nobody waits in `place` any more.
     pub(super) fn leave(&self, place: usize) {
         let mut slots = self.slots.lock();
-        slots.free.push(place);
-        let waker = slots.wakers.get_mut(place).and_then(Option::take);
+        let waker = slots.at(place).and_then(Option::take);
+        slots.give_back(place);
         drop(slots);
         drop(waker);
     }
@@ -63,20 +65,39 @@ impl Wakes {
 
     pub(super) fn wake_all(&self) {
         // They note themselves again when they are polled.
-        let wakers: Vec<_> = {
+        let (first, others): (_, Vec<_>) = {
             let mut slots = self.slots.lock();
-            slots.wakers.iter_mut().filter_map(mem::take).collect()
+            let others = slots.others.iter_mut().filter_map(mem::take).collect();
+            (slots.first.take(), others)
         };
-        wakers.into_iter().for_each(Waker::wake);
+        first.into_iter().chain(others).for_each(Waker::wake);
     }
 }
 
 impl Slots {
-    fn free_place(&mut self) -> usize {
+    fn at(&mut self, place: usize) -> Option<&mut Option<Waker>> {
+        match place.checked_sub(1) {
+            None => Some(&mut self.first),
+            Some(other) => self.others.get_mut(other),
+        }
+    }
+
+    fn take_place(&mut self) -> usize {
+        if !mem::replace(&mut self.first_taken, true) {
+            return 0;
+        }
         self.free.pop().unwrap_or_else(|| {
-            self.wakers.push(None);
-            self.wakers.len() - 1
+            self.others.push(None);
+            self.others.len()
         })
+    }
+
+    fn give_back(&mut self, place: usize) {
+        if place == 0 {
+            self.first_taken = false;
+        } else {
+            self.free.push(place);
+        }
     }
 }
 
@@ -106,6 +127,6 @@ mod tests {
             wakes.note(&mut place, Waker::noop());
             wakes.leave(place.unwrap());
         }
-        assert_eq!(wakes.slots.lock().wakers.len(), 2);
+        assert_eq!(wakes.slots.lock().others.len(), 1);
     }
 }

@@ -195,3 +195,19 @@ async fn a_request_that_is_tried_only_once_is_not_cloned() {
         assert_eq!(count.load(Ordering::Relaxed), clones, "{attempts}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_request_is_tried_only_once_is_not_cloned() {
+    for (attempts, clones) in [(1, 0), (2, 1)] {
+        let counted = Counted::default();
+        let count = Arc::clone(&counted.0);
+        let service = service_fn(move |_: u8| {
+            let _ = &counted;
+            std::future::ready(Ok::<_, ()>(()))
+        });
+        let layer = RetryLayer::new(policy(attempts, 9));
+        let service = ServiceBuilder::new().layer(layer).service(service);
+        service.oneshot(7).await.unwrap();
+        assert_eq!(count.load(Ordering::Relaxed), clones, "{attempts}");
+    }
+}

@@ -213,6 +213,12 @@ impl HedgePolicy {
         **self.0.config.load()
     }
 
+    /// Hedges that one call may have, by the settings in force.
+    #[inline]
+    pub fn max_hedges(&self) -> u32 {
+        self.0.config.load().max_hedges()
+    }
+
     /// Changes the settings, for all handles at once.
     ///
     /// | setting | what becomes of it |

@@ -264,6 +264,12 @@ impl RetryPolicy {
         **self.0.config.load()
     }
 
+    /// Attempts in all, the first included, by the settings in force.
+    #[inline]
+    pub fn max_attempts(&self) -> u32 {
+        self.0.config.load().max_attempts()
+    }
+
     /// Changes the settings, for all handles at once. A decision that is taken after it is taken by
     /// the new ones: with fewer attempts a call under way may have had its last.
     pub fn set_config(&self, config: Config) {

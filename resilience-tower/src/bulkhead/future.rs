@@ -32,6 +32,7 @@ enum Kind<F> {
 }
 
 impl<F> ResponseFuture<F> {
+    #[inline]
     pub(super) const fn called(call: F, permit: Option<OwnedPermit>) -> Self {
         Self {
             kind: Kind::Called(call, permit),
@@ -51,6 +52,7 @@ where
 {
     type Output = Result<T, Error<E>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Called(call, permit) => {

@@ -68,6 +68,7 @@ where
     S: Service<R::Request>,
     R: Replay<Req>,
 {
+    #[inline]
     pub(super) fn new(
         first: S::Future,
         measured: Option<Attempt>,

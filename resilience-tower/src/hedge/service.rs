@@ -59,13 +59,15 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, Req, C, R>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let again = self.policy.config().max_hedges() > 0;
-        let left = self.replay.time_left(&req);
+        let again = self.policy.max_hedges() > 0;
+        let deadline = self.replay.deadline(&req);
         let (request, kept) = self.replay.first(req, again);
         let (classifier, replay) = (self.classifier.clone(), self.replay.clone());
         let Some(kept) = kept else {
@@ -74,9 +76,8 @@ where
             return ResponseFuture::new(first, None, None, classifier, replay);
         };
         let (call, attempt) = self.policy.begin();
-        let now = Instant::now();
         let due = call.delay().and_then(|delay| {
-            let due = now.checked_add(delay)?;
+            let due = Instant::now().checked_add(delay)?;
             Some((delay, due))
         });
         let Some((delay, due)) = due else {
@@ -93,8 +94,7 @@ where
             call,
             delay,
             due,
-            // Beyond what the clock can count is no deadline.
-            deadline: left.and_then(|left| now.checked_add(left)),
+            deadline,
             granted: None,
         };
         ResponseFuture::new(first, Some(attempt), Some(plan), classifier, replay)

@@ -32,14 +32,30 @@ where
 {
     #[pin]
     state: State<S::Future>,
-    service: S,
-    /// Nothing when the request cannot be sent again.
-    kept: Option<R::Kept>,
-    next: Option<R::Request>,
+    /// `None` when the request cannot be sent again.
+    again: Option<Again<S, R::Kept, R::Request>>,
     attempts: Attempts,
     deadline: Option<Instant>,
     classifier: C,
     replay: R,
+}
+
+/// What is needed for another attempt.
+pub(super) struct Again<S, K, Req> {
+    service: S,
+    kept: K,
+    /// While it waits for its time.
+    next: Option<Req>,
+}
+
+impl<S, K, Req> Again<S, K, Req> {
+    pub(super) const fn new(service: S, kept: K) -> Self {
+        Self {
+            service,
+            kept,
+            next: None,
+        }
+    }
 }
 
 #[pin_project(project = StateProj)]
@@ -55,10 +71,10 @@ where
     S: Service<R::Request>,
     R: Replay<Req>,
 {
+    #[inline]
     pub(super) fn new(
         first: S::Future,
-        service: S,
-        kept: Option<R::Kept>,
+        again: Option<Again<S, R::Kept, R::Request>>,
         attempts: Attempts,
         deadline: Option<Instant>,
         classifier: C,
@@ -66,9 +82,7 @@ where
     ) -> Self {
         Self {
             state: State::Calling(first),
-            service,
-            kept,
-            next: None,
+            again,
             attempts,
             deadline,
             classifier,
@@ -90,6 +104,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -101,17 +116,18 @@ where
                         Outcome::Overloaded { retry_after } => retry_after,
                         _ => return Poll::Ready(result),
                     };
-                    let kept = this.kept.as_mut();
+                    let Some(again) = this.again else {
+                        return Poll::Ready(result);
+                    };
                     // Before the budget is asked: what cannot be sent again costs nothing.
-                    let next = kept.and_then(|kept| this.replay.again(kept));
-                    let Some(next) = next else {
+                    let Some(next) = this.replay.again(&mut again.kept) else {
                         return Poll::Ready(result);
                     };
                     let deadline = this.deadline.map(|end| by_clock_of(this.attempts, end));
                     let Ok(wait) = this.attempts.retry(asked, deadline) else {
                         return Poll::Ready(result);
                     };
-                    *this.next = Some(next);
+                    again.next = Some(next);
                     this.state.set(State::Waiting(sleep(wait)));
                 }
                 StateProj::Waiting(wait) => {
@@ -119,12 +135,15 @@ where
                     this.state.set(State::Ready);
                 }
                 StateProj::Ready => {
-                    ready!(this.service.poll_ready(cx))?;
-                    // Always there: only this state takes it, and leaves.
-                    let Some(next) = this.next.take() else {
+                    // Both always there: only this state takes the request, and leaves.
+                    let Some(again) = this.again else {
                         return Poll::Pending;
                     };
-                    let call = this.service.call(next);
+                    ready!(again.service.poll_ready(cx))?;
+                    let Some(next) = again.next.take() else {
+                        return Poll::Pending;
+                    };
+                    let call = again.service.call(next);
                     this.state.set(State::Calling(call));
                 }
             }

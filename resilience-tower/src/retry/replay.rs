@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 #[cfg(feature = "timeout")]
 use crate::timeout::deadline::{Deadline, HasDeadline};
 
@@ -23,6 +25,15 @@ pub trait Replay<Req> {
         let _ = request;
         None
     }
+
+    /// When that is over, on tokio's clock; [`time_left`](Self::time_left) from now on by default.
+    /// Whose requests carry a point in time says it here as well, and no clock need be read.
+    #[inline]
+    fn deadline(&self, request: &Req) -> Option<Instant> {
+        // Beyond what the clock can count is no deadline.
+        let left = self.time_left(request)?;
+        Instant::now().checked_add(left)
+    }
 }
 
 /// Clones every request: whatever it does, doing it twice must be harmless.
@@ -33,6 +44,7 @@ impl<Req: Clone> Replay<Req> for CloneRequest {
     type Request = Req;
     type Kept = Req;
 
+    #[inline]
     fn first(&self, request: Req, again: bool) -> (Req, Option<Req>) {
         let kept = again.then(|| request.clone());
         (request, kept)
@@ -65,5 +77,9 @@ impl<Req: HasDeadline, R: Replay<Req>> Replay<Req> for HonourDeadline<R> {
 
     fn time_left(&self, request: &Req) -> Option<Duration> {
         request.deadline().map(Deadline::left)
+    }
+
+    fn deadline(&self, request: &Req) -> Option<Instant> {
+        request.deadline().map(Deadline::instant)
     }
 }

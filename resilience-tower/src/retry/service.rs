@@ -3,9 +3,9 @@ use std::task::{Context, Poll};
 
 use resilience_core::breaker::Classify;
 use resilience_core::retry::RetryPolicy;
-use tokio::time::Instant;
 use tower_service::Service;
 
+use super::future::Again;
 use super::{Replay, ResponseFuture};
 
 /// A service whose failed calls are tried again.
@@ -57,28 +57,27 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, Req, C, R>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
+        let again = self.policy.max_attempts() > 1;
+        let deadline = self.replay.deadline(&req);
+        let (request, kept) = self.replay.first(req, again);
+        let attempts = self.policy.begin();
+        let (classifier, replay) = (self.classifier.clone(), self.replay.clone());
+        let Some(kept) = kept else {
+            let first = self.inner.call(request);
+            return ResponseFuture::new(first, None, attempts, deadline, classifier, replay);
+        };
         // The one that is ready goes with the call; the next call begins with a fresh clone.
         let next = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, next);
-        let again = self.policy.config().max_attempts() > 1;
-        let left = self.replay.time_left(&req);
-        // Beyond what the clock can count is no deadline.
-        let deadline = left.and_then(|left| Instant::now().checked_add(left));
-        let (request, kept) = self.replay.first(req, again);
         let first = ready.call(request);
-        ResponseFuture::new(
-            first,
-            ready,
-            kept,
-            self.policy.begin(),
-            deadline,
-            self.classifier.clone(),
-            self.replay.clone(),
-        )
+        let again = Some(Again::new(ready, kept));
+        ResponseFuture::new(first, again, attempts, deadline, classifier, replay)
     }
 }

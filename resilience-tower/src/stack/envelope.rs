@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::retry::Replay;
 use crate::timeout::deadline::{Deadline, HasDeadline, Propagate};
 
@@ -31,10 +33,12 @@ impl<Req> Envelope<Req> {
 }
 
 impl<Req> HasDeadline for Envelope<Req> {
+    #[inline]
     fn deadline(&self) -> Option<Deadline> {
         self.deadline
     }
 
+    #[inline]
     fn set_deadline(&mut self, deadline: Deadline) {
         self.deadline = Some(deadline);
     }
@@ -53,10 +57,12 @@ pub struct Answered<T> {
 pub struct FromCaller<P>(pub(super) P);
 
 impl<Req, P: Propagate<Req>> Propagate<Envelope<Req>> for FromCaller<P> {
+    #[inline]
     fn received(&self, envelope: &Envelope<Req>) -> Option<Duration> {
         self.0.received(&envelope.request)
     }
 
+    #[inline]
     fn send(&self, _: &mut Envelope<Req>, _: Duration) {}
 }
 
@@ -65,6 +71,7 @@ impl<Req, P: Propagate<Req>> Propagate<Envelope<Req>> for FromCaller<P> {
 pub struct ToUpstream<P>(pub(super) P);
 
 impl<Req, P: Propagate<Req>> Propagate<Envelope<Req>> for ToUpstream<P> {
+    #[inline]
     fn received(&self, envelope: &Envelope<Req>) -> Option<Duration> {
         // Else it is known: the layer of the whole call has taken it.
         let unknown = envelope.deadline.is_none();
@@ -73,6 +80,7 @@ impl<Req, P: Propagate<Req>> Propagate<Envelope<Req>> for ToUpstream<P> {
             .flatten()
     }
 
+    #[inline]
     fn send(&self, envelope: &mut Envelope<Req>, left: Duration) {
         envelope.limit = Some(left);
     }
@@ -133,6 +141,14 @@ impl<Req, R: Replay<Req>> Replay<Envelope<Req>> for Beside<R> {
             None => self.0.time_left(&envelope.request),
         }
     }
+
+    #[inline]
+    fn deadline(&self, envelope: &Envelope<Req>) -> Option<Instant> {
+        match envelope.deadline {
+            Some(deadline) => Some(deadline.instant()),
+            None => self.0.deadline(&envelope.request),
+        }
+    }
 }
 
 /// Keeps the envelope with what another replay keeps of the request.
@@ -188,6 +204,14 @@ impl<Req, R: Replay<Req>> Replay<Envelope<Req>> for InEnvelope<R> {
         match envelope.deadline {
             Some(deadline) => Some(deadline.left()),
             None => self.0.time_left(&envelope.request),
+        }
+    }
+
+    #[inline]
+    fn deadline(&self, envelope: &Envelope<Req>) -> Option<Instant> {
+        match envelope.deadline {
+            Some(deadline) => Some(deadline.instant()),
+            None => self.0.deadline(&envelope.request),
         }
     }
 }

@@ -192,10 +192,13 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
+        let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
+        // Last, so that the future is written where it belongs and not moved there.
+        let inner = self.policies.call(Envelope::new(request));
         ResponseFuture {
-            inner: self.policies.call(Envelope::new(request)),
-            shared: Arc::clone(&self.shared),
-            tell: self.tell.clone(),
+            inner,
+            shared,
+            tell,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 use ::http::{Request, request::Parts};
 use http_body::Body;
 use resilience_core::hedge::HedgePolicy;
+#[cfg(feature = "timeout")]
+use tokio::time::Instant;
 
 use super::HedgeBody;
 use crate::breaker::http::HttpClassifier;
@@ -48,6 +50,11 @@ impl<B: Body> Replay<Request<B>> for HttpHedge {
     fn time_left(&self, request: &Request<B>) -> Option<Duration> {
         request.deadline().map(Deadline::left)
     }
+
+    #[cfg(feature = "timeout")]
+    fn deadline(&self, request: &Request<B>) -> Option<Instant> {
+        request.deadline().map(Deadline::instant)
+    }
 }
 
 impl<B: Clone> Replay<Request<B>> for HttpClone {
@@ -68,6 +75,11 @@ impl<B: Clone> Replay<Request<B>> for HttpClone {
     #[cfg(feature = "timeout")]
     fn time_left(&self, request: &Request<B>) -> Option<Duration> {
         request.deadline().map(Deadline::left)
+    }
+
+    #[cfg(feature = "timeout")]
+    fn deadline(&self, request: &Request<B>) -> Option<Instant> {
+        request.deadline().map(Deadline::instant)
     }
 }
 

@@ -6,6 +6,8 @@ use ::http::{Method, Request, request::Parts};
 use bytes::Bytes;
 use http_body::Body;
 use resilience_core::breaker::ResultClassifier;
+#[cfg(feature = "timeout")]
+use tokio::time::Instant;
 
 use super::body::{Recording, ReplayBody};
 use crate::breaker::http::HttpClassifier;
@@ -92,6 +94,11 @@ impl<B: Body<Data = Bytes>> Replay<Request<B>> for HttpReplay {
     #[cfg(feature = "timeout")]
     fn time_left(&self, request: &Request<B>) -> Option<Duration> {
         request.deadline().map(Deadline::left)
+    }
+
+    #[cfg(feature = "timeout")]
+    fn deadline(&self, request: &Request<B>) -> Option<Instant> {
+        request.deadline().map(Deadline::instant)
     }
 }
 

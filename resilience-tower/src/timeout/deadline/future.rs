@@ -42,6 +42,7 @@ enum Kind<F> {
 }
 
 impl<F> ResponseFuture<F> {
+    #[inline]
     pub(super) fn called(inner: F, end: Option<Instant>, time: Time, deadlines: Deadlines) -> Self {
         Self {
             kind: Kind::Called {
@@ -75,6 +76,7 @@ where
 {
     type Output = Result<T, Error<E>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut kind = self.project().kind;
         let up = match kind.as_mut().project() {

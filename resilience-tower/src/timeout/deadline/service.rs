@@ -53,10 +53,12 @@ where
     type Error = Error<S::Error>;
     type Future = ResponseFuture<S::Future>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx).map_err(Error::Inner)
     }
 
+    #[inline]
     fn call(&mut self, mut req: Req) -> Self::Future {
         let now = Instant::now();
         let carried = req.deadline().map(|deadline| deadline.left_at(now));
@@ -76,6 +78,7 @@ where
             self.propagate.send(&mut req, limit);
         }
         let end = limit.and_then(|limit| now.checked_add(limit));
-        ResponseFuture::called(self.inner.call(req), end, time, self.deadlines.clone())
+        let deadlines = self.deadlines.clone();
+        ResponseFuture::called(self.inner.call(req), end, time, deadlines)
     }
 }

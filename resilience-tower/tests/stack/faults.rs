@@ -8,7 +8,7 @@ use std::time::Duration;
 use resilience_core::breaker::{self, State};
 use resilience_core::bulkhead::{self, Reason};
 use resilience_core::chaos::{Abort, Chaos, Config, ConfigBuilder};
-use resilience_tower::admission::{Admission, Policy};
+use resilience_tower::admission::{Admission, Decision, Policy};
 use resilience_tower::chaos::{ChaosLayer, Error as Hit, Injected};
 use resilience_tower::stack::{self, Budget, Description, Error, Handle, Quota};
 use tokio::runtime;
@@ -337,6 +337,54 @@ fn the_breaker_opens_for_each_kind_of_failure_spares_the_upstream_and_recovers()
         assert!(after < 2_200 * MS, "{after:?}");
         let (first, last) = (0..CALLS as usize, run.calls.len() - 380..run.calls.len());
         assert!(run.calls[first].iter().all(well) && run.calls[last].iter().all(well));
+    }
+}
+
+#[test]
+fn the_record_names_who_decided_and_all_attempts_are_accounted_for() {
+    let mut all = BTreeMap::new();
+    for seed in SEEDS {
+        let run = outbound_run(seed, false, settings);
+        for (call, admission) in run.decided() {
+            let policy = admission.policy().unwrap();
+            let told = (policy, admission.decision(), admission.reason());
+            assert_eq!(admission.name(), Some("payments"));
+            assert!((1..=3).contains(&admission.attempts()), "{admission:?}");
+            match told {
+                (Policy::Breaker, Decision::Refused, "open" | "probes_spent") => {
+                    assert!(admission.retry_after().is_some());
+                }
+                (Policy::Bulkhead, Decision::Refused, "full") => {}
+                (Policy::AttemptTimeout, Decision::TimeUp, "attempt") => {
+                    assert!(call.took >= 500 * MS, "{call:?}");
+                }
+                (Policy::Deadline, Decision::TimeUp, "deadline") => {
+                    assert!(call.took >= 3 * SECOND, "{call:?}");
+                }
+                told => panic!("{told:?}"),
+            }
+            assert!(call.phase > 0, "{call:?}");
+        }
+        // A policy decided on a call at most as often as on its attempts.
+        let handle = &run.handle;
+        let breaker = handle.breaker().unwrap().snapshot().rejected;
+        let full = handle.bulkhead().unwrap().snapshot().refused;
+        let late = handle.attempt_timeout().unwrap().snapshot();
+        let by = run.by_policy();
+        let of = |policy| by.get(&policy).copied().unwrap_or(0);
+        assert!(of(Policy::Breaker) <= breaker && of(Policy::AttemptTimeout) <= late.attempt);
+        assert_eq!(of(Policy::Bulkhead), full, "it ends the call");
+        let total = handle.deadline().unwrap().snapshot();
+        let noticed = total.deadline + total.refused + late.deadline + late.refused;
+        assert_eq!(of(Policy::Deadline), noticed, "within an attempt or not");
+        by.into_iter()
+            .for_each(|(policy, n)| *all.entry(policy).or_insert(0) += n);
+
+        let begun = run.calls.len() as u64 + handle.retry().unwrap().snapshot().retries;
+        assert_eq!(run.attempts, begun - breaker - full - late.refused);
+    }
+    for policy in [Policy::Breaker, Policy::Bulkhead, Policy::AttemptTimeout] {
+        assert!(all.get(&policy).is_some_and(|calls| *calls > 20), "{all:?}");
     }
 }
 

@@ -34,6 +34,9 @@
 //! - Who sets the class decides who is served. Do not take it from strangers.
 //! - A queue that does not move reports nothing. Give a limit too, fixed or
 //!   [live](resilience_core::load_shed::LoadShed::follow).
+//! - A target far below the time of a call makes the level swing, and serves less than could be
+//!   served; about half of that time is a good one
+//!   (simulated in `docs/SIMULATION.md`).
 //! - `poll_ready` is the inner service's. Where that holds callers back, they wait outside, unseen and
 //!   unstamped: put a [`Buffer`](https://docs.rs/tower/latest/tower/buffer/index.html) or a waiting
 //!   policy within.

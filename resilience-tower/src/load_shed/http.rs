@@ -16,8 +16,9 @@ pub type Refuse = fn(&Shed) -> Response<Bytes>;
 /// `application/problem+json` (RFC 9457).
 ///
 /// `Retry-After` is in whole seconds, rounded up and never 0: when the class is admitted again at
-/// the earliest. The members of the body are `reason` (`queue_delay` or `concurrency`), `class`, `status`, `title` and `retry_after` (the same seconds); no `type`, which stands for
-/// `about:blank`. The level is not told.
+/// the earliest. The members of the body are `reason` (`queue_delay` or `concurrency`), `class`,
+/// `status`, `title` and `retry_after` (the same seconds); no `type`, which stands for `about:blank`.
+/// The level is not told.
 pub fn problem(shed: &Shed) -> Response<Bytes> {
     let mut json = Json::new();
     json.text("reason", shed.reason());

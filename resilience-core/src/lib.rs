@@ -16,6 +16,7 @@ mod primitive;
 mod random;
 pub mod rate_limit;
 pub mod retry;
+pub mod route;
 mod settings;
 mod shards;
 mod stripe;

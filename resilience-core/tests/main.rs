@@ -45,6 +45,7 @@ mod registry;
 mod registry_races;
 mod retry;
 mod retry_budget;
+mod route_positions;
 mod wait;
 mod wait_changes;
 mod wait_model;

@@ -22,7 +22,7 @@ miri() { # flags of Miri, then arguments of cargo
 }
 
 echo "miri: races, ${MIRI_SEEDS:-16} seeds"
-miri "-Zmiri-many-seeds=0..${MIRI_SEEDS:-16}" --test main -- races:: --skip registry_races::
+miri "-Zmiri-many-seeds=0..${MIRI_SEEDS:-16}" --test small -- races::
 echo "miri: calls"
 # Not isolated: property tests look for the file of their former failures.
-miri "-Zmiri-disable-isolation" --test main -- breaker_call:: check_all::
+miri "-Zmiri-disable-isolation" --test small -- breaker_call:: check_all:: bulkhead:: --skip threads --skip setting

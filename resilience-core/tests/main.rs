@@ -1,4 +1,5 @@
-//! All tests of the public interface in one program: it is linked once, and each file is a module of it.
+//! All tests of the public interface but the small ones in one program: it is linked once, and each
+//! file is a module of it.
 
 mod adaptive;
 mod adaptive_simulation;
@@ -11,7 +12,6 @@ mod balance_strategies;
 mod balance_stress;
 mod breaker;
 mod breaker_any_input;
-mod breaker_call;
 mod breaker_control;
 mod breaker_invariants;
 mod breaker_judging;
@@ -19,12 +19,10 @@ mod breaker_model;
 mod breaker_model_timed;
 mod breaker_storm;
 mod breaker_stress;
-mod bulkhead;
 mod bulkhead_model;
 mod bulkhead_registry;
 mod cache;
 mod chaos;
-mod check_all;
 mod deadline;
 mod group;
 mod hedge;
@@ -37,7 +35,6 @@ mod load_shed;
 mod load_shed_simulation;
 mod peer_defects;
 mod peer_defects_limiter;
-mod races;
 mod rate_limit;
 mod rate_limit_bound;
 mod rate_limit_model;

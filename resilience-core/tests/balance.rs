@@ -471,3 +471,18 @@ fn settings_are_read_from_a_file() {
         assert_eq!(word, format!("\"{}\"", strategy.as_str()));
     }
 }
+
+#[test]
+fn an_endpoint_that_is_picked_by_its_id_is_picked_whatever_its_state() {
+    let balancer = Balancer::new(Config::default());
+    let both = [Endpoint::new("a", 1), Endpoint::new("b", 2).weight(0)];
+    balancer.set_endpoints(both).unwrap();
+    assert!(balancer.set_health("b", false));
+    let b = balancer.snapshot().endpoints[1].id;
+    let pick = balancer.pick_endpoint(b).unwrap();
+    assert_eq!(*pick.value(), 2);
+    assert_eq!(balancer.snapshot().endpoints[1].in_flight, 1);
+    drop(pick);
+    assert!(balancer.remove("b"));
+    assert!(balancer.pick_endpoint(b).is_none());
+}

@@ -206,6 +206,14 @@ impl<T> Balancer<T> {
         }
     }
 
+    /// The endpoint of that id, for a call that can go nowhere else: whatever its weight, its health
+    /// and the strategy say. `None` if it is not in the set. Looks at all endpoints.
+    pub fn pick_endpoint(&self, id: EndpointId) -> Option<Pick<T>> {
+        let set = self.0.set.load();
+        let node = set.nodes.iter().find(|node| node.state.id == id)?;
+        Some(Pick::new(node, self.0.referee.now()))
+    }
+
     /// Replaces the endpoints. Those that are known by name keep their state, and take the new
     /// weight and value.
     ///

@@ -1,23 +1,488 @@
-//! Read/write split: how far the nodes of a replicated store are, and what a reader asks of them.
+//! Read/write split: which node of a replicated store each call goes to.
 //!
-//! | question | answer |
+//! Whoever asks the nodes tells [`Router::observe`] what they are; the router says where a call
+//! goes, by rules that need no engine. There is no I/O here, and no timer.
+//!
+//! # Which node is the primary
+//!
+//! | what was seen | who takes writes |
 //! |---|---|
-//! | how far is a node? | a [`Position`]: [`Lsn`] of PostgreSQL, [`GtidSet`] of MariaDB, [`Offset`] of Redis, [`Counter`] of whatever counts up |
-//! | does it have a write? | [`Position::covers`]: yes, not yet, never, or nobody can tell |
-//! | after a failover? | a write is lost if it is past one of the [`Fork`]s since its epoch |
-//! | what does a reader hold of a write? | a [`Token`], of 512 bytes at most, without a signature |
+//! | one primary of the newest epoch | that one |
+//! | a primary of an older epoch | nobody goes there, neither reads nor writes, also when the newer one is gone: it is fenced, counted and shown |
+//! | a newer epoch, told by a replica | nobody, until its primary is seen |
+//! | two primaries of the newest epoch | nobody, until one of them says otherwise or is down |
+//! | a primary that was down, hung longer than `observation_ttl` or has restarted, and is back at the newest epoch that is known | nobody, until every other node was asked since: if it was replaced meanwhile, they tell |
+//! | a primary at the very beginning | likewise |
+//! | a primary of an epoch that is newer than all before | that one, at once |
+//! | a node of another cluster | nobody goes there |
+//! | an answer that is older than one that was told | nothing is changed by it, except that its epoch counts if it is newer |
 //!
-//! All of it is values: nothing here asks a node.
+//! # Which nodes a read may go to
+//!
+//! A node counts if its last look was answered, no longer ago than `observation_ttl`, as a replica of
+//! the newest epoch; and if it is not draining and was not tried before.
+//!
+//! | freshness | a replica will do, if |
+//! |---|---|
+//! | [`Any`](Freshness::Any) | it counts |
+//! | [`MaxLag`](Freshness::MaxLag) | it has a position that the primary had so long ago or later, both by our clock |
+//! | [`AtLeast`](Freshness::AtLeast) | its position covers the token |
+//! | [`Primary`](Freshness::Primary) | never |
+//!
+//! | in this order | the read goes |
+//! |---|---|
+//! | 1 | to a replica that will do and is not out by lag; which of them, the strategy of [`balance`](crate::balance) says |
+//! | 2 | [`Step::Probe`]: to nobody yet, as a replica is about to have the token by the time it usually takes |
+//! | 3 | [`Step::Wait`]: to nobody yet, as one will within `max_wait` |
+//! | 4 | [`Step::Observe`]: to nobody yet, as the token is past all that is known of the primary |
+//! | 5 | to the primary: without limit if it is the only node or asked for, else within the spill budget |
+//! | 6 | to a replica that will do, and is out by lag or ejected by the strategy |
+//! | 7 | nowhere: [`NoRoute`] |
+//!
+//! A replica is out by lag above `max_lag`, and in again after `readmit_after` at `readmit_lag` or below;
+//! while no primary is seen, nobody falls behind.
+//!
+//! # What a token says
+//!
+//! | a token | is |
+//! |---|---|
+//! | of another cluster | refused: [`Foreign`](Reason::Foreign) |
+//! | of an older epoch, where that and all since ended at its position or past it | as good as one of the newest epoch |
+//! | of an older epoch, where that or one since ended before its position, or that is not in the history | refused: [`Diverged`](Reason::Diverged). The write was acknowledged, and is lost |
+//! | of an older epoch, while nobody told the history | refused: [`UnknownHistory`](Reason::UnknownHistory); by [`Position::TELLS_HISTORY`], judged by the position of the primary |
+//! | of a newer epoch, or past the primary | read where a replica has it; else [`Step::Observe`]; then, if the primary was asked since and still knows nothing of it, refused: [`Future`](Reason::Future) |
+//!
+//! # What it cannot know
+//!
+//! A primary that was replaced while it could be reached, by one that nobody could look at yet, is
+//! given writes until somebody looks. If they are lost, their tokens are [`Diverged`](Reason::Diverged).
+//! A replica may be built anew at a lower position between two looks: the adapter compares
+//! [`Route::incarnation`] with that of its connection.
+//!
+//! # Concurrency
+//!
+//! A call reads one immutable view: it takes no lock and no memory. Looks are put down one after the
+//! other under a lock, each of which makes a new view. A call that races with a look is routed as
+//! before it or as after it.
 
-mod fork;
+mod config;
+mod error;
+mod lag;
+#[cfg(all(test, resilience_loom))]
+mod loom_tests;
+mod observation;
 mod position;
+mod request;
+mod select;
+mod stats;
+mod step;
 mod token;
+mod view;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::{
-    fork::Fork,
+    config::{Config, ConfigBuilder},
+    error::{Disposition, Failure, NoRoute, Reason},
+    observation::{Fork, Observation, Role},
     position::{
         Counter, Coverage, Gtid, GtidSet, Lsn, Offset, ParseError, Position, parse_history,
         parse_timeline,
     },
+    request::{Freshness, Intent, Request},
+    stats::{NodeSnapshot, Snapshot, Why},
+    step::{Route, Step},
     token::{MAX_TOKEN, Token, TokenError},
 };
+use self::{
+    select::{Mask, Survey},
+    stats::{Counts, add},
+    view::View,
+};
+pub use crate::settings::ConfigError;
+use crate::{
+    balance::{Balancer, Criteria, Endpoint, EndpointId, Pick},
+    clock::{Clock, SharedClock},
+    primitive::{AtomicU64, Lock, Ordering, Swap},
+    retry::RetryBudget,
+    settings::check,
+};
+
+/// Routes calls to the nodes of one cluster; clones are handles on the same one.
+///
+/// `P` is the [`Position`] of the engine, `T` what a call needs to reach a node.
+///
+/// # Examples
+///
+/// ```
+/// use resilience_core::{
+///     balance::{self, Endpoint},
+///     route::{Config, Freshness, Lsn, Observation, Request, Role, Router, Step, Token},
+/// };
+///
+/// let router = Router::new(Config::default(), balance::Config::default(), None);
+/// router.set_nodes([Endpoint::new("a", "10.0.0.1"), Endpoint::new("b", "10.0.0.2")])?;
+///
+/// // Somebody asks the nodes, every 50 ms.
+/// let now = router.now();
+/// router.observe("a", Observation::new(Role::Primary, 7, 1, "0/3000".parse::<Lsn>()?, now));
+/// router.observe("b", Observation::new(Role::Replica, 7, 1, "0/2000".parse()?, now));
+///
+/// let token = Token { cluster: 7, epoch: 1, position: "0/1000".parse()? };
+/// let read = Request::read(Freshness::AtLeast(&token), router.now());
+/// let Step::Go(route) = router.route(&read)? else { panic!() };
+/// assert_eq!(*route.value(), "10.0.0.2");
+/// route.success();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Router<P, T>(Arc<Inner<P, T>>);
+
+struct Inner<P, T> {
+    view: Swap<View<P>>,
+    /// Held by those who change the view.
+    changes: Lock<()>,
+    nodes: Balancer<T>,
+    spill: RetryBudget,
+    counts: Counts,
+    /// 1: takes no more calls.
+    draining: AtomicU64,
+}
+
+/// The most nodes.
+const MOST: usize = Mask::BITS as usize;
+
+impl<P: Position, T> Router<P, T> {
+    /// A router without nodes on the default clock. `cluster` is the id of the only cluster whose
+    /// nodes count; `None`: that of the first that answers.
+    pub fn new(config: Config, balance: crate::balance::Config, cluster: Option<u64>) -> Self {
+        Self::with_clock(config, balance, cluster, SharedClock::default())
+    }
+
+    /// A router without nodes on a clock of one's own.
+    pub fn with_clock(
+        config: Config,
+        balance: crate::balance::Config,
+        cluster: Option<u64>,
+        clock: impl Into<SharedClock>,
+    ) -> Self {
+        let clock = clock.into();
+        Self(Arc::new(Inner {
+            view: Swap::from_pointee(View::new(cluster, config)),
+            changes: Lock::new(()),
+            spill: RetryBudget::with_clock(config.spill(), clock.clone()),
+            nodes: Balancer::with_clock(balance, clock),
+            counts: Counts::new(),
+            draining: AtomicU64::new(0),
+        }))
+    }
+
+    /// The time of the router's clock.
+    pub fn now(&self) -> Duration {
+        self.0.nodes.clock().now()
+    }
+
+    /// Replaces the nodes. Those that are known by name keep what is known of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Balancer::set_endpoints`], and more than 32 nodes.
+    pub fn set_nodes(
+        &self,
+        nodes: impl IntoIterator<Item = Endpoint<T>>,
+    ) -> Result<(), ConfigError> {
+        let nodes: Vec<_> = nodes.into_iter().collect();
+        check("nodes", nodes.len(), nodes.len() <= MOST, || {
+            format!("0 to {MOST}")
+        })?;
+        self.change(|view| {
+            self.0.nodes.set_endpoints(nodes)?;
+            let nodes = self.0.nodes.snapshot().endpoints.into_iter();
+            view.set_members(nodes.map(|node| (node.name, node.id)));
+            Ok(())
+        })
+    }
+
+    /// Puts down what a node answered; whether there is a node of that name.
+    pub fn observe(&self, name: &str, observation: Observation<P>) -> bool {
+        self.change(|view| {
+            let Some(index) = view.members.iter().position(|member| &*member.name == name) else {
+                return false;
+            };
+            let noted = view.observe(index, observation);
+            self.0.counts.noted(noted);
+            true
+        })
+    }
+
+    /// Puts down that a node did not answer a question that was sent at `at`; whether there is a
+    /// node of that name.
+    pub fn unreachable(&self, name: &str, at: Duration) -> bool {
+        self.change(|view| {
+            let index = view.members.iter().position(|member| &*member.name == name);
+            index.map(|index| view.unreachable(index, at)).is_some()
+        })
+    }
+
+    /// Gives a node no new calls, or calls again; whether it is there. A primary that drains takes
+    /// no writes, and nobody does.
+    pub fn set_draining(&self, name: &str, draining: bool) -> bool {
+        self.change(|view| {
+            let mut members = view.members.iter_mut();
+            let member = members.find(|member| &*member.name == name);
+            member.map(|member| member.draining = draining).is_some()
+        })
+    }
+
+    /// Takes no more calls, for good. Those that run end; see [`in_flight`](Self::in_flight).
+    pub fn drain(&self) {
+        // ORDERING: Relaxed. A call that races with it comes before it.
+        self.0.draining.store(1, Ordering::Relaxed);
+    }
+
+    /// Calls that run.
+    pub fn in_flight(&self) -> u64 {
+        let nodes = self.0.nodes.snapshot().endpoints;
+        nodes.iter().map(|node| u64::from(node.in_flight)).sum()
+    }
+
+    /// Changes the settings, for all handles at once. Lags, and who is out by them, are judged anew
+    /// when a replica is seen next; what is left of the spill budget stays.
+    pub fn set_config(&self, config: Config) {
+        self.change(|view| {
+            self.0.spill.set_config(config.spill());
+            view.config = config;
+        });
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Config {
+        self.0.view.load().config
+    }
+
+    /// The nodes as the strategy sees them: latencies, ejections, zones. Its set of endpoints is
+    /// that of [`set_nodes`](Self::set_nodes); do not change it here.
+    pub fn balancer(&self) -> &Balancer<T> {
+        &self.0.nodes
+    }
+
+    /// The figures of now.
+    pub fn snapshot(&self) -> Snapshot<P> {
+        let draining = self.is_draining();
+        let view = self.0.view.load();
+        self.0.counts.snapshot(&view, draining, self.now())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed) == 1
+    }
+
+    /// Where a call goes.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoute`].
+    pub fn route(&self, request: &Request<'_, P>) -> Result<Step<T>, NoRoute> {
+        let now = self.now();
+        let view = self.0.view.load();
+        let step = match request.intent.writes() {
+            _ if self.is_draining() => Err(refuse(&view, Reason::Draining, None)),
+            true => self.route_to_primary(&view, now, Why::Write),
+            false => self.route_read(&view, request, now),
+        };
+        let counts = &self.0.counts;
+        match &step {
+            Ok(Step::Go(route)) => counts.routed(route.why),
+            Ok(Step::Probe(_)) => add(&counts.probes),
+            Ok(Step::Wait(_)) => add(&counts.waits),
+            Ok(Step::Observe) => add(&counts.observes),
+            Err(error) => counts.refused(error.reason),
+        }
+        step
+    }
+
+    fn route_to_primary(
+        &self,
+        view: &View<P>,
+        now: Duration,
+        why: Why,
+    ) -> Result<Step<T>, NoRoute> {
+        let primary = view.primary(now);
+        let primary = primary.map_err(|reason| refuse(view, reason, None))?;
+        let step = self.go_exactly(view, primary, why);
+        step.ok_or_else(|| refuse(view, Reason::NoPrimary, None))
+    }
+
+    fn route_read(
+        &self,
+        view: &View<P>,
+        request: &Request<'_, P>,
+        now: Duration,
+    ) -> Result<Step<T>, NoRoute> {
+        if !request.probed && !request.waited && !request.observed && request.tried.is_empty() {
+            self.0.spill.deposit();
+        }
+        let survey = view.survey(request, now);
+        let survey = survey.map_err(|reason| refuse(view, reason, None))?;
+        if let Some(step) = self.go_among(view, survey.fresh, Why::Fresh) {
+            return Ok(step);
+        }
+        if let Some(step) = next_step(view, request, &survey) {
+            return Ok(step);
+        }
+        let primary = self.spill(view, request, &survey, now);
+        primary.or_else(|error| {
+            // Whoever the strategy would spare is better than nobody.
+            let mut left = members(survey.fresh).chain(members(survey.lagging));
+            let step = left.find_map(|index| self.go_exactly(view, index, Why::LastResort));
+            step.ok_or(error)
+        })
+    }
+
+    /// A read on the primary.
+    fn spill(
+        &self,
+        view: &View<P>,
+        request: &Request<'_, P>,
+        survey: &Survey,
+        now: Duration,
+    ) -> Result<Step<T>, NoRoute> {
+        let asked = matches!(request.freshness, Freshness::Primary);
+        let none = |reason| match reason {
+            Reason::NoPrimary if asked => reason,
+            Reason::NoPrimary if survey.replicas > 0 => Reason::Behind,
+            Reason::NoPrimary => Reason::NoNode,
+            reason => reason,
+        };
+        let primary = view.primary(now);
+        let primary = primary.map_err(|reason| refuse(view, none(reason), survey.eta))?;
+        let tried = request.tried.contains(&view.members[primary].id);
+        if tried || survey.beyond {
+            // Beyond what is known of it, though somebody was told to look.
+            let reason = none(Reason::NoPrimary);
+            return Err(refuse(view, reason, survey.eta));
+        }
+        let why = if asked { Why::Asked } else { Why::Spilled };
+        if !asked && view.members.len() > 1 {
+            let spent = self.0.spill.try_withdraw().err();
+            if let Some(spent) = spent {
+                let after = survey.eta.or(spent.earned_after);
+                return Err(refuse(view, Reason::SpillSpent, after));
+            }
+        }
+        self.route_to_primary(view, now, why)
+    }
+
+    /// One of `mask`, by the strategy; `None` if it would give none of them a call.
+    fn go_among(&self, view: &View<P>, mask: Mask, why: Why) -> Option<Step<T>> {
+        if mask == 0 {
+            return None;
+        }
+        let mut excluded = [view.members.first()?.id; MOST];
+        let mut many = 0;
+        for (index, member) in view.members.iter().enumerate() {
+            if mask & 1 << index == 0 {
+                excluded[many] = member.id;
+                many += 1;
+            }
+        }
+        let criteria = Criteria::default().excluding(&excluded[..many]);
+        let pick = self.0.nodes.pick_by(criteria).ok()?;
+        // Rather one that is excluded than one that is ejected: not here.
+        let index = members(mask).find(|index| view.members[*index].id == pick.id());
+        match index {
+            Some(index) => made(view, index, pick, why),
+            None => {
+                drop(pick.pass_over());
+                None
+            }
+        }
+    }
+
+    fn go_exactly(&self, view: &View<P>, index: usize, why: Why) -> Option<Step<T>> {
+        let pick = self.0.nodes.pick_endpoint(view.members[index].id)?;
+        made(view, index, pick, why)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut View<P>) -> R) -> R {
+        let _held = self.0.changes.lock();
+        let mut view = View::clone(&self.0.view.load());
+        let result = change(&mut view);
+        self.0.view.store(Arc::new(view));
+        result
+    }
+}
+
+fn made<P: Position, T>(view: &View<P>, index: usize, pick: Pick<T>, why: Why) -> Option<Step<T>> {
+    let incarnation = view.members[index].seen.as_ref()?.incarnation;
+    Some(Step::Go(Route {
+        pick,
+        why,
+        epoch: view.epoch?,
+        incarnation,
+    }))
+}
+
+/// What to do before the primary is asked.
+fn next_step<P: Position, T>(
+    view: &View<P>,
+    request: &Request<'_, P>,
+    survey: &Survey,
+) -> Option<Step<T>> {
+    if let (Some(index), false) = (members(survey.near).next(), request.probed) {
+        return Some(Step::Probe(view.members[index].id));
+    }
+    let longest = view.config.max_wait();
+    if let (Some(eta), Some(longest), false) = (survey.eta, longest, request.waited)
+        && !eta.is_zero()
+        && eta <= longest
+    {
+        return Some(Step::Wait(eta));
+    }
+    (survey.beyond && !request.observed).then_some(Step::Observe)
+}
+
+/// A refusal, with the time after which it may be otherwise.
+#[cold]
+fn refuse<P>(view: &View<P>, reason: Reason, eta: Option<Duration>) -> NoRoute {
+    let poll = view.config.poll_interval();
+    NoRoute {
+        reason,
+        retry_after: reason
+            .passes()
+            .then(|| eta.filter(|eta| !eta.is_zero()).unwrap_or(poll)),
+    }
+}
+
+/// The members of a set.
+fn members(mask: Mask) -> impl Iterator<Item = usize> {
+    let mut left = mask;
+    std::iter::from_fn(move || {
+        let index = left.trailing_zeros();
+        (left != 0).then(|| {
+            left &= left - 1;
+            index as usize
+        })
+    })
+}
+
+impl<P: Position, T> Router<P, T> {
+    /// The id of a node by its name.
+    pub fn id(&self, name: &str) -> Option<EndpointId> {
+        let view = self.0.view.load();
+        let mut members = view.members.iter();
+        let member = members.find(|member| &*member.name == name)?;
+        Some(member.id)
+    }
+}
+
+impl<P, T> Clone for Router<P, T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<P, T> fmt::Debug for Router<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::position::Position;
 
-/// A write that was acknowledged, for reads that must see it.
+/// A write that was acknowledged, for reads that must see it: [`Freshness::AtLeast`](super::Freshness).
 ///
 /// # Wire form
 ///
@@ -14,7 +14,7 @@ use super::position::Position;
 /// cookie, a header) signs these bytes, and reads them only after the check.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Token<P> {
-    /// The cluster it was written to: the system identifier of PostgreSQL, the hash of a name elsewhere.
+    /// The cluster it was written to; see [`Observation::new`](super::Observation::new).
     pub cluster: u64,
     /// The epoch of the primary that acknowledged it.
     pub epoch: u64,

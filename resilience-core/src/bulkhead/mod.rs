@@ -262,6 +262,12 @@ impl Bulkhead {
     }
 
     /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    ///
+    /// Nor does it keep a bulkhead in its [`Registry`]: one that nobody uses may be evicted. A way
+    /// back that is taken at the very moment of the eviction still leads to the old bulkhead, and the
+    /// next call for its key makes a new one beside it, with a limit and calls of its own, as after
+    /// [`Registry::remove`]. Who calls by key asks the registry each time, and who must not meet this
+    /// keeps a handle, which keeps the bulkhead in.
     pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
         let weak = Arc::downgrade(&self.0);
         move || weak.upgrade().map(Self)

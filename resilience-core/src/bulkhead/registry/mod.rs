@@ -100,7 +100,8 @@ impl<K> Registry<K> {
         self.inner.config()
     }
 
-    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone. For ways
+    /// back to one of its bulkheads see [`Bulkhead::downgrade`].
     pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<K> {
         let weak = Arc::downgrade(&self.inner);
         move || weak.upgrade().map(|inner| Self { inner })

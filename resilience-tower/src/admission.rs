@@ -1,8 +1,8 @@
 //! What was decided on a call: by which policy, why, and when to try again.
 //!
-//! One record for all policies. A refusal has it in its error ([`Decided`]); a
-//! response of a `stack` (feature of that name) has it in its extensions: a refusal always, an
-//! answer when the stack was told to.
+//! One record for all policies. A refusal has it in its error ([`Decided`]), and a response made of
+//! a refusal (`into_response` and `into_grpc_response` of layers and stacks) in its extensions. An
+//! answer has it there when a `stack` (feature of that name) was told to.
 //!
 //! ```
 //! use resilience_core::breaker::CircuitBreaker;
@@ -258,6 +258,19 @@ impl From<crate::rate_limit::NoKey> for Admission {
     /// `no_key`.
     fn from(_: crate::rate_limit::NoKey) -> Self {
         Self::new(Some(Policy::RateLimit), Decision::Refused, "no_key", None)
+    }
+}
+
+#[cfg(feature = "rate-limit")]
+impl From<crate::rate_limit::Refusal> for Admission {
+    /// As of its reason.
+    fn from(refusal: crate::rate_limit::Refusal) -> Self {
+        use crate::rate_limit::{NoKey, Reason};
+        match refusal.reason {
+            Reason::Limited { limited, .. } => limited.into(),
+            Reason::NoKey => NoKey.into(),
+            Reason::Wait { refused, .. } => refused.into(),
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use super::{RefusalBody, Refused, ResponseFuture};
 
 /// A service whose refusals are responses; only the inner service's errors remain errors.
 ///
-/// The typed refusal is in the response's extensions.
+/// The typed refusal is in the response's extensions, and so is its
+/// [`Admission`](crate::admission::Admission).
 pub struct IntoResponse<S, F> {
     inner: S,
     refuse: F,
@@ -71,8 +72,7 @@ where
         let Err(error) = ready!(self.inner.poll_ready(cx)) else {
             return Poll::Ready(Ok(()));
         };
-        let refusal = error.into_refusal()?;
-        self.refused = Some(Box::new(answer(refusal, &self.refuse)));
+        self.refused = Some(Box::new(answer(error, &self.refuse)?));
         Poll::Ready(Ok(()))
     }
 
@@ -84,13 +84,20 @@ where
     }
 }
 
-/// The response to a refusal, with the refusal in its extensions.
-pub(super) fn answer<R, F>(refusal: R, refuse: &F) -> Response<Bytes>
+/// The response to a refusal, with the refusal and its admission in its extensions; else the inner
+/// service's error.
+pub(super) fn answer<E, F>(error: E, refuse: &F) -> Result<Response<Bytes>, E::Inner>
 where
-    R: Clone + Send + Sync + 'static,
-    F: Fn(&R) -> Response<Bytes>,
+    E: Refused,
+    F: Fn(&E::Refusal) -> Response<Bytes>,
 {
+    let admission = error.admission();
+    let refusal = error.into_refusal()?;
     let mut response = refuse(&refusal);
-    response.extensions_mut().insert(refusal);
-    response
+    let extensions = response.extensions_mut();
+    if let Some(admission) = admission {
+        extensions.insert(admission);
+    }
+    extensions.insert(refusal);
+    Ok(response)
 }

@@ -109,8 +109,8 @@ impl<T, E: Decided, J: Judge<T, E>> Judge<T, E> for ByAdmission<J> {
     }
 }
 
-/// Goes by what a policy decided, when a response has it in its extensions, and else by another
-/// judge.
+/// Goes by what a policy decided, when a response has it in its extensions (an [`Admission`], which
+/// responses made of refusals have), and else by another judge.
 #[cfg(feature = "http")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InResponse<J>(pub J);

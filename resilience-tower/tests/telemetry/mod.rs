@@ -27,6 +27,8 @@ mod figures;
 mod figures_attempts;
 #[cfg(feature = "metrics")]
 mod recorder;
+#[cfg(feature = "metrics")]
+mod refusals;
 #[cfg(feature = "tracing")]
 mod subscriber;
 #[cfg(feature = "metrics")]

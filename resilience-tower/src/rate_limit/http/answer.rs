@@ -8,6 +8,7 @@ use resilience_core::rate_limit::{Limited, Quota};
 
 use super::policy::{self, Policy};
 use super::{FieldsError, HttpFields, digits, fields};
+use crate::admission;
 use crate::rate_limit::{Admission, Answer, Keep, Quotas, RateLimitLayer, Refusal};
 use crate::refusal::{self, Json, RefusalBody, whole_seconds};
 
@@ -206,7 +207,9 @@ impl<B, E> Answer<Response<B>, E> for HttpAnswer {
             Some(limited) => self.limited(refusal.place, &limited, refusal.quota()),
             None => refusal::problem(StatusCode::FORBIDDEN, None, no_key()),
         };
-        response.extensions_mut().insert(*refusal);
+        let extensions = response.extensions_mut();
+        extensions.insert(admission::Admission::from(*refusal));
+        extensions.insert(*refusal);
         Ok(response.map(RefusalBody::refusal))
     }
 

@@ -1,5 +1,6 @@
 use http::{HeaderName, HeaderValue, Response};
 
+use crate::admission;
 use crate::rate_limit::{Admission, Answer, Keep, RateLimitLayer, Refusal};
 use crate::refusal::{self, RefusalBody};
 
@@ -58,7 +59,9 @@ impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
                 None,
             ),
         };
-        response.extensions_mut().insert(*refusal);
+        let extensions = response.extensions_mut();
+        extensions.insert(admission::Admission::from(*refusal));
+        extensions.insert(*refusal);
         Ok(response.map(RefusalBody::refusal))
     }
 

@@ -40,7 +40,7 @@ impl<Req, F: Fn(&Req) -> Priority> PriorityOf<Req> for F {
 /// Made by [`WaitLayer::honour_deadline`](super::WaitLayer::honour_deadline).
 #[cfg(feature = "timeout")]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct HonourDeadline<P>(pub(super) P);
+pub struct HonourDeadline<P>(pub(crate) P);
 
 #[cfg(feature = "timeout")]
 impl<Req: HasDeadline, P: PriorityOf<Req>> PriorityOf<Req> for HonourDeadline<P> {

@@ -148,6 +148,7 @@
 //! | decided | for the breaker | for a retry |
 //! |---|---|---|
 //! | the attempt took too long | a failure | tried again |
+//! | the deadline came in the line of the bulkhead | as a call that is dropped | the end; the line gives its turn to nobody whose deadline is over |
 //! | the deadline came during an attempt | as a call that is dropped: `on_cancel` decides | the end |
 //! | refused by bulkhead or adaptive limit | nothing | the end: asked again at once it would only be refused again. Who would rather wait has a line |
 //! | refused by the upstream quota | nothing | not before the quota has a permit |

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use pin_project::pin_project;
 use resilience_core::adaptive::AdaptiveLimit;
 use resilience_core::breaker::Classify;
-use resilience_core::bulkhead::Bulkhead;
+use resilience_core::bulkhead::{Bulkhead, Reason};
 use tower_service::Service;
 
 use super::Error;
@@ -14,6 +14,8 @@ use super::classify::ForLimit;
 use super::envelope::Envelope;
 use super::slot::{Slot, SlotFuture};
 use crate::admission::Policy;
+use crate::bulkhead::{HonourDeadline, SamePriority};
+use crate::timeout::deadline::Deadline;
 use crate::{adaptive, bulkhead};
 
 /// A limit of calls at once.
@@ -27,6 +29,9 @@ pub(super) enum Limit {
     Adaptive(AdaptiveLimit),
 }
 
+/// A bulkhead whose line goes by the deadlines of the calls.
+type Line<S> = bulkhead::Wait<S, HonourDeadline<SamePriority>>;
+
 /// A service with a limit of calls at once, or without.
 #[derive(Clone, Debug)]
 pub enum Places<S, C> {
@@ -35,7 +40,7 @@ pub enum Places<S, C> {
     /// Others are refused.
     Refusing(Slot<bulkhead::Bulkhead<S>>),
     /// Others stand in line.
-    Waiting(Slot<bulkhead::Wait<S>>),
+    Waiting(Slot<Line<S>>),
     /// As many as the upstream bears.
     Adaptive(Slot<adaptive::Adaptive<S, ForLimit<C>>>),
 }
@@ -49,7 +54,8 @@ impl<S, C> Places<S, C> {
                 Self::Refusing(Slot::new(Policy::Bulkhead, service))
             }
             Limit::Waiting(bulkhead) => {
-                let service = bulkhead::Wait::new(inner, bulkhead, bulkhead::SamePriority);
+                let priority = HonourDeadline(SamePriority);
+                let service = bulkhead::Wait::new(inner, bulkhead, priority);
                 Self::Waiting(Slot::new(Policy::Bulkhead, service))
             }
             Limit::Adaptive(limit) => {
@@ -84,7 +90,10 @@ where
         match self {
             Self::Off(service) => PlacesFuture::Off(service.call(envelope)),
             Self::Refusing(service) => PlacesFuture::Refusing(service.call(envelope)),
-            Self::Waiting(service) => PlacesFuture::Waiting(service.call(envelope)),
+            Self::Waiting(service) => {
+                let deadline = envelope.deadline;
+                PlacesFuture::Waiting(service.call(envelope), deadline)
+            }
             Self::Adaptive(service) => PlacesFuture::Adaptive(service.call(envelope)),
         }
     }
@@ -99,7 +108,10 @@ pub enum PlacesFuture<S: Service<Req>, Req, C> {
     /// With a bulkhead.
     Refusing(#[pin] SlotFuture<bulkhead::ResponseFuture<S::Future>>),
     /// With a bulkhead and its line.
-    Waiting(#[pin] SlotFuture<bulkhead::WaitFuture<S, Req>>),
+    Waiting(
+        #[pin] SlotFuture<bulkhead::WaitFuture<S, Req>>,
+        Option<Deadline>,
+    ),
     /// With an adaptive limit.
     Adaptive(#[pin] SlotFuture<adaptive::ResponseFuture<S::Future, C>>),
 }
@@ -116,8 +128,22 @@ where
         match self.project() {
             PlacesProj::Off(future) => future.poll(cx),
             PlacesProj::Refusing(future) => future.poll(cx),
-            PlacesProj::Waiting(future) => future.poll(cx),
+            PlacesProj::Waiting(future, deadline) => match future.poll(cx) {
+                // Out of the line: nobody waits for a turn that is of no use. The deadline's own
+                // layer, whose alarm is set for this moment, says and counts that it has come.
+                Poll::Ready(Err(error)) if is_over(*deadline, &error) => Poll::Pending,
+                polled => polled,
+            },
             PlacesProj::Adaptive(future) => future.poll(cx),
         }
     }
+}
+
+/// Whether the line refused for the deadline of the call, and not for its own longest wait.
+#[cold]
+fn is_over<E>(deadline: Option<Deadline>, error: &Error<E>) -> bool {
+    let by_line = error.admission().is_some_and(|refused| {
+        refused.policy() == Some(Policy::Bulkhead) && refused.reason() == Reason::Deadline.as_str()
+    });
+    by_line && deadline.is_some_and(|deadline| deadline.left().is_zero())
 }

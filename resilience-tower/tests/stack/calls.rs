@@ -99,6 +99,54 @@ async fn a_deadline_that_comes_in_the_line_of_a_later_attempt_says_which_it_was(
     assert_eq!(stack.handle().deadline().unwrap().snapshot().deadline, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_turn_does_not_go_to_a_call_whose_deadline_is_over() {
+    let stack = outbound(|stack| {
+        let line = bulkhead::Config::builder().limit(1).max_queue(2);
+        stack.bulkhead = Some(line.max_wait(60 * SECOND));
+    });
+    let upstream = Upstream::new(Does::Hangs);
+    let service = stack.layer(upstream.clone());
+    let bulkhead = stack.handle().bulkhead().unwrap().clone();
+    let permit = bulkhead.try_acquire_owned().unwrap();
+    let mut late = task::spawn(service.clone().oneshot(1));
+    assert_pending!(late.poll());
+    advance(SECOND).await;
+    let mut next = task::spawn(service.oneshot(2));
+    assert_pending!(next.poll());
+    // Nobody has told the first in line, whose 3 s are over, when the permit comes back.
+    advance(2_500 * MS).await;
+    drop(permit);
+    assert_pending!(next.poll());
+    assert_eq!(upstream.running(), 1);
+    let error = assert_ready_err!(late.poll());
+    assert_eq!(who(&error), (Policy::Deadline, "deadline", 1));
+    assert_eq!(stack.handle().deadline().unwrap().snapshot().deadline, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_line_ends_at_the_deadline_or_when_the_line_says() {
+    for (max_wait, policy, took) in [
+        (SECOND, Policy::Bulkhead, SECOND),
+        (60 * SECOND, Policy::Deadline, 3 * SECOND),
+    ] {
+        let stack = outbound(|stack| {
+            let line = bulkhead::Config::builder().limit(1).max_queue(1);
+            stack.bulkhead = Some(line.max_wait(max_wait));
+        });
+        let upstream = Upstream::new(Does::Answers);
+        let service = stack.layer(upstream.clone());
+        let bulkhead = stack.handle().bulkhead().unwrap().clone();
+        let _permit = bulkhead.try_acquire_owned().unwrap();
+        let began = Instant::now();
+        let error = service.oneshot(1).await.unwrap_err();
+        assert_eq!(who(&error), (policy, "deadline", 1));
+        // Tokio's timers go by whole milliseconds.
+        assert!(began.elapsed().abs_diff(took) <= MS, "{max_wait:?}");
+        assert_eq!((bulkhead.snapshot().queued, upstream.calls()), (0, 0));
+    }
+}
+
 /// The wait in line leaves the attempt less than its own limit. If that counted as a failure,
 /// impatient callers would open the breaker for all others.
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use benches::Contest;
 use benches::peers::{layer, policies};
 use benches::service::{answered, within};
 use criterion::{Criterion, criterion_group, criterion_main};
+use resilience_core::breaker::Outcome;
 use tower_service::Service;
 
 fn bulkhead(c: &mut Criterion) {
@@ -73,7 +74,9 @@ fn balance(c: &mut Criterion) {
     let bare = policies::balancer();
     let ours = policies::balance();
     Contest::new("policies/balance")
-        .threads("ours_pick", || || bare.pick().is_ok())
+        .threads("ours_pick", || {
+            || bare.pick().map(|pick| pick.end(Outcome::Success)).is_ok()
+        })
         .threads("ours", || call(ours.clone()))
         .threads("tower", || call(policies::tower_balance()))
         .run(c);

@@ -50,11 +50,15 @@ impl<K, V> Clone for Slot<K, V> {
 /// Sorted by hash.
 pub(crate) type Shard<K, V> = Vec<Slot<K, V>>;
 
-/// Where the search for a breaker that can go stands.
+/// Where the search for an entry that can go stands.
+///
+/// It is a hash and not a place: places shift with each entry that comes and goes, and a search
+/// that stood at a place would come back to the same few entries and never to the last ones.
 #[derive(Debug, Default)]
 pub(crate) struct Hand {
     shard: usize,
-    place: usize,
+    /// The entries of the shard below it have been looked at.
+    from: u64,
 }
 
 /// A borrowed entry.
@@ -174,24 +178,29 @@ impl<K, V> Shards<K, V> {
             hand.shard &= self.shards.len() - 1;
             let cell = &self.shards[hand.shard];
             let shard = cell.load_full();
-            let Some(slot) = shard.get(hand.place) else {
+            let place = shard.partition_point(|slot| slot.hash < hand.from);
+            let Some(slot) = shard.get(place) else {
                 if laps == 0 {
                     return None;
                 }
                 laps -= 1;
-                (hand.shard, hand.place) = (hand.shard + 1, 0);
+                (hand.shard, hand.from) = (hand.shard + 1, 0);
                 continue;
             };
             looks -= 1;
+            // Of two entries with one hash the second is never looked at: 1 in 2^64.
+            match slot.hash.checked_add(1) {
+                Some(next) => hand.from = next,
+                None => (hand.shard, hand.from) = (hand.shard + 1, 0),
+            }
             if can_go(&slot.entry) {
-                let copy = without(&shard, hand.place);
+                let copy = without(&shard, place);
                 drop(shard);
-                if let Some(entry) = take(cell, copy, hand.place, &can_go) {
+                if let Some(entry) = take(cell, copy, place, &can_go) {
                     self.len.fetch_sub(1, Ordering::Relaxed);
                     return Some(entry);
                 }
             }
-            hand.place += 1;
         }
         None
     }
@@ -323,6 +332,24 @@ mod tests {
         }
         let evicted: Vec<_> = (0..3).map(|_| shards.evict(&mut hand, |_| true)).collect();
         assert!(evicted.iter().all(Option::is_some));
+    }
+
+    // Regression: the search stood at a place, from which the entry that went moved the others up,
+    // so that new entries with smaller hashes were evicted again and again, and the last never.
+    #[test]
+    fn no_entry_is_passed_over_while_others_come_and_go() {
+        let (shards, mut hand) = (Shards::<u32, ()>::new(4), Hand::default());
+        let put = |hash: u64, key: u32, hand: &mut Hand| {
+            shards.insert(hash, Entry { key, value: () }, hand);
+        };
+        for (hash, key) in [(100, 0), (200, 0), (300, 0), (u64::MAX, 1)] {
+            put(hash, key, &mut hand);
+        }
+        for new in 0..4_u64 {
+            assert!(shards.evict(&mut hand, |_| true).is_some());
+            put(new, 0, &mut hand);
+        }
+        assert!(shards.find(u64::MAX, &1).is_none());
     }
 
     #[test]

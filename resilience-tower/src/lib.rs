@@ -115,6 +115,8 @@ pub mod hedge;
 pub mod load_shed;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
+#[cfg(feature = "read-write")]
+pub mod read_write;
 // What the policies that refuse have in common.
 #[cfg(all(
     feature = "http",

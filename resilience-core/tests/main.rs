@@ -43,6 +43,7 @@ mod registry_races;
 mod retry;
 mod retry_budget;
 mod route;
+mod route_events;
 mod route_positions;
 mod route_simulation;
 mod wait;

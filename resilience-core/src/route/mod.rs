@@ -63,10 +63,12 @@
 //!
 //! A call reads one immutable view: it takes no lock and no memory. Looks are put down one after the
 //! other under a lock, each of which makes a new view. A call that races with a look is routed as
-//! before it or as after it.
+//! before it or as after it. Subscribers are called by whoever tells of a look, after it and outside
+//! of any lock.
 
 mod config;
 mod error;
+mod events;
 mod lag;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
@@ -79,11 +81,16 @@ mod step;
 mod token;
 mod view;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
 
 pub use self::{
     config::{Config, ConfigBuilder},
     error::{Disposition, Failure, NoRoute, Reason},
+    events::{Change, Event},
     observation::{Fork, Observation, Role},
     position::{
         Counter, Coverage, Gtid, GtidSet, Lsn, Offset, ParseError, Position, parse_history,
@@ -95,18 +102,20 @@ pub use self::{
     token::{MAX_TOKEN, Token, TokenError},
 };
 use self::{
+    events::News,
     select::{Mask, Survey},
     stats::{Counts, add},
-    view::View,
+    view::{Noted, View},
 };
-pub use crate::settings::ConfigError;
 use crate::{
     balance::{Balancer, Criteria, Endpoint, EndpointId, Pick},
     clock::{Clock, SharedClock},
+    events::Events,
     primitive::{AtomicU64, Lock, Ordering, Swap},
     retry::RetryBudget,
     settings::check,
 };
+pub use crate::{breaker::Subscription, settings::ConfigError};
 
 /// Routes calls to the nodes of one cluster; clones are handles on the same one.
 ///
@@ -144,6 +153,7 @@ struct Inner<P, T> {
     nodes: Balancer<T>,
     spill: RetryBudget,
     counts: Counts,
+    events: Arc<Events<Event>>,
     /// 1: takes no more calls.
     draining: AtomicU64,
 }
@@ -166,12 +176,31 @@ impl<P: Position, T> Router<P, T> {
         clock: impl Into<SharedClock>,
     ) -> Self {
         let clock = clock.into();
+        let nodes = Balancer::with_clock(balance, clock.clone());
+        Self::made(config, cluster, nodes, clock)
+    }
+
+    /// As [`with_clock`](Self::with_clock), with the same choices for the same seed and calls.
+    pub fn with_seed(
+        config: Config,
+        balance: crate::balance::Config,
+        cluster: Option<u64>,
+        clock: impl Into<SharedClock>,
+        seed: u64,
+    ) -> Self {
+        let clock = clock.into();
+        let nodes = Balancer::with_seed(balance, clock.clone(), seed);
+        Self::made(config, cluster, nodes, clock)
+    }
+
+    fn made(config: Config, cluster: Option<u64>, nodes: Balancer<T>, clock: SharedClock) -> Self {
         Self(Arc::new(Inner {
             view: Swap::from_pointee(View::new(cluster, config)),
             changes: Lock::new(()),
-            spill: RetryBudget::with_clock(config.spill(), clock.clone()),
-            nodes: Balancer::with_clock(balance, clock),
+            spill: RetryBudget::with_clock(config.spill(), clock),
+            nodes,
             counts: Counts::new(),
+            events: Arc::default(),
             draining: AtomicU64::new(0),
         }))
     }
@@ -194,39 +223,38 @@ impl<P: Position, T> Router<P, T> {
         check("nodes", nodes.len(), nodes.len() <= MOST, || {
             format!("0 to {MOST}")
         })?;
-        self.change(|view| {
+        self.change(|view, news| {
             self.0.nodes.set_endpoints(nodes)?;
             let nodes = self.0.nodes.snapshot().endpoints.into_iter();
+            let before = self.0.view.load();
             view.set_members(nodes.map(|node| (node.name, node.id)));
+            news.standing(&before, view, None);
             Ok(())
         })
     }
 
     /// Puts down what a node answered; whether there is a node of that name.
     pub fn observe(&self, name: &str, observation: Observation<P>) -> bool {
-        self.change(|view| {
-            let Some(index) = view.members.iter().position(|member| &*member.name == name) else {
-                return false;
-            };
+        self.look(name, |view, index| {
             let noted = view.observe(index, observation);
             self.0.counts.noted(noted);
-            true
+            noted
         })
     }
 
     /// Puts down that a node did not answer a question that was sent at `at`; whether there is a
     /// node of that name.
     pub fn unreachable(&self, name: &str, at: Duration) -> bool {
-        self.change(|view| {
-            let index = view.members.iter().position(|member| &*member.name == name);
-            index.map(|index| view.unreachable(index, at)).is_some()
+        self.look(name, |view, index| {
+            view.unreachable(index, at);
+            Noted::default()
         })
     }
 
     /// Gives a node no new calls, or calls again; whether it is there. A primary that drains takes
     /// no writes, and nobody does.
     pub fn set_draining(&self, name: &str, draining: bool) -> bool {
-        self.change(|view| {
+        self.change(|view, _| {
             let mut members = view.members.iter_mut();
             let member = members.find(|member| &*member.name == name);
             member.map(|member| member.draining = draining).is_some()
@@ -248,7 +276,7 @@ impl<P: Position, T> Router<P, T> {
     /// Changes the settings, for all handles at once. Lags, and who is out by them, are judged anew
     /// when a replica is seen next; what is left of the spill budget stays.
     pub fn set_config(&self, config: Config) {
-        self.change(|view| {
+        self.change(|view, _| {
             self.0.spill.set_config(config.spill());
             view.config = config;
         });
@@ -265,11 +293,28 @@ impl<P: Position, T> Router<P, T> {
         &self.0.nodes
     }
 
+    /// Calls `callback` for every event until the subscription is dropped; see [`Event`].
+    ///
+    /// It runs on the thread that tells of the look, after it and outside of any lock: it delays
+    /// that look alone, and may use the router. Its panics are caught.
+    pub fn subscribe(&self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Subscription {
+        self.0.events.subscribe(callback)
+    }
+
+    /// Events through a channel of so many places (1 at least). What does not fit is dropped, and
+    /// counted in [`Snapshot::lost_events`].
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Event>) {
+        self.0.events.channel(capacity)
+    }
+
     /// The figures of now.
     pub fn snapshot(&self) -> Snapshot<P> {
-        let draining = self.is_draining();
-        let view = self.0.view.load();
-        self.0.counts.snapshot(&view, draining, self.now())
+        let inner = &*self.0;
+        let view = inner.view.load();
+        let mut snapshot = inner.counts.snapshot(&view, self.now());
+        snapshot.draining = self.is_draining();
+        snapshot.lost_events = inner.events.lost();
+        snapshot
     }
 
     fn is_draining(&self) -> bool {
@@ -403,11 +448,29 @@ impl<P: Position, T> Router<P, T> {
         made(view, index, pick, why)
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut View<P>) -> R) -> R {
-        let _held = self.0.changes.lock();
-        let mut view = View::clone(&self.0.view.load());
-        let result = change(&mut view);
-        self.0.view.store(Arc::new(view));
+    /// Puts down a look at a node; whether there is one of that name.
+    fn look(&self, name: &str, look: impl FnOnce(&mut View<P>, usize) -> Noted) -> bool {
+        self.change(|view, news| {
+            let index = view.members.iter().position(|member| &*member.name == name);
+            let Some(index) = index else {
+                return false;
+            };
+            let before = self.0.view.load();
+            let noted = look(view, index);
+            news.look(&before, view, index, noted);
+            true
+        })
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut View<P>, &mut News) -> R) -> R {
+        let inner = &*self.0;
+        let mut news = News::for_subscribers_of(&inner.events);
+        let held = inner.changes.lock();
+        let mut view = View::clone(&inner.view.load());
+        let result = change(&mut view, &mut news);
+        inner.view.store(Arc::new(view));
+        drop(held);
+        news.tell(&inner.events);
         result
     }
 }

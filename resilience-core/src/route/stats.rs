@@ -76,6 +76,8 @@ pub struct Snapshot<P> {
     pub waits: u64,
     /// Times that a caller was told to look at the cluster.
     pub observes: u64,
+    /// Events that did not fit a subscriber's channel.
+    pub lost_events: u64,
     routed: [u64; Why::ALL.len()],
     refused: [u64; Reason::ALL.len()],
 }
@@ -180,10 +182,10 @@ impl Counts {
         facts.for_each(|(_, counter)| add(counter));
     }
 
+    /// All but what the router knows by itself.
     pub(super) fn snapshot<P: super::Position>(
         &self,
         view: &View<P>,
-        draining: bool,
         now: Duration,
     ) -> Snapshot<P> {
         let node = |member: &super::view::Member<P>| {
@@ -210,7 +212,8 @@ impl Counts {
                 .primary(now)
                 .ok()
                 .map(|index| Arc::clone(&view.members[index].name)),
-            draining,
+            draining: false,
+            lost_events: 0,
             promotions: read(&self.promotions),
             fenced: read(&self.fenced),
             set_back: read(&self.set_back),

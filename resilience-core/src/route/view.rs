@@ -31,6 +31,8 @@ pub(super) struct Member<P> {
     pub(super) reachable: bool,
     /// It answered as a node of another cluster.
     pub(super) foreign: bool,
+    /// It answered as a primary of an older epoch.
+    pub(super) fenced: bool,
     pub(super) draining: bool,
     /// As a primary: it came up at an epoch that was known, and counts once all others were asked
     /// since.
@@ -47,6 +49,7 @@ impl<P> Member<P> {
             asked: None,
             reachable: false,
             foreign: false,
+            fenced: false,
             draining: false,
             returned: None,
             lag: Lag::default(),
@@ -130,7 +133,7 @@ impl<P: Position> View<P> {
         let member = &mut self.members[index];
         if member.asked.is_none_or(|asked| asked <= at) {
             member.asked = Some(at);
-            member.reachable = false;
+            (member.reachable, member.fenced) = (false, false);
             self.stand();
         }
     }
@@ -147,6 +150,7 @@ impl<P: Position> View<P> {
             if !late {
                 let member = &mut self.members[index];
                 (member.foreign, member.asked, member.reachable) = (true, Some(new.at), true);
+                member.fenced = false;
             }
             self.stand();
             return noted;
@@ -164,6 +168,7 @@ impl<P: Position> View<P> {
         noted.fenced = !current && new.role == Role::Primary;
         noted.late = late;
         if !late {
+            self.members[index].fenced = noted.fenced;
             noted.set_back = self.place(index, new, known);
         }
         self.stand();

@@ -215,6 +215,27 @@ fn a_newer_epoch_counts_though_a_replica_tells_it_or_tells_it_late() {
 }
 
 #[test]
+fn a_newer_epoch_counts_though_only_those_who_elect_tell_it() {
+    let bench = bench();
+    // `a` does not know that it was replaced, and nobody has seen by whom.
+    let told = bench.seen(Role::Primary, 1, 110).newest(2);
+    bench.router.observe("a", told);
+    assert_eq!(bench.refused(&bench.write()), Reason::NoPrimary);
+    assert_eq!(bench.refused(&bench.read(Freshness::Any)), Reason::NoNode);
+    let snapshot = bench.router.snapshot();
+    assert_eq!((snapshot.promotions, snapshot.fenced), (1, 1));
+    bench.primary("b", 2, 95);
+    bench.replica("c", 2, 95);
+    // All others were asked since.
+    bench.router.unreachable("a", bench.now());
+    assert_eq!(bench.go(&bench.write()).0, "b");
+    // What is older than the node says nothing.
+    let told = bench.seen(Role::Primary, 2, 96).newest(1);
+    bench.router.observe("b", told);
+    assert_eq!(bench.go(&bench.write()).0, "b");
+}
+
+#[test]
 fn two_primaries_of_one_epoch_take_no_writes() {
     let bench = bench();
     bench.primary("b", 1, 90);

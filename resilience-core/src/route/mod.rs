@@ -9,7 +9,7 @@
 //! |---|---|
 //! | one primary of the newest epoch | that one |
 //! | a primary of an older epoch | nobody goes there, neither reads nor writes, also when the newer one is gone: it is fenced, counted and shown |
-//! | a newer epoch, told by a replica | nobody, until its primary is seen |
+//! | a newer epoch, told by a replica or by those who elect | nobody, until its primary is seen |
 //! | two primaries of the newest epoch | nobody, until one of them says otherwise or is down |
 //! | a primary that was down, hung longer than `observation_ttl` or has restarted, and is back at the newest epoch that is known | nobody, until every other node was asked since: if it was replaced meanwhile, they tell |
 //! | a primary at the very beginning | likewise |

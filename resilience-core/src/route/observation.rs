@@ -41,6 +41,7 @@ pub struct Observation<P> {
     pub(super) position: P,
     pub(super) at: Duration,
     pub(super) incarnation: u64,
+    pub(super) newest: u64,
     pub(super) history: Option<Arc<[Fork<P>]>>,
 }
 
@@ -61,6 +62,7 @@ impl<P> Observation<P> {
             position,
             at,
             incarnation: 0,
+            newest: epoch,
             history: None,
         }
     }
@@ -70,6 +72,16 @@ impl<P> Observation<P> {
     /// [`Route::incarnation`](super::Route::incarnation).
     pub const fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = incarnation;
+        self
+    }
+
+    /// An epoch that is known to have begun, though this node is not of it: told by those who elect
+    /// the primary, before that one is seen. It counts as if a node of it had answered; an older one
+    /// than the node's own says nothing.
+    pub const fn newest(mut self, epoch: u64) -> Self {
+        if epoch > self.epoch {
+            self.newest = epoch;
+        }
         self
     }
 

@@ -157,9 +157,9 @@ impl<P: Position> View<P> {
         }
         // An epoch counts however late it is told.
         let known = self.epoch;
-        if known.is_none_or(|known| new.epoch > known) {
+        if known.is_none_or(|known| new.newest > known) {
             noted.promoted = known.is_some();
-            self.begin(new.epoch);
+            self.begin(new.newest);
         }
         let current = self.epoch == Some(new.epoch);
         if current && self.history.is_none() {

@@ -1,1 +1,22 @@
-//! Real clusters of ordinary processes on private ports and directories, with faults on demand.
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod family;
+mod home;
+mod port;
+pub mod postgres;
+mod program;
+mod relay;
+mod wait;
+
+pub use error::Error;
+pub use relay::{Flow, Relay};
+
+/// A password: 128 random bits in hexadecimal.
+fn secret() -> Result<String, Error> {
+    let mut bits = [0_u8; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut bits))
+        .map_err(Error::io("read /dev/urandom"))?;
+    Ok(bits.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,5 @@
+//! The harness on real engines.
+
+mod common;
+mod guard;
+mod postgres;

@@ -41,6 +41,7 @@ mod rate_limit_http;
 mod rate_limit_http_model;
 mod rate_limit_keys;
 mod rate_limit_wait;
+mod read_write_signed;
 mod retry;
 mod retry_http;
 mod sim;

@@ -3,6 +3,7 @@
 //! The rules are those of [`resilience_core::route`].
 
 mod node;
+mod signed;
 
 pub use resilience_core::route::{
     Config, ConfigBuilder, ConfigError, Disposition, Failure, Fork, Freshness, Intent, NoRoute,
@@ -10,3 +11,6 @@ pub use resilience_core::route::{
 };
 
 pub use self::node::Node;
+#[cfg(feature = "http")]
+pub use self::signed::{NameError, TokenCookie, TokenHeader};
+pub use self::signed::{Signer, SigningKey, SigningKeyError, VerifyError};

@@ -36,6 +36,7 @@ mod limited;
 mod load_shed;
 mod peer_defects;
 mod peer_defects_limit;
+mod postgres;
 mod rate_limit;
 mod rate_limit_http;
 mod rate_limit_http_model;

@@ -3,6 +3,8 @@
 //! The rules are those of [`resilience_core::route`].
 
 mod node;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod signed;
 
 pub use resilience_core::route::{

@@ -3,9 +3,11 @@
 mod error;
 mod family;
 mod home;
+mod place;
 mod port;
 pub mod postgres;
 mod program;
+pub mod redis;
 mod relay;
 mod wait;
 

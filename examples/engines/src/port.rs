@@ -50,3 +50,23 @@ impl Port {
         self.number
     }
 }
+
+/// Starts a cluster anew, on other ports, when one was taken by another program
+/// between the reservation and the start.
+pub(crate) async fn retry_taken_ports<T, F>(start: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut tries = 3;
+    loop {
+        tries -= 1;
+        match start().await {
+            Err(Error::Ended { log, .. }) if tries > 0 && taken(&log) => {}
+            result => return result,
+        }
+    }
+}
+
+fn taken(log: &str) -> bool {
+    log.to_lowercase().contains("address already in use")
+}

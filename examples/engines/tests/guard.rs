@@ -31,8 +31,10 @@ async fn a_cluster_whose_process_is_killed_leaves_nothing() {
         .unwrap();
     let mut words = line.split(' ');
     let dir = PathBuf::from(words.next().unwrap());
-    let pids: Vec<u32> = words.map(|word| word.parse().unwrap()).collect();
-    assert!(dir.exists() && pids.iter().all(|pid| runs(*pid)));
+    let mut pids: Vec<u32> = words.map(|word| word.parse().unwrap()).collect();
+    // A worker of autovacuum may have ended in the meantime.
+    pids.retain(|pid| runs(*pid));
+    assert!(dir.exists() && pids.len() > 6, "{pids:?}");
 
     holder.kill().unwrap();
     holder.wait().unwrap();

@@ -3,3 +3,4 @@
 mod common;
 mod guard;
 mod postgres;
+mod redis;

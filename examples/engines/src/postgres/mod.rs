@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use self::node::{Backup, Node};
 use crate::home::Home;
-use crate::port::Port;
+use crate::port::retry_taken_ports;
 use crate::wait::Wait;
 use crate::{Error, program};
 
@@ -112,6 +112,10 @@ impl Cluster {
     ///
     /// Dropping the future ends and removes what it has started.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        retry_taken_ports(|| Self::try_start(config.clone())).await
+    }
+
+    async fn try_start(config: Config) -> Result<Self, Error> {
         let programs = Programs::find()?;
         let home = Home::create("postgres", program::user("postgres"))?;
         let sockets = home.make("sockets")?;
@@ -123,7 +127,7 @@ impl Cluster {
             home,
         });
         let nodes = (0..=config.replicas)
-            .map(|number| Node::prepare(number, Port::reserve()?, Arc::clone(&shared)))
+            .map(|number| Node::prepare(number, Arc::clone(&shared)))
             .collect::<Result<_, _>>()?;
         let cluster = Self { nodes, shared };
         cluster.first_start().await?;

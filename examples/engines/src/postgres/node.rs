@@ -13,9 +13,8 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 
 use super::Shared;
-use crate::error::tail_of;
-use crate::home::{Server, remove_segment};
-use crate::port::Port;
+use crate::home::remove_segment;
+use crate::place::{Place, node_methods};
 use crate::relay::{Flow, Relay};
 use crate::wait::Wait;
 use crate::{Error, family};
@@ -26,9 +25,7 @@ use crate::{Error, family};
 /// [`Error::TimedOut`] and the end of the server's log.
 #[derive(Debug)]
 pub struct Node {
-    name: String,
-    port: Port,
-    dir: PathBuf,
+    place: Place,
     stream: Relay,
     state: Mutex<State>,
     shared: Arc<Shared>,
@@ -36,7 +33,6 @@ pub struct Node {
 
 #[derive(Debug, Default)]
 struct State {
-    server: Option<Arc<Server>>,
     /// The port of the node it is to follow.
     upstream: Option<u16>,
     /// Its own settings, beside those of the whole cluster.
@@ -52,33 +48,20 @@ pub struct Backup {
 }
 
 impl Node {
-    pub(super) fn prepare(number: usize, port: Port, shared: Arc<Shared>) -> Result<Self, Error> {
-        let name = format!("pg{number}");
-        let dir = shared.home.make(&name)?;
+    pub(super) fn prepare(number: usize, shared: Arc<Shared>) -> Result<Self, Error> {
+        let place = Place::make(&shared.home, format!("pg{number}"))?;
         let hosts = "local all all trust\nlocal replication all trust\n\
                      host all all 127.0.0.1/32 password\nhost replication all 127.0.0.1/32 password\n";
-        shared.home.write(&dir.join("pg_hba.conf"), hosts)?;
+        shared.home.write(&place.dir().join("pg_hba.conf"), hosts)?;
         Ok(Self {
-            stream: Relay::start(address(port.number()))?,
-            name,
-            port,
-            dir,
+            stream: Relay::start(address(place.port()))?,
+            place,
             state: Mutex::new(State::default()),
             shared,
         })
     }
 
-    /// `pg0`, `pg1` and so on; also its `application_name` at its upstream.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its port on 127.0.0.1; the same for the cluster's life.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port.number()
-    }
+    node_methods!();
 
     /// `postgres://` URL of database `postgres` with user (a superuser) and password.
     #[must_use]
@@ -102,29 +85,11 @@ impl Node {
         &self.shared.sockets
     }
 
-    /// The end of its log.
-    #[must_use]
-    pub fn log_tail(&self) -> String {
-        tail_of(&self.log())
-    }
-
     /// The network between this node and its upstream, to be cut, stalled and
     /// opened again. It keeps its state when the node is restarted or follows another.
     #[must_use]
     pub fn stream(&self) -> &Relay {
         &self.stream
-    }
-
-    /// Whether its process runs, also when it is frozen.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.server().is_some_and(|server| server.ended().is_none())
-    }
-
-    /// The process id of the postmaster, while it runs.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        Some(self.server()?.id())
     }
 
     // What it knows.
@@ -162,7 +127,7 @@ impl Node {
         let rows = self
             .shared
             .home
-            .run(&format!("{}: {sql}", self.name), command)
+            .run(&format!("{}: {sql}", self.name()), command)
             .await?;
         Ok(rows.trim_end().to_owned())
     }
@@ -216,7 +181,7 @@ impl Node {
     async fn number(&self, sql: &str) -> Result<u64, Error> {
         let text = self.sql(sql).await?;
         text.parse()
-            .map_err(|_| Error::State(format!("{}: {sql}: no number: {text:?}", self.name)))
+            .map_err(|_| Error::State(format!("{}: {sql}: no number: {text:?}", self.name())))
     }
 
     /// Waits until it has replayed (as a primary: flushed) up to `position`.
@@ -234,7 +199,7 @@ impl Node {
     ///
     /// [`Error::TimedOut`] with the end of the log, which tells a fork in the history.
     pub async fn wait_streaming(&self) -> Result<(), Error> {
-        let mut wait = Wait::new(format!("{}: streams from its upstream", self.name));
+        let mut wait = Wait::new(format!("{}: streams from its upstream", self.name()));
         while self.sql("select status from pg_stat_wal_receiver").await? != "streaming" {
             self.again(&mut wait).await?;
         }
@@ -242,10 +207,7 @@ impl Node {
     }
 
     pub(super) async fn again(&self, wait: &mut Wait) -> Result<(), Error> {
-        match self.server() {
-            Some(server) => server.again(wait).await,
-            None => Err(Error::State(format!("{}: does not run", self.name))),
-        }
+        self.place.again(wait).await
     }
 
     // Faults that leave it running.
@@ -257,7 +219,7 @@ impl Node {
     /// As [`sql`](Self::sql), and when it is no replica.
     pub async fn pause_replay(&self) -> Result<(), Error> {
         self.sql("select pg_wal_replay_pause()").await?;
-        let mut wait = Wait::new(format!("{}: replay paused", self.name));
+        let mut wait = Wait::new(format!("{}: replay paused", self.name()));
         while self.sql("select pg_get_wal_replay_pause_state()").await? != "paused" {
             self.again(&mut wait).await?;
         }
@@ -297,9 +259,9 @@ impl Node {
         self.write_settings()?;
         let loaded = "select extract(epoch from pg_conf_load_time())";
         let before = self.sql(loaded).await?;
-        let server = self.running()?;
+        let server = self.place.running()?;
         family::signal(server.id(), Signal::HUP);
-        let mut wait = Wait::new(format!("{}: {name} = {value}", self.name));
+        let mut wait = Wait::new(format!("{}: {name} = {value}", self.name()));
         while self.sql(loaded).await? == before {
             server.again(&mut wait).await?;
         }
@@ -311,42 +273,11 @@ impl Node {
         }
         Err(Error::State(format!(
             "{}: {name} = {value}: {problem}",
-            self.name
+            self.name()
         )))
     }
 
-    /// SIGSTOP to the server and all its processes: connections stay, nothing answers.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::State`] when it does not run.
-    pub async fn freeze(&self) -> Result<(), Error> {
-        self.running()?.freeze().await
-    }
-
-    /// Ends [`freeze`](Self::freeze).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::State`] when it does not run.
-    pub fn thaw(&self) -> Result<(), Error> {
-        self.running()?.thaw();
-        Ok(())
-    }
-
-    // Faults and acts that end or start it.
-
-    /// `kill -9`: the server and all its processes at once.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::State`] when it does not run.
-    pub async fn kill(&self) -> Result<(), Error> {
-        self.running()?.kill().await?;
-        self.state.lock().server = None;
-        self.forget_pid_file();
-        Ok(())
-    }
+    // What ends it or starts it.
 
     /// Ends it cleanly: sessions are ended, what the replicas lack is sent to them.
     ///
@@ -355,9 +286,7 @@ impl Node {
     /// [`Error::State`] when it does not run; [`Error::TimedOut`] as while the stream
     /// to a replica stalls.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.running()?.end(Signal::INT).await?;
-        self.state.lock().server = None;
-        Ok(())
+        self.place.end(Signal::INT).await
     }
 
     /// Starts it again in the role that its files give it: one that was the primary
@@ -371,16 +300,6 @@ impl Node {
         self.wait_ready().await
     }
 
-    /// [`stop`](Self::stop) and [`start`](Self::start).
-    ///
-    /// # Errors
-    ///
-    /// As those.
-    pub async fn restart(&self) -> Result<(), Error> {
-        self.stop().await?;
-        self.start().await
-    }
-
     /// Makes it a primary, on a new timeline.
     ///
     /// # Errors
@@ -388,7 +307,7 @@ impl Node {
     /// As [`sql`](Self::sql), and when it is no replica.
     pub async fn promote(&self) -> Result<(), Error> {
         self.sql("select pg_promote(false)").await?;
-        let mut wait = Wait::new(format!("{}: promoted", self.name));
+        let mut wait = Wait::new(format!("{}: promoted", self.name()));
         while self.in_recovery().await? {
             self.again(&mut wait).await?;
         }
@@ -403,14 +322,14 @@ impl Node {
     /// [`Error::State`] when it does not run; [`Error::TimedOut`] when it cannot follow,
     /// as while its stream is cut or when it has replayed more than `upstream` had at its promotion.
     pub async fn follow(&self, upstream: &Self) -> Result<(), Error> {
-        self.running()?;
+        self.place.running()?;
         self.set_upstream(Some(upstream));
         // Asked of the upstream: this node may not have noticed yet that the stream
         // from the former one is closed.
-        let mut wait = Wait::new(format!("{}: followed by {}", upstream.name, self.name));
+        let mut wait = Wait::new(format!("{}: followed by {}", upstream.name(), self.name()));
         let streams = format!(
             "select count(*) from pg_stat_replication where application_name = '{}' and state = 'streaming'",
-            self.name
+            self.name()
         );
         while upstream.sql(&streams).await? != "1" {
             self.again(&mut wait).await?;
@@ -445,8 +364,8 @@ impl Node {
         // One that was killed is recovered first, by a server of a single user.
         self.forget_pid_file();
         self.write_settings()?;
-        let what = format!("{}: pg_rewind from {}", self.name, upstream.name);
-        self.shared.home.run(&what, command).await?;
+        let what = format!("pg_rewind from {}", upstream.name());
+        self.place.run(&what, command).await?;
         self.join(upstream).await
     }
 
@@ -507,17 +426,15 @@ impl Node {
     }
 
     async fn end_somehow(&self) -> Result<(), Error> {
-        let Ok(server) = self.running() else {
+        if !self.is_running() {
             return Ok(());
-        };
+        }
         // Without waiting for replicas that may not read any more.
-        server.end(Signal::QUIT).await?;
-        self.state.lock().server = None;
-        Ok(())
+        self.place.end(Signal::QUIT).await
     }
 
     pub(super) async fn init(&self) -> Result<(), Error> {
-        let password = self.dir.join("password");
+        let password = self.place.dir().join("password");
         self.shared.home.write(&password, &self.shared.password)?;
         let mut command = self.command(&self.shared.programs.initdb);
         command
@@ -536,7 +453,7 @@ impl Node {
             .arg(&password)
             .arg("--pgdata")
             .arg(self.data());
-        self.shared.home.run("initdb", command).await?;
+        self.place.run("initdb", command).await?;
         fs::remove_file(&password).map_err(Error::path("remove", &password))
     }
 
@@ -552,8 +469,7 @@ impl Node {
             .args(["-R", "--preserve=mode", "--reflink=auto"])
             .arg(from)
             .arg(self.data());
-        let what = format!("{}: copy of the files", self.name);
-        self.shared.home.run(&what, command).await?;
+        self.place.run("copy of the files", command).await?;
         Ok(())
     }
 
@@ -569,8 +485,8 @@ impl Node {
             .arg(&self.shared.sockets)
             .args(["-p", &from.port().to_string(), "-U", "postgres", "-D"])
             .arg(to);
-        let what = format!("{}: pg_basebackup from {}", self.name, from.name);
-        self.shared.home.run(&what, command).await?;
+        let what = format!("pg_basebackup from {}", from.name());
+        self.place.run(&what, command).await?;
         Ok(())
     }
 
@@ -582,6 +498,7 @@ impl Node {
 
     fn remove_data(&self) -> Result<(), Error> {
         let data = self.data();
+        self.forget_pid_file();
         fs::remove_dir_all(&data).map_err(Error::path("remove", &data))
     }
 
@@ -602,7 +519,7 @@ impl Node {
     /// Starts the process.
     pub(super) fn launch(&self) -> Result<(), Error> {
         if self.is_running() {
-            return Err(Error::State(format!("{}: runs already", self.name)));
+            return Err(Error::State(format!("{}: runs already", self.name())));
         }
         self.write_settings()?;
         self.forget_pid_file();
@@ -612,15 +529,13 @@ impl Node {
             .arg(self.data())
             .arg("-c")
             .arg(format!("config_file={}", self.settings_file().display()));
-        let server = self.shared.home.serve(&self.name, command, &self.log())?;
-        self.state.lock().server = Some(Arc::new(server));
-        Ok(())
+        self.place.launch(command)
     }
 
     /// Waits until it takes connections.
     pub(super) async fn wait_ready(&self) -> Result<(), Error> {
-        let server = self.running()?;
-        let mut wait = Wait::new(format!("{}: takes connections", self.name));
+        let server = self.place.running()?;
+        let mut wait = Wait::new(format!("{}: takes connections", self.name()));
         // As `pg_ctl` does: line 8 of the file is the state.
         let ready = || {
             let text = fs::read_to_string(self.pid_file()).unwrap_or_default();
@@ -651,16 +566,16 @@ impl Node {
             ),
             (
                 "hba_file",
-                self.dir.join("pg_hba.conf").display().to_string(),
+                self.place.dir().join("pg_hba.conf").display().to_string(),
             ),
-            ("cluster_name", self.name.clone()),
+            ("cluster_name", self.name().to_owned()),
             (
                 "primary_conninfo",
                 format!(
                     "host=127.0.0.1 port={} user=postgres password={} application_name={}",
                     self.stream.port(),
                     self.shared.password,
-                    self.name
+                    self.name()
                 ),
             ),
         ];
@@ -687,25 +602,12 @@ impl Node {
         self.shared.home.write(&self.settings_file(), &text)
     }
 
-    fn running(&self) -> Result<Arc<Server>, Error> {
-        self.server()
-            .ok_or_else(|| Error::State(format!("{}: does not run", self.name)))
-    }
-
-    fn server(&self) -> Option<Arc<Server>> {
-        self.state.lock().server.clone()
-    }
-
     fn command(&self, program: &Path) -> Command {
         self.shared.home.command(program)
     }
 
     fn data(&self) -> PathBuf {
-        self.dir.join("data")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.dir.join("log")
+        self.place.dir().join("data")
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -713,7 +615,7 @@ impl Node {
     }
 
     fn settings_file(&self) -> PathBuf {
-        self.dir.join("postgresql.conf")
+        self.place.dir().join("postgresql.conf")
     }
 }
 

@@ -99,3 +99,39 @@ fn each_layer_tells_its_own_refusals_and_not_the_errors_within() {
     assert!(load_shed::Error::Inner(()).admission().is_none());
     assert!(balance::Error::Inner(()).admission().is_none());
 }
+
+/// Who asks a response gets the same record, whatever is kept in it.
+#[cfg(feature = "http")]
+#[test]
+fn a_response_tells_the_record_or_what_it_is_made_of() {
+    use std::convert::Infallible;
+
+    use http::Extensions;
+
+    fn holding(refusal: impl Clone + Send + Sync + 'static) -> Extensions {
+        let mut extensions = Extensions::new();
+        extensions.insert("of somebody else");
+        extensions.insert(refusal);
+        extensions
+    }
+
+    assert_eq!(Admission::of(&Extensions::new()), None);
+    assert_eq!(Admission::of(&holding(())), None);
+
+    let circuit = CircuitBreaker::new("payments");
+    circuit.set_mode(Mode::ForcedOpen);
+    let rejected = circuit.try_acquire().unwrap_err();
+    assert_eq!(Admission::of(&holding(rejected)), Some(rejected.into()));
+
+    let limiter = RateLimiter::new(Quota::per_minute(1).unwrap());
+    let limited = limiter.try_acquire_n(2).unwrap_err();
+    let error = rate_limit::Error::<Infallible>::Limited(limited);
+    assert_eq!(Admission::of(&holding(error)), Some(limited.into()));
+
+    let up = TimeUp::Attempt { after: SECOND };
+    assert_eq!(Admission::of(&holding(up)), Some(up.into()));
+    // The record says more than what it is made of: the stack's name, the attempts.
+    let mut both = holding(up);
+    both.insert(Admission::from(rejected));
+    assert_eq!(Admission::of(&both), Some(rejected.into()));
+}

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use resilience_core::coalesce::Config;
+use resilience_tower::admission::Admission;
 use resilience_tower::coalesce::http::{
     HttpCoalesceLayer, HttpKey, Limits, SharedBody, Unanswered,
 };
@@ -360,6 +361,7 @@ fn a_refusal_is_a_response_at_the_edge() {
         response.extensions().get::<Unanswered>().unwrap().as_str(),
         "panicked"
     );
+    assert_eq!(Admission::of(response.extensions()), None, "nobody decided");
 }
 
 /// The deadline of one caller is not that of the call that all wait for.

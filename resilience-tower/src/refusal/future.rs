@@ -58,7 +58,10 @@ where
         match self.project().kind.project() {
             KindProj::Called { inner, refuse } => Poll::Ready(match ready!(inner.poll(cx)) {
                 Ok(response) => Ok(response.map(RefusalBody::inner)),
-                Err(error) => Ok(answer(error, refuse)?.map(RefusalBody::refusal)),
+                Err(error) => {
+                    let refusal = error.into_refusal()?;
+                    Ok(answer(refusal, refuse).map(RefusalBody::refusal))
+                }
             }),
             KindProj::Refused(response) => match response.take() {
                 Some(response) => Poll::Ready(Ok(response.map(RefusalBody::refusal))),

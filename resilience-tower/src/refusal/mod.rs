@@ -6,9 +6,9 @@
 //! the errors of the inner service as they are, so that an `Infallible` stays one.
 //!
 //! The refusal itself goes along in the extensions of the response, for layers further out
-//! (metrics, logs) that want the reason and not the text; so does its
-//! [`Admission`](crate::admission::Admission), which is the same type for all policies, and by which
-//! telemetry tells it from a failure.
+//! (metrics, logs) that want the reason and not the text.
+//! [`Admission::of`](crate::admission::Admission::of) makes of it what is the same for all policies,
+//! and is how telemetry tells it from a failure.
 //!
 //! | made by | answer |
 //! |---|---|
@@ -31,8 +31,6 @@ mod json;
 mod layer;
 mod service;
 
-use crate::admission::Decided;
-
 #[cfg_attr(not(feature = "breaker"), allow(unused_imports))] // as above
 pub(crate) use self::answer::grpc;
 pub(crate) use self::answer::problem;
@@ -49,7 +47,7 @@ pub use self::service::IntoResponse;
 /// An error that is either a refusal of a policy or an error of the inner service.
 ///
 /// Implemented by the errors of this crate's layers.
-pub trait Refused: sealed::Sealed + Decided {
+pub trait Refused: sealed::Sealed {
     /// The inner service's error.
     type Inner;
     /// The policy's refusal.

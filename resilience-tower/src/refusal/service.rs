@@ -9,8 +9,7 @@ use super::{RefusalBody, Refused, ResponseFuture};
 
 /// A service whose refusals are responses; only the inner service's errors remain errors.
 ///
-/// The typed refusal is in the response's extensions, and so is its
-/// [`Admission`](crate::admission::Admission).
+/// The typed refusal is in the response's extensions.
 pub struct IntoResponse<S, F> {
     inner: S,
     refuse: F,
@@ -72,7 +71,8 @@ where
         let Err(error) = ready!(self.inner.poll_ready(cx)) else {
             return Poll::Ready(Ok(()));
         };
-        self.refused = Some(Box::new(answer(error, &self.refuse)?));
+        let refusal = error.into_refusal()?;
+        self.refused = Some(Box::new(answer(refusal, &self.refuse)));
         Poll::Ready(Ok(()))
     }
 
@@ -84,20 +84,13 @@ where
     }
 }
 
-/// The response to a refusal, with the refusal and its admission in its extensions; else the inner
-/// service's error.
-pub(super) fn answer<E, F>(error: E, refuse: &F) -> Result<Response<Bytes>, E::Inner>
+/// The response to a refusal, with the refusal in its extensions.
+pub(super) fn answer<R, F>(refusal: R, refuse: &F) -> Response<Bytes>
 where
-    E: Refused,
-    F: Fn(&E::Refusal) -> Response<Bytes>,
+    R: Clone + Send + Sync + 'static,
+    F: Fn(&R) -> Response<Bytes>,
 {
-    let admission = error.admission();
-    let refusal = error.into_refusal()?;
     let mut response = refuse(&refusal);
-    let extensions = response.extensions_mut();
-    if let Some(admission) = admission {
-        extensions.insert(admission);
-    }
-    extensions.insert(refusal);
-    Ok(response)
+    response.extensions_mut().insert(refusal);
+    response
 }

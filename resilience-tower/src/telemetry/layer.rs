@@ -81,9 +81,9 @@ impl<J> TelemetryLayer<J> {
     }
 
     /// Judges HTTP responses by their status, as the breaker's layer of that name does, and goes by
-    /// what a policy decided, when a response has it in its extensions: an
-    /// [`Admission`](crate::admission::Admission), as every response has that a layer or a stack of
-    /// this crate made of its refusal (`into_response`, `into_grpc_response`).
+    /// what a policy decided, when a response has it in its extensions
+    /// ([`Admission::of`](crate::admission::Admission::of)), as every response has that a layer or a
+    /// stack of this crate made of its refusal (`into_response`, `into_grpc_response`).
     #[cfg(all(feature = "breaker", feature = "http"))]
     pub fn http(self) -> TelemetryLayer<InResponse<ByOutcome<HttpClassifier>>> {
         self.judge(InResponse(ByOutcome(HttpClassifier)))

@@ -109,8 +109,8 @@ impl<T, E: Decided, J: Judge<T, E>> Judge<T, E> for ByAdmission<J> {
     }
 }
 
-/// Goes by what a policy decided, when a response has it in its extensions (an [`Admission`], which
-/// responses made of refusals have), and else by another judge.
+/// Goes by what a policy decided, when a response has it in its extensions ([`Admission::of`]), as
+/// responses made of refusals have, and else by another judge.
 #[cfg(feature = "http")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InResponse<J>(pub J);
@@ -121,8 +121,9 @@ where
     J: Judge<http::Response<B>, E>,
 {
     fn judge(&self, result: Result<&http::Response<B>, &E>) -> Ended {
-        let admission = result.ok().and_then(|response| response.extensions().get());
-        let decided = admission.and_then(Ended::decided);
+        let response = result.ok();
+        let admission = response.and_then(|response| Admission::of(response.extensions()));
+        let decided = admission.as_ref().and_then(Ended::decided);
         decided.unwrap_or_else(|| self.0.judge(result))
     }
 }

@@ -8,7 +8,6 @@ use resilience_core::rate_limit::{Limited, Quota};
 
 use super::policy::{self, Policy};
 use super::{FieldsError, HttpFields, digits, fields};
-use crate::admission;
 use crate::rate_limit::{Admission, Answer, Keep, Quotas, RateLimitLayer, Refusal};
 use crate::refusal::{self, Json, RefusalBody, whole_seconds};
 
@@ -207,9 +206,7 @@ impl<B, E> Answer<Response<B>, E> for HttpAnswer {
             Some(limited) => self.limited(refusal.place, &limited, refusal.quota()),
             None => refusal::problem(StatusCode::FORBIDDEN, None, no_key()),
         };
-        let extensions = response.extensions_mut();
-        extensions.insert(admission::Admission::from(*refusal));
-        extensions.insert(*refusal);
+        response.extensions_mut().insert(*refusal);
         Ok(response.map(RefusalBody::refusal))
     }
 

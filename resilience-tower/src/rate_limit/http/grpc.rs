@@ -1,6 +1,5 @@
 use http::{HeaderName, HeaderValue, Response};
 
-use crate::admission;
 use crate::rate_limit::{Admission, Answer, Keep, RateLimitLayer, Refusal};
 use crate::refusal::{self, RefusalBody};
 
@@ -59,9 +58,7 @@ impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
                 None,
             ),
         };
-        let extensions = response.extensions_mut();
-        extensions.insert(admission::Admission::from(*refusal));
-        extensions.insert(*refusal);
+        response.extensions_mut().insert(*refusal);
         Ok(response.map(RefusalBody::refusal))
     }
 

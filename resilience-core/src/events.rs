@@ -52,11 +52,24 @@ impl<T: 'static> Events<T> {
         Subscription {
             events,
             id: Some(id),
+            also: None,
         }
     }
 
     /// A subscription that never waits: what does not fit the channel is counted as lost.
     pub(crate) fn channel(self: &Arc<Self>, capacity: usize) -> (Subscription, Receiver<T>)
+    where
+        T: Clone + Send,
+    {
+        let (send, receiver) = self.sender(capacity);
+        (self.subscribe(send), receiver)
+    }
+
+    /// The callback of such a subscription, and what it sends to.
+    pub(crate) fn sender(
+        self: &Arc<Self>,
+        capacity: usize,
+    ) -> (impl Fn(&T) + Send + Sync + use<T>, Receiver<T>)
     where
         T: Clone + Send,
     {
@@ -70,7 +83,7 @@ impl<T: 'static> Events<T> {
                 events.lost.fetch_add(1, Ordering::Relaxed);
             }
         };
-        (self.subscribe(send), receiver)
+        (send, receiver)
     }
 }
 
@@ -105,6 +118,8 @@ impl<T> fmt::Debug for Events<T> {
 pub struct Subscription {
     events: Weak<dyn Unsubscribe>,
     id: Option<u64>,
+    /// Another one, which ends with it.
+    also: Option<Box<Self>>,
 }
 
 trait Unsubscribe: Send + Sync {
@@ -126,6 +141,15 @@ impl Subscription {
     /// Keeps the subscription for as long as what it is about lives.
     pub fn forget(mut self) {
         self.id = None;
+        if let Some(also) = self.also.take() {
+            also.forget();
+        }
+    }
+
+    /// Both as one.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.also = Some(Box::new(other));
+        self
     }
 }
 

@@ -6,8 +6,8 @@ use allocation_counter::measure;
 use proptest::prelude::*;
 use resilience_core::{
     clock::ManualClock,
-    hedge::{Config, ConfigBuilder, HedgePolicy, Stop},
-    retry::{BudgetConfig, RetryBudget, RetryPolicy},
+    hedge::{Change, Config, ConfigBuilder, HedgePolicy, Stop},
+    retry::{BudgetChange, BudgetConfig, RetryBudget, RetryPolicy},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -287,6 +287,92 @@ fn settings_come_from_a_file_and_unknown_ones_are_refused() {
     );
     let error = serde_json::from_str::<Config>(r#"{"percentile": 95}"#).unwrap_err();
     assert!(error.to_string().contains("unknown field `percentile`"));
+}
+
+/// Attempts that are all answered after so long.
+fn answer_after(policy: &HedgePolicy, clock: &ManualClock, time: Duration) {
+    for _ in 0..100 {
+        let (_call, attempt) = policy.begin();
+        clock.advance(time);
+        attempt.answered();
+    }
+}
+
+#[test]
+fn a_delay_that_was_learned_is_told_and_one_that_doubled_or_halved() {
+    let config = Config::builder().min_samples(10).window(SECOND);
+    let (policy, clock) = policy(config, budget(0.0, 9));
+    let (_subscription, receiver) = policy.subscribe_channel(64);
+    let told = || -> Vec<(Option<Duration>, Option<Duration>)> {
+        let delays = receiver.try_iter().map(|change| match change {
+            Change::Delay { from, to } => (from, to),
+            other => panic!("{other:?}"),
+        });
+        delays.collect()
+    };
+    answer_after(&policy, &clock, 10 * MS);
+    let [(None, learned)] = told()[..] else {
+        panic!("one change, from never");
+    };
+    assert!(near(learned, 10 * MS));
+    // Half as long again is not far.
+    answer_after(&policy, &clock, 15 * MS);
+    assert_eq!(told(), []);
+    answer_after(&policy, &clock, 24 * MS);
+    let [(from, longer)] = told()[..] else {
+        panic!("one change, from what was told");
+    };
+    assert_eq!(from, learned);
+    assert!(near(longer, 24 * MS), "{longer:?}");
+    (0..5).for_each(|_| answer_after(&policy, &clock, 10 * MS));
+    let [(from, shorter)] = told()[..] else {
+        panic!("one change back");
+    };
+    assert_eq!(from, longer);
+    assert!(near(shorter, 10 * MS), "{shorter:?}");
+    // Nobody calls for so long that nothing is known any more; the next call finds that.
+    clock.advance(60 * SECOND);
+    assert_eq!(told(), []);
+    assert_eq!(policy.begin().0.delay(), None);
+    assert_eq!(told(), [(shorter, None)]);
+}
+
+#[test]
+fn settings_and_the_budget_are_told_too_and_the_delay_as_calls_have_it() {
+    let fixed = |millis: u32| Config::builder().fixed_delay(millis * MS);
+    let (policy, _) = policy(fixed(50), budget(0.0, 1));
+    let (subscription, receiver) = policy.subscribe_channel(8);
+    let further = fixed(70).build().unwrap();
+    policy.set_config(further);
+    policy.set_config(further);
+    let never = fixed(70).max_hedges(0).build().unwrap();
+    policy.set_config(never);
+    policy.set_config(further);
+    let (mut call, _first) = policy.begin();
+    drop(call.hedge(None).unwrap().begin());
+    let (mut other, _first) = policy.begin();
+    assert_eq!(other.hedge(None).unwrap_err(), Stop::Budget);
+    assert_eq!(other.hedge(None).unwrap_err(), Stop::Budget);
+    let changes: Vec<Change> = receiver.try_iter().collect();
+    let expected = [
+        Change::Settings(further),
+        Change::Settings(never),
+        Change::Delay {
+            from: Some(50 * MS),
+            to: None,
+        },
+        Change::Settings(further),
+        Change::Delay {
+            from: None,
+            to: Some(70 * MS),
+        },
+        Change::Budget(BudgetChange::Spent),
+    ];
+    assert_eq!(changes, expected);
+    drop(subscription);
+    policy.set_config(never);
+    policy.budget().set_config(BudgetConfig::default());
+    assert!(receiver.try_recv().is_err());
 }
 
 proptest! {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use resilience_core::{
     clock::ManualClock,
-    retry::{Backoff, BudgetConfig, Config, Jitter, RetryBudget, RetryPolicy, Stop},
+    retry::{
+        Backoff, BudgetChange, BudgetConfig, Change, Config, Jitter, RetryBudget, RetryPolicy, Stop,
+    },
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -230,4 +232,46 @@ fn a_way_back_keeps_no_policy_alive() {
     assert!(way_back().is_some(), "a call is a handle");
     drop(call);
     assert!(way_back().is_none());
+}
+
+#[test]
+fn who_subscribes_hears_of_the_settings_and_of_the_budget_and_not_of_each_call() {
+    let (policy, _) = policy(10);
+    let (subscription, receiver) = policy.subscribe_channel(8);
+    policy.set_config(config(3));
+    policy.set_config(config(3));
+    policy.budget().set_config(budget_of(1));
+    for _ in 0..5 {
+        let mut call = policy.begin();
+        while call.retry(None, None).is_ok() {}
+    }
+    let changes: Vec<Change> = receiver.try_iter().collect();
+    let settings = BudgetChange::Settings(budget_of(1));
+    let expected = [
+        Change::Settings(config(3)),
+        Change::Budget(settings),
+        Change::Budget(BudgetChange::Spent),
+    ];
+    assert_eq!(changes, expected);
+    // One subscription is for both.
+    drop(subscription);
+    policy.set_config(config(4));
+    policy.budget().set_config(budget_of(2));
+    assert!(receiver.try_recv().is_err());
+}
+
+#[test]
+fn a_subscription_that_is_forgotten_lasts_and_counts_what_it_loses() {
+    let (policy, _) = policy(10);
+    let (subscription, receiver) = policy.subscribe_channel(2);
+    subscription.forget();
+    policy.set_config(config(4));
+    policy.budget().set_config(budget_of(2));
+    policy.budget().set_config(budget_of(3));
+    assert_eq!(receiver.try_iter().count(), 2);
+    assert_eq!(policy.snapshot().lost_events, 1);
+}
+
+fn budget_of(burst: u32) -> BudgetConfig {
+    BudgetConfig::new(0.0, 0).unwrap().burst(burst).unwrap()
 }

@@ -1,7 +1,11 @@
 //! The bound of the retry budget, and what changes of it keep.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::Receiver,
+    },
     thread,
     time::Duration,
 };
@@ -9,7 +13,7 @@ use std::{
 use proptest::prelude::*;
 use resilience_core::{
     clock::ManualClock,
-    retry::{BudgetConfig, RetryBudget},
+    retry::{BudgetChange, BudgetConfig, RetryBudget},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -245,4 +249,103 @@ fn deposit_and_withdrawal_allocate_nothing() {
         }
     });
     assert_eq!(count.count_total, 0);
+}
+
+/// What subscribers were told, in order.
+fn told(receiver: &Receiver<BudgetChange>) -> Vec<&'static str> {
+    receiver.try_iter().map(BudgetChange::as_str).collect()
+}
+
+#[test]
+fn a_budget_that_is_spent_is_told_once_and_its_recovery_once_half_of_the_burst_is_there() {
+    let (budget, _) = budget(1.0, 0, 8);
+    let (_subscription, receiver) = budget.subscribe_channel(16);
+    for _ in 0..8 {
+        budget.try_withdraw().unwrap();
+    }
+    assert!(told(&receiver).is_empty(), "nobody was refused");
+    (0..5).for_each(|_| assert!(budget.try_withdraw().is_err()));
+    assert_eq!(told(&receiver), ["spent"]);
+    assert!(budget.snapshot().spent);
+    // Just enough for one now and then is no recovery, nor is what nobody asked for.
+    for _ in 0..20 {
+        budget.deposit();
+        assert_eq!(withdrawn(&budget), 1);
+    }
+    (0..3).for_each(|_| budget.deposit());
+    budget.try_withdraw().unwrap();
+    assert!(told(&receiver).is_empty(), "3 of 8 were there");
+    (0..2).for_each(|_| budget.deposit());
+    assert!(told(&receiver).is_empty(), "nobody asked");
+    budget.try_withdraw().unwrap();
+    assert_eq!(told(&receiver), ["recovered"], "4 of 8 were there");
+    assert!(!budget.snapshot().spent);
+    assert_eq!(withdrawn(&budget), 3);
+    assert_eq!(told(&receiver), ["spent"], "again");
+}
+
+#[test]
+fn a_budget_of_one_recovers_with_it() {
+    let (budget, _) = budget(1.0, 0, 1);
+    let (_subscription, receiver) = budget.subscribe_channel(16);
+    assert_eq!(withdrawn(&budget), 1);
+    budget.deposit();
+    assert_eq!(withdrawn(&budget), 1);
+    assert_eq!(told(&receiver), ["spent", "recovered", "spent"]);
+}
+
+#[test]
+fn other_settings_are_told_and_the_same_are_not() {
+    let (budget, _) = budget(0.2, 0, 8);
+    let (subscription, receiver) = budget.subscribe_channel(1);
+    let other = BudgetConfig::new(0.1, 5).unwrap();
+    budget.set_config(other);
+    assert_eq!(receiver.try_recv(), Ok(BudgetChange::Settings(other)));
+    budget.set_config(other);
+    assert!(receiver.try_recv().is_err());
+    // The channel holds one.
+    budget.set_config(BudgetConfig::default());
+    budget.set_config(other);
+    assert_eq!(budget.snapshot().lost_events, 1);
+    drop(subscription);
+    budget.set_config(BudgetConfig::default());
+    assert_eq!(receiver.try_iter().count(), 1);
+    assert_eq!(budget.snapshot().lost_events, 1);
+}
+
+/// A subscriber may ask the budget itself, and what it panics harms nobody.
+#[test]
+fn subscribers_are_told_outside_of_any_lock() {
+    let (budget, _) = budget(0.2, 0, 1);
+    let (told, asked) = (Arc::new(AtomicU64::new(0)), budget.downgrade());
+    let counted = Arc::clone(&told);
+    let subscription = budget.subscribe(move |_| {
+        let budget = asked().expect("the budget is there");
+        assert!(budget.try_withdraw().is_err());
+        budget.set_config(budget.config());
+        assert!(budget.snapshot().spent);
+        counted.fetch_add(1, Ordering::Relaxed);
+        panic!("of the subscriber");
+    });
+    assert_eq!(withdrawn(&budget), 1);
+    subscription.forget();
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn threads_that_are_refused_at_once_tell_it_once() {
+    for _ in 0..50 {
+        let (budget, _) = budget(0.0, 0, 4);
+        let (_subscription, receiver) = budget.subscribe_channel(16);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    (0..4).for_each(|_| {
+                        assert!(budget.try_withdraw().is_ok() || budget.snapshot().refused > 0)
+                    })
+                });
+            }
+        });
+        assert_eq!(told(&receiver), ["spent"]);
+    }
 }

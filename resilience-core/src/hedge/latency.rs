@@ -31,21 +31,30 @@ impl Latency {
         }
     }
 
-    /// Counts an attempt that ended at `now`.
+    /// Counts an attempt that ended at `now`. Whether the estimate was worked out for it.
     #[inline]
-    pub(super) fn record(&self, now: u64, took: u64, ended: Ended, config: &Config) {
+    pub(super) fn record(&self, now: u64, took: u64, ended: Ended, config: &Config) -> bool {
         let turned = self.turn(now, config);
-        if self.buckets.record(took, ended) || turned {
+        let due = self.buckets.record(took, ended) || turned;
+        if due {
             self.work_out(config);
         }
+        due
     }
 
-    /// The measured quantile at `now`, unless there are too few attempts.
+    /// Forgets what is too old at `now`. Whether the estimate was worked out for it.
     #[inline]
-    pub(super) fn quantile(&self, now: u64, config: &Config) -> Option<Duration> {
-        if self.turn(now, config) {
+    pub(super) fn forget(&self, now: u64, config: &Config) -> bool {
+        let turned = self.turn(now, config);
+        if turned {
             self.work_out(config);
         }
+        turned
+    }
+
+    /// The measured quantile, unless there are too few attempts.
+    #[inline]
+    pub(super) fn quantile(&self) -> Option<Duration> {
         // ORDERING: Relaxed. Each word is worked out on its own; a stale one is that of a moment
         // earlier.
         known(self.quantile.load(Ordering::Relaxed))

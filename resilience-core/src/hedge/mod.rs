@@ -17,6 +17,7 @@
 //! | a deadline? | a hedge that has less time than half of the attempts take is not begun, and takes nothing from the budget |
 //! | a change of settings? | for the next decision of every call; one that waits for its hedge goes on waiting for as long |
 //! | a hedge that was granted and not begun? | the budget has it back |
+//! | who hears of it? | who [subscribed](HedgePolicy::subscribe): when the delay is learned, lost, or has doubled or halved since it was told, and what becomes of the budget |
 //!
 //! # What is measured
 //!
@@ -42,23 +43,32 @@
 //! [Kaplan and Meier]: https://doi.org/10.1080/01621459.1958.10501452
 
 mod buckets;
+mod change;
 mod config;
 mod latency;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 
-pub use self::config::{Config, ConfigBuilder};
 use self::{buckets::Ended, latency::Latency};
-pub use crate::settings::ConfigError;
+pub use self::{
+    change::Change,
+    config::{Config, ConfigBuilder},
+};
 use crate::{
     clock::SharedClock,
+    events::Events,
     primitive::{AtomicU64, Ordering},
     retry::{BudgetSpent, RetryBudget},
 };
+pub use crate::{events::Subscription, settings::ConfigError};
 
 /// Decides on hedges; clones are handles on the same one.
 ///
@@ -96,7 +106,13 @@ struct Inner {
     clock: SharedClock,
     latency: Latency,
     counts: Counts,
+    /// The delay that subscribers were told last, in nanoseconds; `NEVER` for none.
+    told: AtomicU64,
+    events: Arc<Events<Change>>,
 }
+
+/// No delay is as long.
+const NEVER: u64 = u64::MAX;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -150,6 +166,8 @@ pub struct Snapshot {
     pub no_budget: u64,
     /// Hedges that were not begun because too little time was left.
     pub no_time: u64,
+    /// Events that did not fit the channel of a subscriber to this policy.
+    pub lost_events: u64,
 }
 
 impl HedgePolicy {
@@ -177,11 +195,13 @@ impl HedgePolicy {
     fn of(config: Config, budget: RetryBudget, earns: bool, clock: SharedClock) -> Self {
         Self(Arc::new(Inner {
             latency: Latency::new(clock.nanos(), &config),
+            told: AtomicU64::new(word(delay(None, &config))),
             config: ArcSwap::from_pointee(config),
             budget,
             earns,
             clock,
             counts: Counts::default(),
+            events: Arc::default(),
         }))
     }
 
@@ -229,8 +249,12 @@ impl HedgePolicy {
     /// | `window` | holds from the next halving on, which a shorter window may bring forward |
     pub fn set_config(&self, config: Config) {
         let inner = &*self.0;
-        inner.config.store(Arc::new(config));
+        let before = inner.config.swap(Arc::new(config));
         inner.latency.work_out(&config);
+        if *before != config {
+            inner.events.emit(&Change::Settings(config));
+        }
+        inner.tell_delay(&config);
     }
 
     /// The budget.
@@ -262,24 +286,84 @@ impl HedgePolicy {
             won: read(&inner.counts.won),
             no_budget: read(&inner.counts.no_budget),
             no_time: read(&inner.counts.no_time),
+            lost_events: inner.events.lost(),
         }
+    }
+
+    /// Calls `callback` after each [change](Change), of the policy and of its budget, until the
+    /// subscription is dropped. It is run by the attempt that ended, the hedge that was asked for, or
+    /// who changed the settings, outside of any lock; what it panics is caught.
+    pub fn subscribe(&self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Subscription {
+        let callback = Arc::new(callback);
+        let own = Arc::clone(&callback);
+        let budget = &self.0.budget;
+        let budget = budget.subscribe(move |change| callback(&Change::Budget(*change)));
+        let events = &self.0.events;
+        events.subscribe(move |change| own(change)).and(budget)
+    }
+
+    /// As [`subscribe`](Self::subscribe), by a channel that holds at most `capacity` events (at
+    /// least 1). It never waits: an event that finds it full is dropped and
+    /// [counted](Snapshot::lost_events).
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Change>) {
+        let (send, receiver) = self.0.events.sender(capacity);
+        (self.subscribe(send), receiver)
     }
 }
 
 impl Inner {
     fn delay(&self, now: u64) -> Option<Duration> {
         let config = self.config.load();
-        // Asked first: it also forgets what is too old.
-        let measured = self.latency.quantile(now, &config);
-        let delay = measured.or_else(|| config.fixed_delay())?;
-        (config.max_hedges() > 0).then(|| delay.max(config.min_delay()))
+        if self.latency.forget(now, &config) {
+            self.tell_delay(&config);
+        }
+        delay(self.latency.quantile(), &config)
     }
 
     fn record(&self, began: u64, ended: Ended) {
         let now = self.clock.nanos();
         let took = now.saturating_sub(began);
-        self.latency.record(now, took, ended, &self.config.load());
+        let config = self.config.load();
+        if self.latency.record(now, took, ended, &config) {
+            self.tell_delay(&config);
+        }
     }
+
+    /// After the estimate was worked out: whether subscribers should know.
+    #[cold]
+    fn tell_delay(&self, config: &Config) {
+        let to = word(delay(self.latency.quantile(), config));
+        // ORDERING: Relaxed. One of those who see the same move tells it.
+        let from = self.told.load(Ordering::Relaxed);
+        let swap = |from, to| {
+            let told = &self.told;
+            told.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        if is_far(from, to) && swap(from, to).is_ok() {
+            let [from, to] = [from, to].map(span);
+            self.events.emit(&Change::Delay { from, to });
+        }
+    }
+}
+
+/// After what time a hedge is asked for, by the measured quantile.
+fn delay(measured: Option<Duration>, config: &Config) -> Option<Duration> {
+    let delay = measured.or_else(|| config.fixed_delay())?;
+    (config.max_hedges() > 0).then(|| delay.max(config.min_delay()))
+}
+
+fn word(delay: Option<Duration>) -> u64 {
+    // At most a day.
+    delay.map_or(NEVER, |delay| delay.as_nanos() as u64)
+}
+
+fn span(word: u64) -> Option<Duration> {
+    (word != NEVER).then(|| Duration::from_nanos(word))
+}
+
+/// Twice as long, half as long, or further.
+const fn is_far(from: u64, to: u64) -> bool {
+    from != to && (to >= from.saturating_mul(2) || from >= to.saturating_mul(2))
 }
 
 impl fmt::Debug for HedgePolicy {

@@ -1,14 +1,19 @@
 //! How many retries and hedges there may be, for all calls together.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
-use super::pace::Pace;
+use super::{change::BudgetChange, pace::Pace};
 use crate::{
     clock::SharedClock,
+    events::{Events, Subscription},
     primitive::{AtomicU64, Ordering},
-    rate_limit::{Bucket, Quota},
+    rate_limit::{Admitted, Bucket, Quota},
     settings::{ConfigError, check, whole},
 };
 
@@ -171,6 +176,9 @@ struct Inner {
     /// What one first attempt earns, under the quota in force; see `BudgetConfig::earns`.
     earns: AtomicU64,
     refused: AtomicU64,
+    /// 1 from the first refusal on until half of the burst is there again, else 0.
+    spent: AtomicU64,
+    events: Arc<Events<BudgetChange>>,
     /// The settings in force; held by those who read or change them, not by calls.
     config: Mutex<BudgetConfig>,
 }
@@ -194,6 +202,10 @@ pub struct BudgetSnapshot {
     pub balance: u32,
     /// How many were refused since the budget was made.
     pub refused: u64,
+    /// Whether it is spent, and has not been asked with half of its burst there since.
+    pub spent: bool,
+    /// Events that did not fit the channel of a subscriber.
+    pub lost_events: u64,
 }
 
 impl Default for RetryBudget {
@@ -216,6 +228,8 @@ impl RetryBudget {
             pace: Pace::new(clock.into(), config.floor_per_second > 0),
             earns: AtomicU64::new(config.earns(&quota)),
             refused: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
+            events: Arc::default(),
             config: Mutex::new(config),
         }))
     }
@@ -237,10 +251,22 @@ impl RetryBudget {
     #[inline]
     pub fn try_withdraw(&self) -> Result<(), BudgetSpent> {
         let inner = &*self.0;
+        // ORDERING: Acquire, with the Release of `refused_now`: who sees the budget spent takes from
+        // what was left then, and does not tell of a recovery what it took before. Who is refused
+        // while another tells a recovery is not told of; the next refusal is.
+        let spent = inner.spent.load(Ordering::Acquire) != 0;
         match inner.bucket.take(1, inner.pace.now()) {
-            Ok(_) => Ok(()),
+            Ok(left) => {
+                if spent {
+                    inner.granted_again(left);
+                }
+                Ok(())
+            }
             Err(limited) => {
                 inner.refused.fetch_add(1, Ordering::Relaxed);
+                if !spent {
+                    inner.refused_now();
+                }
                 let floor = inner.pace.runs();
                 Err(BudgetSpent {
                     earned_after: limited.retry_after.filter(|_| floor),
@@ -279,6 +305,8 @@ impl RetryBudget {
         }
         inner.earns.store(config.earns(&quota), Ordering::Relaxed);
         *held = config;
+        drop(held);
+        inner.events.emit(&BudgetChange::Settings(config));
     }
 
     /// The figures of now; takes nothing.
@@ -289,13 +317,50 @@ impl RetryBudget {
             config: *config,
             balance: inner.bucket.snapshot(inner.pace.now()).remaining,
             refused: inner.refused.load(Ordering::Relaxed),
+            spent: inner.spent.load(Ordering::Relaxed) != 0,
+            lost_events: inner.events.lost(),
         }
+    }
+
+    /// Calls `callback` after each [change](BudgetChange) until the subscription is dropped. It is run
+    /// by the retry or hedge that was asked for, or by who changed the settings, outside of any lock;
+    /// what it panics is caught.
+    pub fn subscribe(
+        &self,
+        callback: impl Fn(&BudgetChange) + Send + Sync + 'static,
+    ) -> Subscription {
+        self.0.events.subscribe(callback)
+    }
+
+    /// As [`subscribe`](Self::subscribe), by a channel that holds at most `capacity` events (at
+    /// least 1). It never waits: an event that finds it full is dropped and
+    /// [counted](BudgetSnapshot::lost_events).
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<BudgetChange>) {
+        self.0.events.channel(capacity)
     }
 
     /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
     pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
         let weak = Arc::downgrade(&self.0);
         move || weak.upgrade().map(Self)
+    }
+}
+
+impl Inner {
+    #[cold]
+    fn refused_now(&self) {
+        if self.spent.swap(1, Ordering::Release) == 0 {
+            self.events.emit(&BudgetChange::Spent);
+        }
+    }
+
+    /// One was granted, and so many are left, by a budget that had been spent.
+    #[cold]
+    fn granted_again(&self, left: Admitted) {
+        let half = left.remaining + 1 >= left.burst.div_ceil(2);
+        if half && self.spent.swap(0, Ordering::Relaxed) != 0 {
+            self.events.emit(&BudgetChange::Recovered);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use loom::{sync::Arc, thread};
 
-use super::{BudgetConfig, RetryBudget};
+use super::{BudgetChange, BudgetConfig, RetryBudget};
 use crate::clock::{SharedClock, Still};
 
 fn budget(share: f64, burst: u32) -> RetryBudget {
@@ -40,5 +40,22 @@ fn loom_what_is_earned_beside_a_retry_is_neither_lost_nor_paid_twice() {
             paid += 1;
         }
         assert_eq!(paid, 2);
+    });
+}
+
+#[test]
+fn loom_a_budget_that_is_spent_is_told_once_and_no_recovery_is_made_up() {
+    loom::model(|| {
+        let budget = budget(0.0, 2);
+        let (_subscription, told) = budget.subscribe_channel(8);
+        let other = {
+            let budget = budget.clone();
+            thread::spawn(move || [(); 2].map(|()| budget.try_withdraw().is_ok()))
+        };
+        let own = [(); 2].map(|()| budget.try_withdraw().is_ok());
+        let granted = own.into_iter().chain(other.join().unwrap());
+        assert_eq!(granted.filter(|granted| *granted).count(), 2);
+        let told: Vec<_> = told.try_iter().collect();
+        assert_eq!(told, [BudgetChange::Spent]);
     });
 }

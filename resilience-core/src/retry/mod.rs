@@ -22,9 +22,11 @@
 //! | which failures? | what the caller says: the tower layer takes the classifier of the breaker |
 //! | a change of settings? | for the next decision of every call; what is saved up keeps its proportion |
 //! | a retry that was granted and not made? | stays taken; see [`RetryBudget::refund`] |
+//! | who hears of it? | who [subscribed](RetryPolicy::subscribe): once when the budget is spent, and once when half of its burst is there again; not of each refusal |
 
 mod backoff;
 mod budget;
+mod change;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
 mod pace;
@@ -33,6 +35,7 @@ mod policy;
 pub use self::{
     backoff::{Backoff, Jitter},
     budget::{BudgetConfig, BudgetSnapshot, BudgetSpent, RetryBudget},
+    change::{BudgetChange, Change},
     policy::{Attempts, Config, ConfigBuilder, RetryPolicy, Snapshot, Stop, Stopped},
 };
-pub use crate::settings::ConfigError;
+pub use crate::{events::Subscription, settings::ConfigError};

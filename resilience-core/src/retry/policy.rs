@@ -1,12 +1,17 @@
 //! Whether one call is tried again, and when.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 
-use super::{Backoff, BudgetSnapshot, BudgetSpent, RetryBudget};
+use super::{Backoff, BudgetSnapshot, BudgetSpent, Change, RetryBudget};
 use crate::{
     clock::{Clock, SharedClock},
+    events::{Events, Subscription},
     primitive::{AtomicU64, Ordering},
     random::Random,
     settings::{ConfigError, LONGEST, span, whole},
@@ -133,6 +138,7 @@ struct Inner {
     clock: SharedClock,
     random: Random,
     counts: Counts,
+    events: Arc<Events<Change>>,
 }
 
 /// Written only by calls that failed.
@@ -155,6 +161,8 @@ pub struct Snapshot {
     pub stopped: Stopped,
     /// The budget, with all others that share it.
     pub budget: BudgetSnapshot,
+    /// Events that did not fit the channel of a subscriber to this policy.
+    pub lost_events: u64,
 }
 
 /// Failed attempts that were not tried again since a policy was made, by [`Stop`].
@@ -245,6 +253,7 @@ impl RetryPolicy {
             clock,
             random,
             counts: Counts::default(),
+            events: Arc::default(),
         }))
     }
 
@@ -273,7 +282,9 @@ impl RetryPolicy {
     /// Changes the settings, for all handles at once. A decision that is taken after it is taken by
     /// the new ones: with fewer attempts a call under way may have had its last.
     pub fn set_config(&self, config: Config) {
-        self.0.config.store(Arc::new(config));
+        if *self.0.config.swap(Arc::new(config)) != config {
+            self.0.events.emit(&Change::Settings(config));
+        }
     }
 
     /// The budget.
@@ -300,7 +311,28 @@ impl RetryPolicy {
                 retry_after: read(&counts.retry_after),
             },
             budget: self.0.budget.snapshot(),
+            lost_events: self.0.events.lost(),
         }
+    }
+
+    /// Calls `callback` after each [change](Change), of the policy and of its budget, until the
+    /// subscription is dropped. It is run by the retry that was asked for, or by who changed the
+    /// settings, outside of any lock; what it panics is caught.
+    pub fn subscribe(&self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Subscription {
+        let callback = Arc::new(callback);
+        let own = Arc::clone(&callback);
+        let budget = &self.0.budget;
+        let budget = budget.subscribe(move |change| callback(&Change::Budget(*change)));
+        let events = &self.0.events;
+        events.subscribe(move |change| own(change)).and(budget)
+    }
+
+    /// As [`subscribe`](Self::subscribe), by a channel that holds at most `capacity` events (at
+    /// least 1). It never waits: an event that finds it full is dropped and
+    /// [counted](Snapshot::lost_events).
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Change>) {
+        let (send, receiver) = self.0.events.sender(capacity);
+        (self.subscribe(send), receiver)
     }
 
     /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use resilience_core::balance::{Balancer, Change, Event};
 use resilience_core::breaker::{CircuitBreaker, Registry, State, Subscription, Transition};
+use resilience_core::hedge::{self, HedgePolicy};
 use resilience_core::load_shed::{LevelChange, LoadShed};
+use resilience_core::retry::{BudgetChange, RetryBudget};
 
 /// Tells each change of state of `breaker` as an event, until the subscription is dropped.
 ///
@@ -122,4 +124,62 @@ fn level(name: &str, change: &LevelChange) {
     } else {
         tell!(INFO);
     }
+}
+
+/// Tells when the budget of retries and hedges is spent, has recovered or has other settings, until
+/// the subscription is dropped; `name` is the budget's in the events. Who shares a budget says it
+/// once.
+///
+/// At level `WARN` when it is spent, else `INFO`.
+pub fn retry_budget(name: impl Into<Arc<str>>, budget: &RetryBudget) -> Subscription {
+    let (name, back) = (name.into(), budget.downgrade());
+    budget.subscribe(move |change| {
+        let refused = back().map(|budget| budget.snapshot().refused);
+        spending(&name, *change, refused);
+    })
+}
+
+fn spending(name: &str, change: BudgetChange, refused: Option<u64>) {
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::event!(
+                name: "resilience.retry_budget.change",
+                target: "resilience_tower",
+                tracing::Level::$level,
+                resilience.policy = "retry_budget",
+                resilience.name = name,
+                resilience.retry_budget.change = change.as_str(),
+                resilience.retry_budget.refused = refused,
+                "the retry budget changed",
+            )
+        };
+    }
+    if change == BudgetChange::Spent {
+        tell!(WARN);
+    } else {
+        tell!(INFO);
+    }
+}
+
+/// Tells when the delay of the hedges of `policy` was learned or lost, or has doubled or halved, until
+/// the subscription is dropped; `name` is the policy's in the events. Its budget is told by
+/// [`retry_budget`].
+///
+/// At level `INFO`.
+pub fn hedge(name: impl Into<Arc<str>>, policy: &HedgePolicy) -> Subscription {
+    let name = name.into();
+    policy.subscribe(move |change| {
+        if let hedge::Change::Delay { from, to } = change {
+            tracing::event!(
+                name: "resilience.hedge.delay",
+                target: "resilience_tower",
+                tracing::Level::INFO,
+                resilience.policy = "hedge",
+                resilience.name = &*name,
+                resilience.hedge.from_s = from.as_ref().map(Duration::as_secs_f64),
+                resilience.hedge.to_s = to.as_ref().map(Duration::as_secs_f64),
+                "the delay of hedges changed",
+            );
+        }
+    })
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use resilience_core::balance::{self, Balancer, Endpoint};
 use resilience_core::breaker::{CircuitBreaker, Config, Mode, Registry};
 use resilience_core::clock::ManualClock;
+use resilience_core::hedge::{self, HedgePolicy};
+use resilience_core::retry::{BudgetConfig, RetryBudget};
 use resilience_tower::telemetry::{Ended, Refusal, TelemetryLayer, events};
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, service_fn};
@@ -361,6 +363,83 @@ fn changes_of_the_level_of_shedding_are_events() {
     let declared = rise.declared.iter().copied();
     let declared: Vec<_> = declared.filter(|name| *name != "message").collect();
     assert_eq!(declared, names);
+}
+
+/// That `told` has the fields of the table with this head, in their order.
+#[track_caller]
+fn assert_documented(told: &Told, head: &str) {
+    let table = documented(head);
+    let names: Vec<_> = table.iter().map(|row| &*row[0]).collect();
+    let declared = told.declared.iter().copied();
+    let declared: Vec<_> = declared.filter(|name| *name != "message").collect();
+    assert_eq!(declared, names);
+}
+
+#[test]
+fn a_spent_budget_is_an_event_and_so_is_its_recovery() {
+    let config = BudgetConfig::new(1.0, 0).and_then(|config| config.burst(2));
+    let budget = RetryBudget::with_clock(config.unwrap(), ManualClock::new());
+    let subscription = events::retry_budget("payments", &budget);
+    let kept = Kept::default();
+    kept.local(|| {
+        assert!((0..5).filter(|_| budget.try_withdraw().is_ok()).count() == 2);
+        budget.deposit();
+        budget.try_withdraw().unwrap();
+        drop(subscription);
+        budget.set_config(BudgetConfig::default());
+    });
+    let [spent, recovered] = &kept.events()[..] else {
+        panic!("two events: {:?}", kept.events());
+    };
+    assert_eq!(
+        (spent.name, &*spent.level, &*recovered.level),
+        ("resilience.retry_budget.change", "WARN", "INFO")
+    );
+    assert_eq!(
+        spent.fields,
+        fields([
+            ("message", "the retry budget changed"),
+            ("resilience.policy", "retry_budget"),
+            ("resilience.name", "payments"),
+            ("resilience.retry_budget.change", "spent"),
+            ("resilience.retry_budget.refused", "1"),
+        ])
+    );
+    let change = &*recovered.fields["resilience.retry_budget.change"];
+    assert_eq!(change, "recovered");
+    assert_documented(spent, "| field of a retry budget |");
+}
+
+#[test]
+fn a_delay_that_was_learned_is_an_event() {
+    let clock = ManualClock::new();
+    let config = hedge::Config::builder().min_samples(10).build().unwrap();
+    let budget = RetryBudget::with_clock(BudgetConfig::default(), clock.clone());
+    let policy = HedgePolicy::with_clock(config, budget, clock.clone());
+    events::hedge("payments", &policy).forget();
+    let kept = Kept::default();
+    kept.local(|| {
+        policy
+            .budget()
+            .set_config(BudgetConfig::new(0.1, 1).unwrap());
+        for _ in 0..20 {
+            let (_call, attempt) = policy.begin();
+            clock.advance(SECOND);
+            attempt.answered();
+        }
+    });
+    let [learned] = &kept.events()[..] else {
+        panic!("one event: {:?}", kept.events());
+    };
+    assert_eq!(
+        (learned.name, &*learned.level),
+        ("resilience.hedge.delay", "INFO")
+    );
+    assert_eq!(learned.fields["resilience.name"], "payments");
+    assert!(!learned.fields.contains_key("resilience.hedge.from_s"));
+    let to: f64 = learned.fields["resilience.hedge.to_s"].parse().unwrap();
+    assert!((1.0..1.0625).contains(&to), "{to}");
+    assert_documented(learned, "| field of hedges |");
 }
 
 #[test]

@@ -26,6 +26,7 @@ impl Observe for RetryPolicy {
             samples.count(&of::RETRY_STOPPED, reason, stops);
         }
         tell_budget(samples, figures.budget);
+        samples.count(&of::LOST_EVENTS, "", figures.lost_events);
     }
 }
 
@@ -40,6 +41,7 @@ impl Observe for RetryBudget {
         let figures = self.snapshot();
         samples.count(&of::REFUSED, "budget", figures.refused);
         tell_budget(samples, figures);
+        samples.count(&of::LOST_EVENTS, "", figures.lost_events);
     }
 }
 
@@ -58,6 +60,7 @@ impl Observe for HedgePolicy {
         samples.count(&of::HEDGES_STOPPED, "deadline", figures.no_time);
         samples.span(&of::HEDGE_DELAY, figures.delay);
         tell_budget(samples, self.budget().snapshot());
+        samples.count(&of::LOST_EVENTS, "", figures.lost_events);
     }
 }
 

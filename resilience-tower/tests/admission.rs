@@ -6,15 +6,22 @@
     feature = "balance"
 ))]
 
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use resilience_core::breaker::{CircuitBreaker, Mode};
+use resilience_core::breaker::{
+    CircuitBreaker, Classify, Config, Mode, Outcome, ResultClassifier, State,
+};
 use resilience_core::deadline::TimeUp;
 use resilience_core::rate_limit::{Quota, RateLimiter};
 use resilience_core::{adaptive, bulkhead};
-use resilience_tower::admission::{Admission, Decided, Decision, Policy};
+use resilience_tower::admission::{Admission, Decided, Decision, IgnoreRefused, Policy};
+use resilience_tower::breaker::BreakerLayer;
+use resilience_tower::bulkhead::BulkheadLayer;
 use resilience_tower::{balance, breaker, coalesce, load_shed, rate_limit, timeout};
+use tokio_test::{assert_ready, task};
+use tower::{Layer, Service, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -104,8 +111,6 @@ fn each_layer_tells_its_own_refusals_and_not_the_errors_within() {
 #[cfg(feature = "http")]
 #[test]
 fn a_response_tells_the_record_or_what_it_is_made_of() {
-    use std::convert::Infallible;
-
     use http::Extensions;
 
     fn holding(refusal: impl Clone + Send + Sync + 'static) -> Extensions {
@@ -134,4 +139,95 @@ fn a_response_tells_the_record_or_what_it_is_made_of() {
     let mut both = holding(up);
     both.insert(Admission::from(rejected));
     assert_eq!(Admission::of(&both), Some(rejected.into()));
+}
+
+/// A breaker that the first failure opens.
+fn touchy() -> CircuitBreaker {
+    let config = Config::builder().consecutive_failures(Some(1));
+    CircuitBreaker::with_config("payments", config.build().unwrap())
+}
+
+/// A bulkhead whose only place is taken for ever.
+fn full() -> BulkheadLayer {
+    let full = bulkhead::Bulkhead::new(bulkhead::Config::builder().limit(1).build().unwrap());
+    std::mem::forget(full.try_acquire_owned().unwrap());
+    BulkheadLayer::new(full)
+}
+
+fn call<Req: Default, S: Service<Req>>(mut service: S) {
+    drop(assert_ready!(
+        task::spawn(service.call(Req::default())).poll()
+    ));
+}
+
+#[test]
+fn what_a_policy_within_refuses_does_not_open_the_breaker_outside() {
+    let inner = service_fn(async |()| Ok::<_, Infallible>(()));
+    let counted = touchy();
+    call(BreakerLayer::from_handle(counted.clone()).layer(full().layer(inner)));
+    assert_eq!(counted.state(), State::Open, "without it");
+
+    let ignored = touchy();
+    let layer = BreakerLayer::from_handle(ignored.clone());
+    let layer = layer.classify(IgnoreRefused(ResultClassifier));
+    call(layer.layer(full().layer(inner)));
+    assert_eq!(ignored.state(), State::Closed);
+    let failing = service_fn(async |()| Err::<(), _>("of the upstream"));
+    let roomy = BulkheadLayer::new(bulkhead::Bulkhead::new(bulkhead::Config::default()));
+    call(layer.layer(roomy.layer(failing)));
+    assert_eq!(ignored.state(), State::Open, "by the upstream itself");
+}
+
+#[test]
+fn a_time_that_was_up_is_a_failure_of_the_attempt_and_nothing_of_the_deadline() {
+    let judge = IgnoreRefused(ResultClassifier);
+    let says = |up| {
+        let error = timeout::deadline::Error::<Infallible>::TimeUp(up);
+        judge.classify(Err::<&(), _>(&error))
+    };
+    let (left, least) = (Duration::ZERO, SECOND);
+    assert_eq!(says(TimeUp::Attempt { after: SECOND }), Outcome::Failure);
+    assert_eq!(says(TimeUp::Deadline { after: SECOND }), Outcome::Ignored);
+    assert_eq!(says(TimeUp::Refused { left, least }), Outcome::Ignored);
+    let answer = judge.classify(Ok::<_, &timeout::Error<()>>(&()));
+    assert_eq!(answer, Outcome::Success);
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn nor_does_a_response_that_a_policy_within_made_of_its_refusal() {
+    use http::{Request, Response, StatusCode};
+    use http_body_util::Full;
+    use resilience_tower::admission::IgnoreRefusedResponse;
+    use resilience_tower::breaker::http::HttpClassifier;
+
+    type Sent = Request<Full<bytes::Bytes>>;
+    let answers = |status: StatusCode| {
+        service_fn(move |_: Sent| async move {
+            let mut response = Response::new(Full::<bytes::Bytes>::default());
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        })
+    };
+    let refusing = || full().into_response().layer(answers(StatusCode::OK));
+    let counted = touchy();
+    call::<Sent, _>(
+        BreakerLayer::from_handle(counted.clone())
+            .http()
+            .layer(refusing()),
+    );
+    assert_eq!(counted.state(), State::Open, "without it");
+
+    let ignored = touchy();
+    let layer = BreakerLayer::from_handle(ignored.clone());
+    let at_head = layer
+        .clone()
+        .classify(IgnoreRefusedResponse(HttpClassifier));
+    let at_end = layer.classify_body(IgnoreRefusedResponse(HttpClassifier));
+    call::<Sent, _>(at_head.layer(refusing()));
+    call::<Sent, _>(at_end.layer(refusing()));
+    call::<Sent, _>(at_head.layer(answers(StatusCode::OK)));
+    assert_eq!(ignored.state(), State::Closed);
+    call::<Sent, _>(at_end.layer(answers(StatusCode::SERVICE_UNAVAILABLE)));
+    assert_eq!(ignored.state(), State::Open, "by the upstream itself");
 }

@@ -18,6 +18,7 @@
 //! assert_eq!(refused.reason(), "forced_open");
 //! ```
 
+mod classify;
 mod decided;
 #[cfg(feature = "http")]
 mod extensions;
@@ -32,6 +33,11 @@ use resilience_core::load_shed::Shed;
 use resilience_core::rate_limit::{Limited, wait::WaitRefused};
 use resilience_core::{adaptive, bulkhead, coalesce};
 
+pub use self::classify::IgnoreRefused;
+#[cfg(feature = "http")]
+pub use self::classify::IgnoreRefusedResponse;
+#[cfg(feature = "stack")]
+pub(crate) use self::classify::about_the_upstream;
 pub use self::decided::Decided;
 
 /// A policy.

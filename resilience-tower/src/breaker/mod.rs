@@ -43,7 +43,8 @@
 //! # Where it stands
 //!
 //! Inside a retry, so that every attempt is judged and a refusal can end the retrying; inside
-//! a rate limit, so that a refusal by quota is not taken for a failure of the upstream;
+//! a rate limit, so that a refusal by quota is not taken for a failure of the upstream (where a
+//! policy must stand within, [`IgnoreRefused`](crate::admission::IgnoreRefused) ignores what it refuses);
 //! outside the timeout of one attempt, so that a slow upstream is a failure. One
 //! breaker guards one upstream: put it below whatever picks the upstream, or key it by what
 //! was picked. A timeout further out drops the call; `on_cancel` can tell it from a client that
@@ -58,7 +59,8 @@
 //! # What an operator must know
 //!
 //! Around a whole server it judges the server's own answers: keep health checks out of it, and
-//! remember that it refuses everybody when one route is broken. Give each route its own.
+//! remember that it refuses everybody when one route is broken. Give each route its own. Where limits
+//! within answer for themselves, judge by `admission::IgnoreRefusedResponse`.
 //!
 //! # Examples
 //!

@@ -4,7 +4,7 @@ use resilience_core::breaker::{CircuitBreaker, Classify, Outcome, OwnedPermit, R
 
 use super::Error;
 use super::envelope::{Answered, Envelope};
-use crate::admission::{Admission, Decision, Policy};
+use crate::admission::{Admission, Decision, Policy, about_the_upstream};
 use crate::breaker::{Judge, JudgeCall, OnResult, Permits};
 
 /// A judge of the breaker that can also tell the retry policy what a result means.
@@ -77,14 +77,6 @@ impl<T, E, C: Classify<T, E>> Classify<Answered<T>, Error<E>> for ForLimit<C> {
             Err(Error::Inner(error)) => self.0.classify(Err(error)),
             Err(Error::Refused(refused)) => about_the_upstream(refused),
         }
-    }
-}
-
-/// Only an attempt that took too long says something about the upstream.
-fn about_the_upstream(refused: &Admission) -> Outcome {
-    match refused.policy() {
-        Some(Policy::AttemptTimeout) => Outcome::Failure,
-        _ => Outcome::Ignored,
     }
 }
 

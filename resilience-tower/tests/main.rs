@@ -42,7 +42,10 @@ mod rate_limit_http;
 mod rate_limit_http_model;
 mod rate_limit_keys;
 mod rate_limit_wait;
+mod read_write;
 mod read_write_signed;
+#[cfg(feature = "read-write")]
+mod replicated;
 mod retry;
 mod retry_http;
 mod sim;

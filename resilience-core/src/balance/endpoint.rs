@@ -67,6 +67,28 @@ impl<T> Endpoint<T> {
         self.zone = zone.into();
         self
     }
+
+    /// Its name.
+    pub const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The same endpoint, with another value in the place of its own.
+    pub fn map<U>(self, value: impl FnOnce(T) -> U) -> Endpoint<U> {
+        Endpoint {
+            name: self.name,
+            weight: self.weight,
+            priority: self.priority,
+            zone: self.zone,
+            value: value(self.value),
+        }
+    }
+}
+
+impl<S: Into<Arc<str>>, T> From<(S, T)> for Endpoint<T> {
+    fn from((name, value): (S, T)) -> Self {
+        Self::new(name, value)
+    }
 }
 
 /// One endpoint at one moment.

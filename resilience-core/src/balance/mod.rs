@@ -214,6 +214,13 @@ impl<T> Balancer<T> {
         Some(Pick::new(node, self.0.referee.now()))
     }
 
+    /// The endpoint of that id is ejected, or unhealthy. Looks at all endpoints.
+    pub fn is_ejected(&self, id: EndpointId) -> bool {
+        let set = self.0.set.load();
+        let node = set.nodes.iter().find(|node| node.state.id == id);
+        node.is_some_and(|node| node.state.until() > self.0.referee.now())
+    }
+
     /// Replaces the endpoints. Those that are known by name keep their state, and take the new
     /// weight and value.
     ///

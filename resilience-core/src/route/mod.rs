@@ -105,7 +105,7 @@ use self::{
     events::News,
     select::{Mask, Survey},
     stats::{Counts, add},
-    view::{Noted, View},
+    view::{Member, Noted, View},
 };
 use crate::{
     balance::{Balancer, Criteria, Endpoint, EndpointId, Pick},
@@ -225,9 +225,8 @@ impl<P: Position, T> Router<P, T> {
         })?;
         self.change(|view, news| {
             self.0.nodes.set_endpoints(nodes)?;
-            let nodes = self.0.nodes.snapshot().endpoints.into_iter();
             let before = self.0.view.load();
-            view.set_members(nodes.map(|node| (node.name, node.id)));
+            view.set_members(self.0.nodes.snapshot().endpoints.into_iter());
             news.standing(&before, view, None);
             Ok(())
         })
@@ -345,6 +344,64 @@ impl<P: Position, T> Router<P, T> {
         step
     }
 
+    /// As [`route`](Self::route), for a read that was told to look, of which not all looks have ended,
+    /// and that asks after each: `None` while another look may do better.
+    ///
+    /// Only one that was told to [`Observe`](Step::Observe) ends before all looks have ended without
+    /// a replica that is fresh enough: as soon as the primary has told.
+    pub fn route_early(&self, request: &Request<'_, P>) -> Option<Result<Step<T>, NoRoute>> {
+        let view = self.0.view.load();
+        match view.survey(request, self.now()) {
+            _ if self.is_draining() => {}
+            Ok(survey) if request.observed && !survey.beyond => {}
+            Ok(survey) => {
+                let step = self.go_fresh(&view, request, &survey)?;
+                self.0.counts.routed(Why::Fresh);
+                return Some(Ok(step));
+            }
+            Err(_) => {}
+        }
+        Some(self.route(request))
+    }
+
+    /// Whether a write would be given a node now.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn writable(&self) -> Result<(), Reason> {
+        match self.is_draining() {
+            true => Err(Reason::Draining),
+            false => self.0.view.load().primary(self.now()).map(|_| ()),
+        }
+    }
+
+    /// Whether a node is still what it was when a call was sent there, for that reason: the same run of
+    /// it, up, of the newest epoch and not draining; the primary, if the call asked for that; not
+    /// ejected, if it was not the last resort.
+    pub fn is_current(&self, node: EndpointId, incarnation: u64, why: Why) -> bool {
+        let (view, now) = (self.0.view.load(), self.now());
+        let index = view.members.iter().position(|member| member.id == node);
+        let Some(index) = index else {
+            return false;
+        };
+        let member = &view.members[index];
+        let same = member.up(now, &view.config).filter(|seen| {
+            seen.incarnation == incarnation && Some(seen.epoch) == view.epoch && !member.draining
+        });
+        same.is_some_and(|seen| match why {
+            _ if seen.role == Role::Primary => view.primary(now) == Ok(index),
+            Why::Write | Why::Asked => false,
+            Why::Fresh => !self.0.nodes.is_ejected(node),
+            Why::LastResort | Why::Spilled => true,
+        })
+    }
+
+    /// The id of the cluster; `None` while no node has answered.
+    pub fn cluster(&self) -> Option<u64> {
+        self.0.view.load().cluster
+    }
+
     fn route_to_primary(
         &self,
         view: &View<P>,
@@ -368,7 +425,7 @@ impl<P: Position, T> Router<P, T> {
         }
         let survey = view.survey(request, now);
         let survey = survey.map_err(|reason| refuse(view, reason, None))?;
-        if let Some(step) = self.go_among(view, survey.fresh, Why::Fresh) {
+        if let Some(step) = self.go_fresh(view, request, &survey) {
             return Ok(step);
         }
         if let Some(step) = next_step(view, request, &survey) {
@@ -381,6 +438,31 @@ impl<P: Position, T> Router<P, T> {
             let step = left.find_map(|index| self.go_exactly(view, index, Why::LastResort));
             step.ok_or(error)
         })
+    }
+
+    /// One that is fresh enough: the one that is preferred, one of the zone, or any.
+    fn go_fresh(
+        &self,
+        view: &View<P>,
+        request: &Request<'_, P>,
+        survey: &Survey,
+    ) -> Option<Step<T>> {
+        let among = |does: &dyn Fn(&Member<P>) -> bool| {
+            let mask = members(survey.fresh).filter(|index| does(&view.members[*index]));
+            self.go_among(
+                view,
+                mask.fold(0, |mask, index| mask | 1 << index),
+                Why::Fresh,
+            )
+        };
+        let preferred = request.preferred;
+        let preferred = preferred.and_then(|id| among(&|member| member.id == id));
+        preferred
+            .or_else(|| {
+                let zone = request.zone?;
+                among(&|member| member.zone.as_deref() == Some(zone))
+            })
+            .or_else(|| self.go_among(view, survey.fresh, Why::Fresh))
     }
 
     /// A read on the primary.

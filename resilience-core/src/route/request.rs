@@ -59,6 +59,8 @@ pub struct Request<'a, P> {
     pub(super) freshness: Freshness<'a, P>,
     pub(super) arrived: Duration,
     pub(super) tried: &'a [EndpointId],
+    pub(super) preferred: Option<EndpointId>,
+    pub(super) zone: Option<&'a str>,
     pub(super) probed: bool,
     pub(super) waited: bool,
     pub(super) observed: bool,
@@ -90,6 +92,8 @@ impl<'a, P> Request<'a, P> {
             freshness,
             arrived,
             tried: &[],
+            preferred: None,
+            zone: None,
             probed: false,
             waited: false,
             observed: false,
@@ -99,6 +103,19 @@ impl<'a, P> Request<'a, P> {
     /// Nodes that a read was tried on and that are not asked again.
     pub const fn excluding(mut self, tried: &'a [EndpointId]) -> Self {
         self.tried = tried;
+        self
+    }
+
+    /// The replica that a read goes to while it will do, and is neither out by lag nor ejected.
+    pub const fn preferring(mut self, node: EndpointId) -> Self {
+        self.preferred = Some(node);
+        self
+    }
+
+    /// The zone whose replicas a read goes to while one of them will do, as by
+    /// [`preferring`](Self::preferring).
+    pub const fn in_zone(mut self, zone: &'a str) -> Self {
+        self.zone = Some(zone);
         self
     }
 

@@ -8,7 +8,7 @@ use super::{
     observation::{Fork, Observation, Role},
     position::Position,
 };
-use crate::balance::EndpointId;
+use crate::balance::{EndpointId, EndpointSnapshot};
 
 /// What the last answer of a node said.
 #[derive(Clone, Debug)]
@@ -24,6 +24,7 @@ pub(super) struct Seen<P> {
 pub(super) struct Member<P> {
     pub(super) name: Arc<str>,
     pub(super) id: EndpointId,
+    pub(super) zone: Option<Arc<str>>,
     pub(super) seen: Option<Seen<P>>,
     /// When it was asked last, whether it answered or not.
     pub(super) asked: Option<Duration>,
@@ -45,6 +46,7 @@ impl<P> Member<P> {
         Self {
             name,
             id,
+            zone: None,
             seen: None,
             asked: None,
             reachable: false,
@@ -119,10 +121,14 @@ impl<P: Position> View<P> {
     }
 
     /// Replaces the nodes; those that are known by name and id stay as they are.
-    pub(super) fn set_members(&mut self, nodes: impl Iterator<Item = (Arc<str>, EndpointId)>) {
-        let members = nodes.map(|(name, id)| {
-            let known = self.members.iter().find(|member| member.id == id);
-            known.cloned().unwrap_or_else(|| Member::new(name, id))
+    pub(super) fn set_members(&mut self, nodes: impl Iterator<Item = EndpointSnapshot>) {
+        let members = nodes.map(|node| {
+            let known = self.members.iter().find(|member| member.id == node.id);
+            let known = known.cloned();
+            Member {
+                zone: node.zone,
+                ..known.unwrap_or_else(|| Member::new(node.name, node.id))
+            }
         });
         self.members = members.collect();
         self.stand();

@@ -18,6 +18,17 @@ pub struct ConfigError {
     pub allowed: String,
 }
 
+impl ConfigError {
+    /// A setting of one's own that is out of its range.
+    pub fn new(field: &'static str, value: impl Display, allowed: impl Into<String>) -> Self {
+        Self {
+            field,
+            value: value.to_string(),
+            allowed: allowed.into(),
+        }
+    }
+}
+
 /// The longest time that a setting may ask for.
 pub(crate) const LONGEST: Duration = Duration::from_secs(86_400);
 
@@ -60,9 +71,5 @@ pub(crate) fn check(
     if ok {
         return Ok(());
     }
-    Err(ConfigError {
-        field,
-        value: value.to_string(),
-        allowed: allowed(),
-    })
+    Err(ConfigError::new(field, value, allowed()))
 }

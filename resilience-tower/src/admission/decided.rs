@@ -107,3 +107,10 @@ impl<E> Decided for crate::balance::Error<E> {
         }
     }
 }
+
+#[cfg(feature = "read-write")]
+impl<E> Decided for crate::read_write::Error<E> {
+    fn admission(&self) -> Option<Admission> {
+        Some(self.refusal()?.into())
+    }
+}

@@ -70,6 +70,8 @@ const REFUSALS: &[fn(&Extensions) -> Option<Admission>] = &[
     refusal::<crate::rate_limit::Refusal>,
     #[cfg(feature = "rate-limit")]
     limited,
+    #[cfg(feature = "read-write")]
+    refusal::<crate::read_write::Refusal>,
     #[cfg(feature = "timeout")]
     refusal::<resilience_core::deadline::TimeUp>,
 ];

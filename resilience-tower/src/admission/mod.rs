@@ -70,6 +70,8 @@ pub enum Policy {
     Coalesce,
     /// One of several endpoints.
     Balance,
+    /// The right node of a replicated store.
+    ReadWrite,
 }
 
 impl Policy {
@@ -88,6 +90,7 @@ impl Policy {
             Self::AttemptTimeout => "attempt_timeout",
             Self::Coalesce => "coalesce",
             Self::Balance => "balance",
+            Self::ReadWrite => "read_write",
         }
     }
 }
@@ -325,5 +328,19 @@ impl From<crate::balance::Unavailable> for Admission {
     fn from(unavailable: crate::balance::Unavailable) -> Self {
         let reason = unavailable.reason().as_str();
         Self::new(Some(Policy::Balance), Decision::Refused, reason, None)
+    }
+}
+
+#[cfg(feature = "read-write")]
+impl From<crate::read_write::Refusal> for Admission {
+    /// As [`Refusal::as_str`](crate::read_write::Refusal::as_str).
+    fn from(refusal: crate::read_write::Refusal) -> Self {
+        use crate::read_write::Refusal;
+        let decision = match refusal {
+            Refusal::OutcomeUnknown { .. } => Decision::TimeUp,
+            _ => Decision::Refused,
+        };
+        let (reason, wait) = (refusal.as_str(), refusal.retry_after());
+        Self::new(Some(Policy::ReadWrite), decision, reason, wait)
     }
 }

@@ -2,17 +2,42 @@
 //!
 //! The rules are those of [`resilience_core::route`].
 
+mod buffer;
+mod builder;
+mod checkout;
+mod cluster;
+mod error;
+mod future;
+mod lease;
+mod member;
 mod node;
+mod poll;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "http")]
+mod refusal;
+mod search;
 mod signed;
+mod stats;
 
+use resilience_core::route::Request;
 pub use resilience_core::route::{
-    Config, ConfigBuilder, ConfigError, Disposition, Failure, Fork, Freshness, Intent, NoRoute,
-    Observation, Position, Reason, Role, Token, Why,
+    Change, Config, ConfigBuilder, ConfigError, Disposition, Event, Failure, Fork, Freshness,
+    Intent, NoRoute, Observation, Position, Reason, Role, Token, Why,
 };
 
-pub use self::node::Node;
+#[cfg(feature = "http")]
+pub use self::refusal::{Refuse, problem, status};
 #[cfg(feature = "http")]
 pub use self::signed::{NameError, TokenCookie, TokenHeader};
-pub use self::signed::{Signer, SigningKey, SigningKeyError, VerifyError};
+pub use self::{
+    builder::Builder,
+    checkout::{Checkout, ReadFreshness},
+    cluster::{Cluster, StillRunning},
+    error::{Error, Refusal},
+    future::ResponseFuture,
+    lease::Lease,
+    node::Node,
+    signed::{Signer, SigningKey, SigningKeyError, VerifyError},
+    stats::{NodeFigures, Snapshot},
+};

@@ -1,0 +1,424 @@
+//! The handle on a cluster, and what its clones share.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use resilience_core::{
+    balance::Endpoint,
+    breaker::{self, CircuitBreaker, Outcome},
+    clock::SharedClock,
+    retry::RetryBudget,
+    route::Router,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Builder, Checkout, Config, ConfigError, Disposition, Error, Lease, Node, Snapshot,
+    buffer::Buffer,
+    member::Member,
+    poll::poll,
+    search::Search,
+    stats::{Counts, NodeFigures, add},
+};
+
+/// The nodes of a replicated store, of which each call gets the right one; clones are handles on the
+/// same.
+///
+/// The nodes are looked at until the last handle is dropped. Leases that are out then stay good.
+pub struct Cluster<N: Node>(Arc<Owner<N>>);
+
+/// Ends the looks when dropped.
+struct Owner<N: Node>(Arc<Shared<N>>);
+
+/// What handles, leases and tasks share.
+pub(super) struct Shared<N: Node> {
+    pub(super) router: Router<N::Position, Arc<Member<N>>>,
+    pub(super) members: Mutex<Vec<Watched<N>>>,
+    /// Changes at the end of each look.
+    pub(super) changes: watch::Sender<()>,
+    pub(super) buffer: Buffer,
+    pub(super) budget: RetryBudget,
+    pub(super) counts: Counts,
+    pub(super) connect_timeout: Duration,
+    pub(super) write_wait: Duration,
+    pub(super) max_attempts: u32,
+    pub(super) observe_timeout: Option<Duration>,
+    pub(super) breaker: breaker::Config,
+    pub(super) clock: SharedClock,
+    pub(super) runtime: Handle,
+    pub(super) calls: AtomicU64,
+    pub(super) draining: AtomicBool,
+    pub(super) idle: Notify,
+}
+
+/// A node, and the task that looks at it.
+pub(super) struct Watched<N> {
+    pub(super) member: Arc<Member<N>>,
+    task: AbortHandle,
+}
+
+/// Calls were still in flight when the time for them was up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{in_flight} calls were still in flight")]
+#[non_exhaustive]
+pub struct StillRunning {
+    /// How many.
+    pub in_flight: u64,
+}
+
+impl<N: Node> Cluster<N> {
+    /// A cluster of these nodes, each with its name: pairs of both, or
+    /// [`Endpoint`]s with weights and zones.
+    pub fn builder(nodes: impl IntoIterator<Item = impl Into<Endpoint<N>>>) -> Builder<N> {
+        Builder::new(nodes.into_iter().map(Into::into).collect())
+    }
+
+    pub(super) fn made(shared: Shared<N>, nodes: Vec<Endpoint<N>>) -> Result<Self, ConfigError> {
+        let shared = Arc::new(shared);
+        shared.set_nodes(nodes)?;
+        Ok(Self(Arc::new(Owner(shared))))
+    }
+
+    /// A connection to the node that is right for a call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; never [`OutcomeUnknown`](Error::OutcomeUnknown).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives back all that it holds. Looks that it asked for are made, for others.
+    pub async fn lease(
+        &self,
+        checkout: &Checkout<N::Position>,
+    ) -> Result<Lease<N>, Error<N::Error>> {
+        Search::new(self.shared(), checkout).lease().await
+    }
+
+    /// Runs a call on the node that is right for it, and once more elsewhere where that is safe.
+    ///
+    /// How it ended is told by its result, through [`Node::failure`]:
+    ///
+    /// | the failure | a read | a write | one that may run twice |
+    /// |---|---|---|---|
+    /// | did not run | elsewhere | where the primary is by then | likewise |
+    /// | was sent, without an answer | elsewhere | [`OutcomeUnknown`](Error::OutcomeUnknown) | likewise |
+    /// | is about the call | [`Inner`](Error::Inner) | `Inner` | `Inner` |
+    ///
+    /// A lease that is kept longer than the future of the call counts as in flight no more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops that of the call, and gives back all that both hold. Whether a write
+    /// ran is then unknown.
+    pub async fn run<T, F, R>(
+        &self,
+        checkout: &Checkout<N::Position>,
+        mut call: F,
+    ) -> Result<T, Error<N::Error>>
+    where
+        F: FnMut(Lease<N>) -> R,
+        R: Future<Output = Result<T, N::Error>>,
+    {
+        let shared = self.shared();
+        let mut search = Search::new(shared, checkout);
+        loop {
+            let (lease, guard) = search.lease().await?.split();
+            // A lease that was found has one.
+            let Some(guard) = guard else {
+                return Err(Error::Deadline);
+            };
+            let (id, member) = (guard.id(), Arc::clone(guard.member()));
+            let node = || Arc::clone(&member.name);
+            let called = call(lease);
+            let result = match search.until() {
+                None => called.await,
+                Some(until) => match timeout_at(until, called).await {
+                    Ok(result) => result,
+                    Err(_) if checkout.intent.writes() && !checkout.idempotent => {
+                        add(&shared.counts.unknown);
+                        let (node, source) = (node(), None);
+                        return Err(Error::OutcomeUnknown { node, source });
+                    }
+                    Err(_) => return Err(Error::Deadline),
+                },
+            };
+            let error = match result {
+                Ok(value) => {
+                    guard.end(Outcome::Success);
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            let failure = member.node.failure(&error);
+            guard.fail(failure);
+            match failure.disposition(checkout.intent, checkout.idempotent) {
+                Disposition::RetryElsewhere => {
+                    search.elsewhere(id, node(), failure, Some(error)).await?;
+                }
+                Disposition::Ambiguous => {
+                    add(&shared.counts.unknown);
+                    let (node, source) = (node(), Some(error));
+                    return Err(Error::OutcomeUnknown { node, source });
+                }
+                _ => return Err(Error::Inner(error)),
+            }
+        }
+    }
+
+    /// Takes no more calls, for good, and waits for those that run, but not longer than `within`.
+    /// Writes that wait for a primary are refused. The nodes are looked at on.
+    ///
+    /// # Errors
+    ///
+    /// [`StillRunning`]: so many were left then. They run on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Calls are refused from the first poll on, also when the future is dropped.
+    pub async fn drain(&self, within: Duration) -> Result<(), StillRunning> {
+        let shared = self.shared();
+        shared.router.drain();
+        // ORDERING: SeqCst, as in `Running::begin`. Either that sees this, and with it what was
+        // stored before it, or the call is counted below.
+        shared.draining.store(true, Ordering::SeqCst);
+        shared.buffer.wake();
+        let until = Instant::now().checked_add(within);
+        loop {
+            let mut idle = std::pin::pin!(shared.idle.notified());
+            idle.as_mut().enable();
+            let in_flight = shared.calls.load(Ordering::SeqCst);
+            if in_flight == 0 {
+                return Ok(());
+            }
+            let over = match until {
+                Some(until) => timeout_at(until, idle).await.is_err(),
+                None => {
+                    idle.await;
+                    false
+                }
+            };
+            if over {
+                let in_flight = shared.calls.load(Ordering::SeqCst);
+                return match in_flight {
+                    0 => Ok(()),
+                    _ => Err(StillRunning { in_flight }),
+                };
+            }
+        }
+    }
+
+    /// Replaces the nodes. Those that are known by name keep what is known of them, their breaker
+    /// included; all are looked at anew.
+    ///
+    /// # Errors
+    ///
+    /// More than 32 nodes, a name that comes twice, a weight above 1000; nothing is changed then.
+    pub fn set_nodes(
+        &self,
+        nodes: impl IntoIterator<Item = impl Into<Endpoint<N>>>,
+    ) -> Result<(), ConfigError> {
+        let nodes = nodes.into_iter().map(Into::into).collect();
+        self.shared().set_nodes(nodes)
+    }
+
+    /// Gives a node no new calls, or calls again; whether it is there. A primary that drains takes no
+    /// writes, and nobody does.
+    pub fn set_draining(&self, node: &str, draining: bool) -> bool {
+        let known = self.shared().router.set_draining(node, draining);
+        self.shared().noticed();
+        known
+    }
+
+    /// Changes the settings, for all handles at once; see
+    /// [`Router::set_config`].
+    pub fn set_config(&self, config: Config) {
+        self.shared().router.set_config(config);
+        // The looks go on by the new interval.
+        self.shared().hurry();
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Config {
+        self.shared().router.config()
+    }
+
+    /// The nodes as the strategy sees them, for its settings and events. Its set of endpoints is that
+    /// of [`set_nodes`](Self::set_nodes); do not change it here.
+    pub fn router(&self) -> &Router<N::Position, impl Send + Sync + use<N>> {
+        &self.shared().router
+    }
+
+    /// The circuit breaker of a node, to watch it or to set its mode; `None` if there is no node of
+    /// that name.
+    pub fn breaker(&self, node: &str) -> Option<CircuitBreaker> {
+        let members = self.shared().members.lock();
+        let mut members = members.iter().map(|watched| &watched.member);
+        let member = members.find(|member| &*member.name == node)?;
+        Some(member.breaker.clone())
+    }
+
+    /// The budget of the retries.
+    pub fn retry_budget(&self) -> &RetryBudget {
+        &self.shared().budget
+    }
+
+    /// The figures of now.
+    pub fn snapshot(&self) -> Snapshot<N::Position> {
+        let shared = self.shared();
+        let figures = |watched: &Watched<N>| {
+            let member = &watched.member;
+            let (looks, looks_failed) = member.looks.counts();
+            NodeFigures {
+                name: Arc::clone(&member.name),
+                breaker: member.breaker.snapshot(),
+                looks,
+                looks_failed,
+            }
+        };
+        let nodes = shared.members.lock().iter().map(figures).collect();
+        let in_flight = shared.calls.load(Ordering::Relaxed);
+        let waiting_writes = shared.buffer.waiting();
+        let (route, balance) = (
+            shared.router.snapshot(),
+            shared.router.balancer().snapshot(),
+        );
+        shared
+            .counts
+            .snapshot(route, balance, nodes, in_flight, waiting_writes)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared<N>> {
+        &self.0.0
+    }
+}
+
+impl<N: Node> Shared<N> {
+    fn set_nodes(self: &Arc<Self>, nodes: Vec<Endpoint<N>>) -> Result<(), ConfigError> {
+        let mut members = self.members.lock();
+        let mut made = Vec::with_capacity(nodes.len());
+        let endpoints = nodes.into_iter().map(|endpoint| {
+            let name = Arc::clone(endpoint.name());
+            let mut known = members.iter().map(|watched| &watched.member);
+            let known = known.find(|member| member.name == name);
+            let breaker = known.map(|member| member.breaker.clone());
+            let breaker = breaker.unwrap_or_else(|| self.new_breaker(&name));
+            endpoint.map(|node| {
+                let (member, ended) = Member::new(name, node, breaker);
+                made.push((Arc::clone(&member), ended));
+                member
+            })
+        });
+        let endpoints: Vec<_> = endpoints.collect();
+        self.router.set_nodes(endpoints)?;
+        members.iter().for_each(|watched| watched.task.abort());
+        let watched = made.into_iter().map(|(member, ended)| {
+            let task = poll(Arc::clone(self), Arc::clone(&member), ended);
+            let task = self.runtime.spawn(task).abort_handle();
+            Watched { member, task }
+        });
+        let before = std::mem::replace(&mut *members, watched.collect());
+        drop(members);
+        // What an adapter holds may do anything when it is dropped: outside the lock.
+        drop(before);
+        self.noticed();
+        Ok(())
+    }
+
+    fn new_breaker(&self, name: &str) -> CircuitBreaker {
+        CircuitBreaker::with_clock(name, self.breaker.clone(), self.clock.clone())
+    }
+
+    /// A look has ended, or the nodes are others.
+    pub(super) fn noticed(&self) {
+        self.changes.send_replace(());
+        if self.router.writable().is_ok() {
+            self.buffer.wake();
+        }
+    }
+
+    /// All nodes are looked at at once.
+    pub(super) fn hurry(&self) {
+        let members = self.members.lock();
+        members
+            .iter()
+            .for_each(|watched| watched.member.looks.hurry());
+    }
+
+    /// Each node was looked at.
+    pub(super) fn has_begun(&self) -> bool {
+        let members = self.members.lock();
+        let mut looks = members.iter().map(|watched| &watched.member.looks);
+        looks.all(|looks| looks.first().is_over())
+    }
+
+    /// How long a look may take: a quarter of the time for which it counts, unless said otherwise.
+    pub(super) fn observe_timeout(&self) -> Duration {
+        let config = self.router.config();
+        let timeout = self.observe_timeout.unwrap_or(config.observation_ttl() / 4);
+        timeout.min(config.observation_ttl())
+    }
+}
+
+/// A call, from the search for its node on.
+pub(super) struct Running<N: Node>(Arc<Shared<N>>);
+
+impl<N: Node> Running<N> {
+    pub(super) fn begin(shared: &Arc<Shared<N>>) -> Self {
+        // ORDERING: SeqCst, as in `drain`.
+        shared.calls.fetch_add(1, Ordering::SeqCst);
+        // Read for its order alone: the router refuses.
+        let _ = shared.draining.load(Ordering::SeqCst);
+        Self(Arc::clone(shared))
+    }
+
+    pub(super) const fn shared(&self) -> &Arc<Shared<N>> {
+        &self.0
+    }
+}
+
+impl<N: Node> Drop for Running<N> {
+    fn drop(&mut self) {
+        let last = self.0.calls.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.0.draining.load(Ordering::SeqCst) {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+impl<N: Node> Drop for Owner<N> {
+    fn drop(&mut self) {
+        let members = self.0.members.lock();
+        members.iter().for_each(|watched| watched.task.abort());
+    }
+}
+
+impl<N: Node> Clone for Cluster<N> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<N: Node> fmt::Debug for Cluster<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("router", &self.shared().router)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,332 @@
+//! The search for a node, and for a connection to it.
+
+use std::{sync::Arc, time::Duration};
+
+use resilience_core::{
+    balance::EndpointId,
+    breaker::Rejected,
+    route::{Route, Step},
+};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{
+    Checkout, Error, Failure, Lease, NoRoute, Node, Reason, Request,
+    cluster::{Running, Shared},
+    lease::{Guard, Place},
+    member::{Member, Wanted},
+    stats::add,
+};
+
+/// One call on its way: where it was, and how long it may take.
+pub(super) struct Search<'a, N: Node> {
+    shared: &'a Arc<Shared<N>>,
+    checkout: &'a Checkout<N::Position>,
+    arrived: Duration,
+    until: Option<Instant>,
+    /// Nodes that a read is not sent to any more.
+    tried: Vec<EndpointId>,
+    attempts: u32,
+    rejected: Option<Rejected>,
+    failed: Option<Error<N::Error>>,
+}
+
+type Found<N> = Route<Arc<Member<N>>>;
+type Next<N> = Result<Step<Arc<Member<N>>>, NoRoute>;
+
+/// Who is looked at before the router is asked again.
+enum Looked {
+    One(EndpointId),
+    /// Those that answered lately.
+    Up,
+    All,
+    /// All, for the first time.
+    First,
+}
+
+impl<'a, N: Node> Search<'a, N> {
+    pub(super) fn new(shared: &'a Arc<Shared<N>>, checkout: &'a Checkout<N::Position>) -> Self {
+        shared.budget.deposit();
+        let until = checkout.deadline;
+        Self {
+            shared,
+            checkout,
+            arrived: shared.router.now(),
+            until: until.and_then(|left| Instant::now().checked_add(left)),
+            tried: Vec::new(),
+            attempts: 1,
+            rejected: None,
+            failed: None,
+        }
+    }
+
+    /// The end of the call, if it has one.
+    pub(super) const fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// A connection to a node that will do.
+    pub(super) async fn lease(&mut self) -> Result<Lease<N>, Error<N::Error>> {
+        loop {
+            let running = Running::begin(self.shared);
+            let route = match self.route().await {
+                Ok(route) => route,
+                Err(error) => return Err(self.because(error)),
+            };
+            let place = Place::of(&route, self.checkout.intent, self.checkout.idempotent);
+            let permit = match route.value().breaker.try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(rejected) => {
+                    add(&self.shared.counts.rejected);
+                    let id = route.id();
+                    route.into_pick().pass_over();
+                    if self.checkout.needs_primary() {
+                        return Err(Error::Breaker(rejected));
+                    }
+                    self.rejected = Some(rejected);
+                    self.tried.push(id);
+                    continue;
+                }
+            };
+            let guard = Guard::new(route, permit, running);
+            if let Some(lease) = self.connect(guard, place).await? {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// What is most to the point when no node is left.
+    fn because(&mut self, error: Error<N::Error>) -> Error<N::Error> {
+        let Error::NoRoute(no_route) = &error else {
+            return error;
+        };
+        let exhausted = matches!(
+            no_route.reason,
+            Reason::NoNode | Reason::Behind | Reason::SpillSpent
+        );
+        match (exhausted, self.failed.take(), self.rejected) {
+            (true, Some(failed), _) => failed,
+            (true, None, Some(rejected)) => Error::Breaker(rejected),
+            _ => error,
+        }
+    }
+
+    /// `None`: ask for another node.
+    async fn connect(
+        &mut self,
+        guard: Guard<N>,
+        place: Place,
+    ) -> Result<Option<Lease<N>>, Error<N::Error>> {
+        let member = Arc::clone(guard.member());
+        let connect = member.node.connect(place.incarnation(), place.intent);
+        let within = self.within(self.shared.connect_timeout);
+        let (failure, source) = match timeout_at(within, connect).await {
+            Ok(Ok(connection)) if place.is_current(self.shared) => {
+                return Ok(Some(Lease::new(connection, guard, place)));
+            }
+            Ok(Ok(connection)) => {
+                // Fenced, ejected or drained meanwhile. The router knows, so that this ends.
+                drop(connection);
+                if !self.checkout.needs_primary() {
+                    self.tried.push(guard.id());
+                }
+                guard.pass_over();
+                add(&self.shared.counts.outdated);
+                return Ok(None);
+            }
+            Ok(Err(error)) => (member.node.failure(&error), Some(error)),
+            Err(_) if self.is_over() => return Err(Error::Deadline),
+            Err(_) => (Failure::NotSent, None),
+        };
+        // Nothing of the call was sent.
+        let failure = match failure {
+            Failure::Lost => Failure::NotSent,
+            failure => failure,
+        };
+        let id = guard.id();
+        guard.fail(failure);
+        match (failure, source) {
+            (Failure::Failed, Some(error)) => Err(Error::Inner(error)),
+            (failure, source) => {
+                let node = Arc::clone(&member.name);
+                self.elsewhere(id, node, failure, source).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The call may be tried once more, and not by a read where it was.
+    pub(super) async fn elsewhere(
+        &mut self,
+        id: EndpointId,
+        node: Arc<str>,
+        failure: Failure,
+        source: Option<N::Error>,
+    ) -> Result<(), Error<N::Error>> {
+        let error = Error::Unreachable {
+            node,
+            failure,
+            source,
+        };
+        let shared = self.shared;
+        if self.attempts >= shared.max_attempts {
+            return Err(error);
+        }
+        if shared.budget.try_withdraw().is_err() {
+            add(&shared.counts.budget_spent);
+            return Err(error);
+        }
+        self.attempts += 1;
+        add(&shared.counts.retries);
+        if self.checkout.needs_primary() {
+            // Who is the primary by now, the node itself tells best.
+            self.look(Looked::One(id), None).await?;
+            return Ok(());
+        }
+        self.tried.push(id);
+        self.failed = Some(error);
+        Ok(())
+    }
+
+    /// The node to go to, after what must be done before.
+    async fn route(&self) -> Result<Found<N>, Error<N::Error>> {
+        let shared = self.shared;
+        let preferred = self.checkout.preferred.as_ref();
+        let preferred = preferred.and_then(|name| shared.router.id(name));
+        let mut request = self.checkout.request(self.arrived, &self.tried, preferred);
+        if self.checkout.intent.writes() && shared.buffer.is_open() {
+            return self.buffered(&request).await;
+        }
+        let mut began = false;
+        let mut next = shared.router.route(&request);
+        loop {
+            let looked = match next {
+                Ok(Step::Go(route)) => return Ok(route),
+                Ok(Step::Probe(id)) => {
+                    request = request.probed();
+                    Looked::One(id)
+                }
+                Ok(Step::Wait(time)) => {
+                    request = request.probed().waited();
+                    self.sleep(time).await?;
+                    Looked::Up
+                }
+                // More steps may come: none of them is wanted twice.
+                Ok(Step::Observe | _) => {
+                    request = request.observed();
+                    Looked::All
+                }
+                Err(no_route) if no_route.retry_after.is_none() => return Err(no_route.into()),
+                Err(_) if self.checkout.intent.writes() => return self.buffered(&request).await,
+                Err(_) if !began && !shared.has_begun() => Looked::First,
+                Err(no_route) => return Err(no_route.into()),
+            };
+            began |= matches!(looked, Looked::First);
+            next = match self.look(looked, Some(&request)).await? {
+                Some(next) => next,
+                None => shared.router.route(&request),
+            };
+        }
+    }
+
+    /// A write that waits until a primary is seen.
+    async fn buffered(
+        &self,
+        request: &Request<'_, N::Position>,
+    ) -> Result<Found<N>, Error<N::Error>> {
+        let (shared, buffer) = (self.shared, &self.shared.buffer);
+        let Some(_place) = buffer.enter() else {
+            add(&shared.counts.buffer_full);
+            let retry_after = shared.router.config().poll_interval();
+            return Err(Error::BufferFull { retry_after });
+        };
+        add(&shared.counts.buffered);
+        let within = self.within(shared.write_wait);
+        let turn = timeout_at(within, buffer.line.lock()).await;
+        loop {
+            let mut seen = std::pin::pin!(buffer.primary.notified());
+            // Before the question: what comes after it is not missed.
+            seen.as_mut().enable();
+            let refused = match shared.router.route(request) {
+                Ok(Step::Go(route)) => return Ok(route),
+                Err(no_route) if no_route.retry_after.is_none() => return Err(no_route.into()),
+                Err(no_route) => no_route,
+                // Not for writes.
+                Ok(_) => return Err(Error::Deadline),
+            };
+            if turn.is_err() || timeout_at(within, seen).await.is_err() {
+                return Err(refused.into());
+            }
+        }
+    }
+
+    /// Has nodes looked at; ends when all looks have, or when one of them decides for `request`.
+    async fn look(
+        &self,
+        looked: Looked,
+        request: Option<&Request<'_, N::Position>>,
+    ) -> Result<Option<Next<N>>, Error<N::Error>> {
+        let shared = self.shared;
+        let mut changes = shared.changes.subscribe();
+        let looks = self.looks(looked);
+        let within = self.within(shared.observe_timeout().saturating_mul(2));
+        loop {
+            changes.borrow_and_update();
+            let over = looks.iter().filter(|look| look.is_over()).count();
+            if over == looks.len() {
+                return Ok(None);
+            }
+            let early = request.filter(|_| over > 0);
+            let early = early.and_then(|request| shared.router.route_early(request));
+            if early.is_some() {
+                return Ok(early);
+            }
+            if timeout_at(within, changes.changed()).await.is_err() {
+                return match self.is_over() {
+                    true => Err(Error::Deadline),
+                    false => Ok(None),
+                };
+            }
+        }
+    }
+
+    fn looks(&self, looked: Looked) -> Vec<Wanted> {
+        let shared = self.shared;
+        let want = |does: &dyn Fn(&Member<N>) -> bool| {
+            let members = shared.members.lock();
+            let members = members.iter().map(|watched| &*watched.member);
+            members
+                .filter(|member| does(member))
+                .map(|member| member.looks.want())
+                .collect()
+        };
+        match looked {
+            Looked::All => want(&|_| true),
+            Looked::Up => want(&|member| member.looks.reachable()),
+            Looked::One(id) => want(&|member| shared.router.id(&member.name) == Some(id)),
+            Looked::First => {
+                let members = shared.members.lock();
+                let members = members.iter().map(|watched| &watched.member.looks);
+                members.map(super::member::Looks::first).collect()
+            }
+        }
+    }
+
+    async fn sleep(&self, time: Duration) -> Result<(), Error<N::Error>> {
+        sleep_until(self.within(time)).await;
+        match self.is_over() {
+            true => Err(Error::Deadline),
+            false => Ok(()),
+        }
+    }
+
+    /// The end of a step that may take so long, or that of the call.
+    fn within(&self, time: Duration) -> Instant {
+        let now = Instant::now();
+        let end = now.checked_add(time).unwrap_or(now);
+        self.until.map_or(end, |until| until.min(end))
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+}

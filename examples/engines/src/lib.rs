@@ -3,6 +3,8 @@
 mod error;
 mod family;
 mod home;
+pub mod mariadb;
+pub mod nats;
 mod place;
 mod port;
 pub mod postgres;

@@ -2,5 +2,7 @@
 
 mod common;
 mod guard;
+mod mariadb;
+mod nats;
 mod postgres;
 mod redis;

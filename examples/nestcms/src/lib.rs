@@ -1,14 +1,15 @@
 //! NestCMS: the reference application, content management and payments through PayTabs.
 //!
 //! The layout is hexagonal. [`domain`] knows nothing but values and rules,
-//! [`ports`] names what the application needs from outside, [`payments`] holds the
-//! application services, and [`adapters`] join them to SQLite, PayTabs, the cache
+//! [`ports`] names what the application needs from outside, [`payments`] and [`content`]
+//! hold the application services, and [`adapters`] join them to SQLite, PayTabs, the cache
 //! and HTTP. [`app`] wires one instance together.
 
 pub mod adapters;
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod content;
 pub mod correlation;
 pub mod domain;
 pub mod events;

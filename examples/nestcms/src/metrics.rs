@@ -123,6 +123,23 @@ impl Metrics {
         });
     }
 
+    /// A query of the content, which `node` was given; `read` or `write`.
+    pub fn store_query(&self, node: &str, intent: &'static str) {
+        let node = node.to_owned();
+        self.count(|| {
+            counter!("store_queries_total", "node" => node, "intent" => intent).increment(1);
+        });
+    }
+
+    /// A pipeline that ran elsewhere than on the replica it is meant for.
+    pub fn pipeline_deviated(&self, pipeline: &'static str, node: &str) {
+        let node = node.to_owned();
+        self.count(|| {
+            counter!("pipeline_deviations_total", "pipeline" => pipeline, "node" => node)
+                .increment(1);
+        });
+    }
+
     /// A refused login or token, and why.
     pub fn auth_failed(&self, reason: &'static str) {
         self.count(|| counter!("auth_failures_total", "reason" => reason).increment(1));
@@ -287,6 +304,11 @@ fn describe() {
         "Webhooks by the step that decided."
     );
     describe_counter!("cache_requests_total", "Looks into the cache.");
+    describe_counter!("store_queries_total", "Queries of the content by node.");
+    describe_counter!(
+        "pipeline_deviations_total",
+        "Pipelines that ran elsewhere than meant."
+    );
     describe_counter!(
         "events_dropped_total",
         "Events lost to a full or closed queue."

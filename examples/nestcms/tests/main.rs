@@ -2,6 +2,7 @@
 
 mod auth;
 mod browser;
+mod content;
 mod crash;
 mod events;
 mod events_listeners;

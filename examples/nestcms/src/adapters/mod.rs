@@ -5,3 +5,4 @@ pub mod cache;
 pub mod http;
 pub mod paytabs;
 pub mod sqlite;
+mod tables;

@@ -8,19 +8,23 @@ use tokio_util::sync::CancellationToken;
 use super::AppState;
 use crate::{payments::Error, ports::JobKind};
 
-/// Starts the expiry scan and the job worker; the handle ends after `stop`.
+/// Starts the expiry scan, the job worker and the retries of the cache; the handle ends after
+/// `stop`.
 pub(super) fn start(state: &AppState, stop: &CancellationToken) -> JoinHandle<()> {
     let settings = state.settings().jobs.clone();
-    let (scan, work) = (state.clone(), state.clone());
-    let (stop_scan, stop_work) = (stop.clone(), stop.clone());
+    let (scan, work, retry) = (state.clone(), state.clone(), state.clone());
+    let (stop_scan, stop_work, stop_retry) = (stop.clone(), stop.clone(), stop.clone());
     tokio::spawn(async move {
         let scan = every(settings.expiry_scan, stop_scan, scan, async |state| {
             state.payments().expire_due().await
         });
+        let retry = every(settings.invalidation, stop_retry, retry, async |state| {
+            Ok(state.content().retry_invalidations().await)
+        });
         // One worker takes both kinds of jobs.
         let interval = settings.verification.min(settings.refund);
         let work = every(interval, stop_work, work, run_jobs);
-        tokio::join!(scan, work);
+        tokio::join!(scan, work, retry);
     })
 }
 

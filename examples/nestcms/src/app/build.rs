@@ -2,24 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
+use resilience_core::clock::SharedClock;
+
 use super::{AppState, Deps, listeners, state::Inner};
 use crate::{
     adapters::{
         breakers::Breakers,
-        cache::{GuardedCache, MemoryCache},
+        cache::{GuardedCache, MemoryCache, RedisCache},
         http::{
             status::StatusPage,
             webhook::{GuardError, WebhookGuard},
         },
         paytabs::{PaytabsClient, PaytabsError},
-        sqlite::{ContentStore, Database, DatabaseError, SqliteStore},
+        sqlite::{Database, DatabaseError, SqliteContent, SqliteStore},
     },
     auth::{AuthService, LoginError},
+    content::{self, CacheRules, ContentService, Tiers},
     events::{EventBus, listeners::Analytics},
     health::{Dependency, Health},
     metrics::Metrics,
     payments::{PaymentService, Ports, Rules},
-    ports::{Cache, EventSink},
+    ports::{Cache, CacheError, EventSink},
     settings::Settings,
 };
 
@@ -33,6 +36,9 @@ pub enum BuildError {
     /// The provider's client.
     #[error(transparent)]
     Paytabs(#[from] PaytabsError),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// The webhook checks.
     #[error(transparent)]
     Webhook(#[from] GuardError),
@@ -49,18 +55,12 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     breakers.report_to(&sink, &clock, &wall);
 
     let database = Database::open(&settings.database, breakers.database().clone()).await?;
-    let memory = Arc::new(MemoryCache::new(
-        clock.clone(),
-        CACHE_CAPACITY,
-        CACHE_LIFETIME,
-    ));
     let metrics = Metrics::new("nestcms", clock.clone());
     metrics.watch_bus(&bus);
     breakers
         .iter()
         .for_each(|breaker| metrics.watch_breaker(breaker));
-    let guarded = GuardedCache::new(memory, breakers.cache().clone(), metrics.clone());
-    let cache: Arc<dyn Cache> = Arc::new(guarded);
+    let (cache, far) = caches(&settings, &clock, &breakers, &metrics)?;
     let paytabs = breakers.paytabs().clone();
     let provider = PaytabsClient::new(&settings.paytabs, &settings.public_url, paytabs)?;
     let store = SqliteStore::new(database.clone());
@@ -84,6 +84,24 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         metrics.clone(),
     )
     .await?;
+    let tiers = Tiers {
+        far,
+        marks: Arc::new(MemoryCache::new(clock.clone(), MARKS, MARK_LIFETIME)),
+        breaker: breakers.cache().clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    let ports = content::Ports {
+        store: Arc::new(SqliteContent::new(database.clone(), metrics.clone())),
+        cache: tiers,
+        wall: Arc::clone(&wall),
+    };
+    let rules = CacheRules {
+        lifetime: settings.cache.lifetime,
+        near_lifetime: settings.cache.near_lifetime,
+        near_bytes: settings.cache.near_bytes,
+    };
+    let content = ContentService::new(ports, &rules, settings.cache.reports);
     let status = StatusPage::new(
         bus.clone(),
         breakers.iter().cloned().collect(),
@@ -94,7 +112,7 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     let state = AppState {
         inner: Arc::new(Inner {
             webhook: WebhookGuard::new(&settings, &wall)?,
-            content: ContentStore::new(database.clone()),
+            content,
             analytics: Analytics::default(),
             settings,
             bus,
@@ -109,6 +127,27 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     };
     listeners::wire(&state, cache);
     Ok(state)
+}
+
+/// The cache of payments, and what the content shares with other instances: both are Redis, or
+/// payments are kept in memory and nothing is shared.
+fn caches(
+    settings: &Settings,
+    clock: &SharedClock,
+    breakers: &Breakers,
+    metrics: &Metrics,
+) -> Result<(Arc<dyn Cache>, Option<Arc<dyn Cache>>), CacheError> {
+    let (breaker, metrics) = (breakers.cache().clone(), metrics.clone());
+    let cache = &settings.cache;
+    let Some(url) = &cache.redis else {
+        let memory = MemoryCache::new(clock.clone(), CACHE_CAPACITY, CACHE_LIFETIME);
+        let guarded = GuardedCache::new(Arc::new(memory), "memory", breaker, metrics);
+        return Ok((Arc::new(guarded), None));
+    };
+    let redis = RedisCache::new(url.expose(), cache.lifetime, cache.call_timeout)?;
+    let guarded = GuardedCache::new(Arc::new(redis), "far", breaker, metrics);
+    let shared: Arc<dyn Cache> = Arc::new(guarded);
+    Ok((Arc::clone(&shared), Some(shared)))
 }
 
 /// Without the database nothing works; without PayTabs or the cache the rest does.
@@ -134,5 +173,9 @@ fn dependencies(database: &Database, breakers: &Breakers) -> Vec<Dependency> {
 const CACHE_CAPACITY: usize = 10_000;
 /// How long a cached payment may be out of date at most.
 const CACHE_LIFETIME: Duration = Duration::from_secs(60);
+/// Keys that were written lately; the oldest make room.
+const MARKS: usize = 100_000;
+/// Longer than any replica in use is behind.
+const MARK_LIFETIME: Duration = Duration::from_secs(300);
 /// What a callback needs beside the call to the provider.
 const GRACE: Duration = Duration::from_secs(5);

@@ -8,9 +8,10 @@ use crate::{
     adapters::{
         breakers::Breakers,
         http::{status::StatusPage, webhook::WebhookGuard},
-        sqlite::{ContentStore, Database},
+        sqlite::Database,
     },
     auth::AuthService,
+    content::ContentService,
     events::{EventBus, listeners::Analytics},
     health::Health,
     metrics::Metrics,
@@ -35,7 +36,7 @@ pub(super) struct Inner {
     pub(super) webhook: WebhookGuard,
     pub(super) auth: AuthService,
     pub(super) analytics: Analytics,
-    pub(super) content: ContentStore,
+    pub(super) content: ContentService,
     pub(super) status: StatusPage,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -78,6 +79,12 @@ impl AppState {
         &self.inner.payments
     }
 
+    /// The service of the content.
+    #[must_use]
+    pub fn content(&self) -> &ContentService {
+        &self.inner.content
+    }
+
     /// The webhook checks, their keys and addresses.
     #[must_use]
     pub fn webhook(&self) -> &WebhookGuard {
@@ -109,7 +116,7 @@ impl FromRef<AppState> for PaymentService {
     }
 }
 
-impl FromRef<AppState> for ContentStore {
+impl FromRef<AppState> for ContentService {
     fn from_ref(state: &AppState) -> Self {
         state.inner.content.clone()
     }

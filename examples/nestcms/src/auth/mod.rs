@@ -22,5 +22,5 @@ pub use self::{
     http::{CurrentUser, Unauthenticated, routes},
     service::{AuthService, Login, LoginError},
     token::{Claims, TokenError, Tokens},
-    users::{Role, User, UserError, Users},
+    users::{Role, User, UserError, UserStore, Users},
 };

@@ -8,7 +8,8 @@ use tokio::sync::Semaphore;
 use webhook_verify::clock::WallClock;
 
 use super::{
-    Claims, Role, TokenError, Tokens, User, UserError, Users, attempts::Attempts, users::normal,
+    Claims, Role, TokenError, Tokens, User, UserError, UserStore, Users, attempts::Attempts,
+    users::normal,
 };
 use crate::{
     metrics::Metrics,
@@ -24,7 +25,7 @@ pub struct AuthService {
 #[derive(Debug)]
 struct Inner {
     clock: Arc<dyn WallClock>,
-    users: Users,
+    users: Arc<dyn UserStore>,
     tokens: Tokens,
     attempts: Attempts,
     metrics: Metrics,
@@ -82,11 +83,25 @@ impl AuthService {
         clock: Arc<dyn WallClock>,
         metrics: Metrics,
     ) -> Result<Self, LoginError> {
+        Self::over(settings, Arc::new(Users::new(pool)), clock, metrics).await
+    }
+
+    /// The same over users that are elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub async fn over(
+        settings: &Settings,
+        users: Arc<dyn UserStore>,
+        clock: Arc<dyn WallClock>,
+        metrics: Metrics,
+    ) -> Result<Self, LoginError> {
         let auth = &settings.auth;
         let decoy = hash("no user has this password".to_owned(), auth.bcrypt_cost).await?;
         let service = Self {
             inner: Arc::new(Inner {
-                users: Users::new(pool),
+                users,
                 tokens: Tokens::new(auth, Arc::clone(&clock)),
                 attempts: Attempts::new(auth.max_failures, auth.failure_window),
                 clock,
@@ -194,6 +209,8 @@ impl AuthService {
         password: String,
     ) -> Result<Option<User>, LoginError> {
         let user = self.inner.users.find_by_email(account).await?;
+        // Who has no password is compared with as one who is not there.
+        let user = user.filter(|user| user.password_hash != NO_PASSWORD);
         let against = user
             .as_ref()
             .map_or_else(|| self.inner.decoy.clone(), |u| u.password_hash.clone());
@@ -219,6 +236,9 @@ async fn hash(password: String, cost: u32) -> Result<String, LoginError> {
 
 /// The id of the seeded user, which owns the seeded contents.
 const DEMO_ID: &str = "demo";
+
+/// The hash of a user without a password.
+const NO_PASSWORD: &str = "!";
 
 /// More logins than this wait for their turn.
 const MAX_HASHES: usize = 4;

@@ -2,8 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
+
+use crate::ports::StoreError;
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -73,6 +76,9 @@ pub enum UserError {
     /// The database failed.
     #[error("user store: {0}")]
     Store(#[from] sqlx::Error),
+    /// The database behind a port failed.
+    #[error("user store: {0}")]
+    Port(#[from] StoreError),
     /// A row holds a role that does not exist.
     #[error("user store: user {user_id} has the unknown role `{role}`")]
     UnknownRole {
@@ -81,6 +87,22 @@ pub enum UserError {
         /// The role as stored.
         role: String,
     },
+}
+
+/// Where the users of the login are.
+pub trait UserStore: fmt::Debug + Send + Sync {
+    /// The user with this e-mail address, in any case.
+    fn find_by_email<'a>(
+        &'a self,
+        email: &'a str,
+    ) -> BoxFuture<'a, Result<Option<User>, UserError>>;
+
+    /// Stores `user` unless its id or address is taken; tells whether it was stored.
+    fn insert<'a>(
+        &'a self,
+        user: &'a User,
+        now: Duration,
+    ) -> BoxFuture<'a, Result<bool, UserError>>;
 }
 
 /// The table `users`.
@@ -142,7 +164,24 @@ impl Users {
     }
 }
 
+impl UserStore for Users {
+    fn find_by_email<'a>(
+        &'a self,
+        email: &'a str,
+    ) -> BoxFuture<'a, Result<Option<User>, UserError>> {
+        Box::pin(self.find_by_email(email))
+    }
+
+    fn insert<'a>(
+        &'a self,
+        user: &'a User,
+        now: Duration,
+    ) -> BoxFuture<'a, Result<bool, UserError>> {
+        Box::pin(self.insert(user, now))
+    }
+}
+
 /// The form in which addresses are compared.
-pub(super) fn normal(email: &str) -> String {
+pub(crate) fn normal(email: &str) -> String {
     email.trim().to_lowercase()
 }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeStruct};
+
 /// A currency that the application accepts.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Currency {
@@ -133,6 +135,30 @@ impl Money {
     #[must_use]
     pub const fn is_positive(self) -> bool {
         self.minor > 0
+    }
+}
+
+/// `{"amount": "12.50", "currency": "SAR"}`
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Money", 2)?;
+        fields.serialize_field("amount", &self.to_string())?;
+        fields.serialize_field("currency", self.currency.code)?;
+        fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Money {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Wire {
+            amount: String,
+            currency: String,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        let currency = Currency::from_code(&wire.currency)
+            .ok_or_else(|| de::Error::custom("unknown currency"))?;
+        Self::parse(&wire.amount, currency).map_err(de::Error::custom)
     }
 }
 

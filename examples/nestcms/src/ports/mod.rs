@@ -1,12 +1,14 @@
 //! What the application needs from outside, as traits without any engine's types.
 
 mod cache;
+mod content;
 mod events;
 mod jobs;
 mod provider;
 mod store;
 
 pub use cache::{Cache, CacheError};
+pub use content::{ContentStore, Kept, Mark, Pipelines, Repository, See};
 pub use events::EventSink;
 pub use jobs::{Job, JobKind, JobQueue};
 pub use provider::{

@@ -120,7 +120,8 @@ pub struct Expired {
     pub from: Status,
 }
 
-/// Why the store did not do what it was asked. Nothing was changed.
+/// Why the store did not do what it was asked. Nothing was changed, but by
+/// [`Unknown`](Self::Unknown).
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -131,6 +132,30 @@ pub enum StoreError {
         reason: String,
         /// When it is worth trying again.
         retry_after: Duration,
+    },
+    /// Nobody takes writes at the moment.
+    #[error("the database has no primary")]
+    NoPrimary {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// The write was sent, and its answer lost: it may have been done or not.
+    #[error("nobody knows whether the database did it: {reason}")]
+    Unknown {
+        /// What happened, for the log.
+        reason: String,
+    },
+    /// The write that a read has to see was acknowledged, and is lost.
+    #[error("the database lost an acknowledged write: {reason}")]
+    Lost {
+        /// What happened, for the log.
+        reason: String,
+    },
+    /// The mark of a read is not one of this store.
+    #[error("not a mark of this database: {reason}")]
+    BadMark {
+        /// What is wrong with it, for the log.
+        reason: String,
     },
     /// A row that cannot be read as what it should be.
     #[error("the database holds an unreadable row: {reason}")]

@@ -35,6 +35,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
         paytabs,
         webhook,
         auth,
+        cache,
         payments,
         jobs,
         events,
@@ -98,6 +99,15 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
             return broken("breakers", name, format!("one of {}", BREAKERS.join(", ")));
         }
     }
+    for (field, time) in [
+        ("cache.lifetime", cache.lifetime),
+        ("cache.reports", cache.reports),
+        ("cache.near_lifetime", cache.near_lifetime),
+    ] {
+        span(field, time, 10, DAY)?;
+    }
+    span("cache.call_timeout", cache.call_timeout, 1, 10 * SECOND)?;
+    range("cache.near_bytes", cache.near_bytes, 64 << 10, 64 << 30)?;
     span(
         "payments.expires_after",
         payments.expires_after,
@@ -108,6 +118,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
         ("jobs.expiry_scan", jobs.expiry_scan),
         ("jobs.verification", jobs.verification),
         ("jobs.refund", jobs.refund),
+        ("jobs.invalidation", jobs.invalidation),
     ] {
         span(field, every, 10, HOUR)?;
     }

@@ -86,10 +86,17 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_AUTH_DEMO_USER_EMAIL", "auth.demo_user.email"),
     ("NESTCMS_AUTH_DEMO_USER_PASSWORD", "auth.demo_user.password"),
     ("NESTCMS_AUTH_DEMO_USER_ROLE", "auth.demo_user.role"),
+    ("NESTCMS_CACHE_LIFETIME", "cache.lifetime"),
+    ("NESTCMS_CACHE_REPORTS", "cache.reports"),
+    ("NESTCMS_CACHE_NEAR_LIFETIME", "cache.near_lifetime"),
+    ("NESTCMS_CACHE_NEAR_BYTES", "cache.near_bytes"),
+    ("NESTCMS_CACHE_REDIS", "cache.redis"),
+    ("NESTCMS_CACHE_CALL_TIMEOUT", "cache.call_timeout"),
     ("NESTCMS_PAYMENTS_EXPIRES_AFTER", "payments.expires_after"),
     ("NESTCMS_JOBS_EXPIRY_SCAN", "jobs.expiry_scan"),
     ("NESTCMS_JOBS_VERIFICATION", "jobs.verification"),
     ("NESTCMS_JOBS_REFUND", "jobs.refund"),
+    ("NESTCMS_JOBS_INVALIDATION", "jobs.invalidation"),
     ("NESTCMS_EVENTS_QUEUE", "events.queue"),
     ("NESTCMS_STATUS_ENABLED", "status.enabled"),
     ("NESTCMS_LOG_LEVEL", "log.level"),
@@ -105,8 +112,9 @@ const LISTS: [&str; 4] = [
 ];
 
 /// Fields whose variable holds a whole number.
-const NUMBERS: [&str; 6] = [
+const NUMBERS: [&str; 7] = [
     "database.max_connections",
+    "cache.near_bytes",
     "paytabs.profile_id",
     "webhook.body_limit",
     "auth.bcrypt_cost",
@@ -118,7 +126,8 @@ const NUMBERS: [&str; 6] = [
 const SWITCH: &str = "status.enabled";
 
 /// Fields whose value is never shown.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 5] = [
+    "cache.redis",
     "paytabs.server_key",
     "webhook.secrets",
     "auth.jwt_secret",

@@ -37,6 +37,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// One entry for each name in [`BREAKERS`].
     pub breakers: BTreeMap<String, breaker::Config>,
+    /// The cache of the content.
+    pub cache: CacheSettings,
     /// Rules of payments.
     pub payments: PaymentSettings,
     /// How often background jobs look for work.
@@ -154,6 +156,31 @@ pub struct DemoUser {
     pub role: String,
 }
 
+/// The cache of the content.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSettings {
+    /// How long a record is shown; 10 ms to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub lifetime: Duration,
+    /// How long an aggregation is shown; 10 ms to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub reports: Duration,
+    /// In front of Redis: how long this process shows what another may have replaced meanwhile;
+    /// 10 ms to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub near_lifetime: Duration,
+    /// What this process keeps, in bytes; 64 KiB to 64 GiB.
+    pub near_bytes: u64,
+    /// Redis, as `redis://user:password@host:port`, that several instances share; without one each
+    /// has a cache of its own.
+    #[serde(default)]
+    pub redis: Option<Secret>,
+    /// How long one call to Redis may take; 1 ms to 10 s.
+    #[serde(with = "humantime_serde")]
+    pub call_timeout: Duration,
+}
+
 /// Rules of payments.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -176,6 +203,9 @@ pub struct JobSettings {
     /// Refunds of late payments.
     #[serde(with = "humantime_serde")]
     pub refund: Duration,
+    /// Invalidations that the cache did not take.
+    #[serde(with = "humantime_serde")]
+    pub invalidation: Duration,
 }
 
 /// The event bus.

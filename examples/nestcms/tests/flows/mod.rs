@@ -7,4 +7,4 @@ mod expiry;
 mod outage;
 mod security;
 mod store;
-mod support;
+pub(crate) mod support;

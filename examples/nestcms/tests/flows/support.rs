@@ -79,6 +79,7 @@ impl World {
         settings.jobs.expiry_scan = Duration::from_secs(3600);
         settings.jobs.verification = Duration::from_secs(3600);
         settings.jobs.refund = Duration::from_secs(3600);
+        settings.jobs.invalidation = Duration::from_secs(3600);
         let breaker = Config::builder()
             .consecutive_failures(5)
             .failure_rate(0.5)
@@ -136,6 +137,11 @@ impl World {
         self.http
             .post(format!("{}{path}", self.url))
             .bearer_auth(&self.token)
+    }
+
+    /// The same request with the client's token.
+    pub(crate) fn signed_in(&self, request: RequestBuilder) -> RequestBuilder {
+        request.bearer_auth(&self.token)
     }
 
     /// `POST /api/v2/payments` of 12.50 SAR.

@@ -15,16 +15,23 @@ use crate::{
 pub struct GuardedCache {
     inner: Arc<dyn Cache>,
     breaker: CircuitBreaker,
+    tier: &'static str,
     metrics: Metrics,
 }
 
 impl GuardedCache {
-    /// Puts `breaker` before `inner`.
+    /// Puts `breaker` before `inner`, which is called `tier` in metrics.
     #[must_use]
-    pub fn new(inner: Arc<dyn Cache>, breaker: CircuitBreaker, metrics: Metrics) -> Self {
+    pub fn new(
+        inner: Arc<dyn Cache>,
+        tier: &'static str,
+        breaker: CircuitBreaker,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             inner,
             breaker,
+            tier,
             metrics,
         }
     }
@@ -39,7 +46,7 @@ impl Cache for GuardedCache {
                 Ok(None) => "miss",
                 Err(_) => "error",
             };
-            self.metrics.cache_request("memory", result);
+            self.metrics.cache_request(self.tier, result);
             found.map_err(flatten)
         })
     }

@@ -1,9 +1,11 @@
 //! The HTTP interface.
 
 mod content;
+mod content_request;
 mod create_request;
 mod detached;
 mod drain;
+mod fields;
 mod layers;
 mod payments;
 pub mod problem;

@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use crate::{
-    correlation,
+    content, correlation,
     payments::Error,
     ports::{ProviderError, StoreError},
 };
@@ -124,6 +124,26 @@ impl From<Error> for Problem {
     }
 }
 
+impl From<content::Error> for Problem {
+    fn from(error: content::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            content::Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not_found", message),
+            content::Error::Taken(_) => Self::new(StatusCode::CONFLICT, "taken", message),
+            content::Error::Unrelated(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unrelated", message)
+            }
+            content::Error::Stale(_) => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "stale_version", message)
+            }
+            content::Error::Busy(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).retry_after(SOON)
+            }
+            content::Error::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<ProviderError> for Problem {
     fn from(error: ProviderError) -> Self {
         const UNAVAILABLE: &str = "service temporarily unavailable";
@@ -161,6 +181,27 @@ impl From<StoreError> for Problem {
                 "service temporarily unavailable, nothing was changed",
             )
             .retry_after(retry_after),
+            StoreError::NoPrimary { retry_after } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_primary",
+                "nothing can be changed at the moment, and nothing was",
+            )
+            .retry_after(retry_after),
+            StoreError::Unknown { .. } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "outcome_unknown",
+                "the change was sent, and may have been made or not",
+            ),
+            StoreError::Lost { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "write_lost",
+                "the change that was to be seen is lost",
+            ),
+            StoreError::BadMark { .. } => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_mark",
+                "x-read-after holds nothing that was given out here",
+            ),
             StoreError::Corrupt { .. } => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
@@ -184,6 +225,9 @@ fn shorten(text: String) -> String {
     }
     text.chars().take(MAX_VALUE).chain(['…']).collect()
 }
+
+/// Calls that are waited for end soon.
+const SOON: Duration = Duration::from_secs(1);
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 

@@ -8,8 +8,8 @@ mod content;
 mod database;
 mod jobs;
 mod payments;
-mod rows;
+pub(super) mod rows;
 
-pub use content::{ContentStore, Contract, Project};
+pub use content::SqliteContent;
 pub use database::{Database, DatabaseError};
 pub use payments::SqliteStore;

@@ -37,11 +37,11 @@ pub(super) fn payment(row: &SqliteRow) -> Result<Payment, Failure> {
 }
 
 /// Milliseconds of the store, as a time since the epoch.
-pub(super) fn time(millis: i64) -> Duration {
+pub(in crate::adapters) fn time(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 /// A time since the epoch, as milliseconds of the store.
-pub(super) fn millis(time: Duration) -> i64 {
+pub(in crate::adapters) fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,5 @@
+//! Users, projects, contracts, earnings and articles: over HTTP, through the cache, in each store.
+
+mod api;
+mod cached;
+mod contract;

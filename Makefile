@@ -11,10 +11,10 @@ RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest
 AS_TESTS := --workspace --all-features --examples
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples tour bench clean
+.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples tour bench services-start services-stop clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test: deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke examples tour ## everything below, in order: what CI runs
 	@echo "make test: all checks passed"
@@ -101,6 +101,12 @@ examples: ## each example of the layers runs to its end
 		log=$(TARGET)/example-$$name.log; \
 		timeout 60 $(TARGET)/debug/examples/$$name >$$log 2>&1 || { cat $$log; echo "example $$name failed"; exit 1; }; \
 	done
+
+services-start: ## real PostgreSQL, MariaDB, Redis and NATS on free ports; their URLs as lines for an environment file
+	@$(CARGO) run --quiet --locked -p engines --bin services -- start --detach --dir $(TARGET)/services
+
+services-stop: ## end them and remove their data
+	@$(CARGO) run --quiet --locked -p engines --bin services -- stop --dir $(TARGET)/services
 
 clean: ## remove what the build made
 	$(CARGO) clean

@@ -6,3 +6,4 @@ mod mariadb;
 mod nats;
 mod postgres;
 mod redis;
+mod services;

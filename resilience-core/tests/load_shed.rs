@@ -195,6 +195,128 @@ fn the_limit_may_be_one_that_moves() {
     assert_eq!((snapshot.limit, snapshot.level), (Some(50), 11));
 }
 
+/// So many intervals in which so much of the CPU was used.
+fn used(shed: &LoadShed, clock: &ManualClock, count: u32, share: f64) {
+    for _ in 0..count {
+        shed.report_cpu(share);
+        clock.advance(INTERVAL);
+    }
+    drop(shed.try_acquire(Class::Critical));
+}
+
+#[test]
+fn the_cpu_decides_nothing_unless_it_is_said_what_is_borne() {
+    let (shed, clock) = shedder(Config::builder());
+    used(&shed, &clock, 20, 1.0);
+    assert_eq!((shed.snapshot().level, shed.snapshot().cpu), (0, Some(1.0)));
+    assert_eq!(Config::default().cpu(), None);
+}
+
+#[test]
+fn more_of_the_cpu_than_is_borne_is_overload_and_health_checks_are_admitted_all_the_same() {
+    let (shed, clock) = shedder(Config::builder().cpu(0.9));
+    let (_subscription, events) = shed.subscribe_channel(8);
+    used(&shed, &clock, 20, 0.9);
+    assert_eq!(shed.snapshot().level, 0, "that much is borne");
+    used(&shed, &clock, 1, 0.95);
+    let event = events.try_recv().unwrap();
+    assert_eq!((event.from, event.to, event.cause), (0, 4, Cause::Cpu));
+    assert!(event.cpu.is_some_and(|cpu| (cpu - 0.95).abs() < 1e-4));
+    used(&shed, &clock, 20, 7.0);
+    assert_eq!(shed.snapshot().cpu, Some(1.0), "there is no more than all");
+    for class in SHEDDABLE {
+        let shed = shed.try_acquire(class).unwrap_err();
+        assert_eq!((shed.cause, shed.reason()), (Cause::Cpu, "cpu"));
+    }
+    assert!((0..100).all(|_| shed.try_acquire(Class::Critical).is_ok()));
+    // Between calm and too much it stays; then it falls.
+    used(&shed, &clock, 70, 0.85);
+    assert_eq!(shed.snapshot().level, 64);
+    used(&shed, &clock, 300, 0.5);
+    assert_eq!(shed.snapshot().level, 0);
+}
+
+#[test]
+fn what_is_no_share_of_the_cpu_sheds_nobody_and_takes_back_what_was_told() {
+    for share in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.1] {
+        let (shed, clock) = shedder(Config::builder().cpu(0.5));
+        used(&shed, &clock, 20, share);
+        assert_eq!((shed.snapshot().level, shed.snapshot().cpu), (0, None));
+        shed.report_cpu(1.0);
+        used(&shed, &clock, 1, share);
+        assert_eq!(shed.snapshot().level, 0, "{share}");
+    }
+}
+
+#[test]
+fn what_was_told_of_the_cpu_counts_for_as_long_as_calm_must_last_and_not_longer() {
+    let (shed, clock) = shedder(Config::builder().cpu(0.5).hold(3));
+    shed.report_cpu(1.0);
+    let mut levels = Vec::new();
+    for _ in 0..6 {
+        clock.advance(INTERVAL);
+        drop(shed.try_acquire(Class::Critical));
+        levels.push((shed.snapshot().level, shed.snapshot().cpu));
+    }
+    let told = Some(1.0);
+    let expected = [
+        (4, told),
+        (12, told),
+        (28, told),
+        (28, None),
+        (28, None),
+        (27, None),
+    ];
+    assert_eq!(levels, expected);
+}
+
+#[test]
+fn a_clock_that_steps_back_makes_what_was_told_of_the_cpu_too_old() {
+    let (shed, clock) = shedder(Config::builder().cpu(0.5));
+    clock.set(Duration::from_secs(60));
+    shed.report_cpu(1.0);
+    clock.set(Duration::from_secs(30));
+    drop(shed.try_acquire(Class::Critical));
+    assert_eq!((shed.snapshot().level, shed.snapshot().cpu), (0, None));
+}
+
+#[test]
+fn the_cpu_may_be_asked_for_once_per_interval_and_is_then_not_told() {
+    let (shed, clock) = shedder(Config::builder().cpu(0.5));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (answers, back) = (Arc::clone(&asked), shed.downgrade());
+    shed.follow_cpu(move || {
+        // Outside of any lock.
+        let level = back().unwrap().snapshot().level;
+        let mut asked = answers.lock().unwrap();
+        asked.push(level);
+        if asked.len() < 3 { 0.8 } else { f64::NAN }
+    });
+    for _ in 0..4 {
+        for _ in 0..10 {
+            shed.report_cpu(0.1);
+            drop(shed.try_acquire(Class::Critical));
+        }
+        clock.advance(INTERVAL);
+    }
+    drop(shed.try_acquire(Class::Critical));
+    assert_eq!(*asked.lock().unwrap(), [0, 4, 12, 12]);
+    assert_eq!((shed.snapshot().level, shed.snapshot().cpu), (12, None));
+}
+
+#[test]
+fn a_share_of_the_cpu_out_of_its_range_is_named() {
+    for share in [0.0, 0.09, 1.0, f64::NAN] {
+        let error = Config::builder().cpu(share).build().unwrap_err();
+        assert!(error.to_string().contains("cpu"), "{error}");
+        assert!(error.to_string().contains("0.1 to 0.99"), "{error}");
+    }
+    let config: Config = serde_json::from_str(r#"{"cpu": 0.9}"#).unwrap();
+    assert_eq!(config.cpu(), Some(0.9));
+    let config: Config = serde_json::from_str(r#"{"cpu": "off"}"#).unwrap();
+    assert_eq!(config.cpu(), None);
+}
+
 #[test]
 fn without_calls_it_is_calm() {
     let (shed, clock) = shedder(Config::builder());

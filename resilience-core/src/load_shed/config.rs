@@ -10,9 +10,9 @@ use crate::{
 
 /// Unchecked settings; [`build`](Self::build) checks them.
 ///
-/// Defaults: a target of 5 ms in intervals of 100 ms; no limit on calls at once; five calm
+/// Defaults: a target of 5 ms in intervals of 100 ms; no limit on calls at once nor on the CPU; five calm
 /// intervals before less is shed; all classes up to high may be shed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[must_use]
@@ -26,6 +26,11 @@ pub struct ConfigBuilder {
         serde(deserialize_with = "crate::settings::off::off_or")
     )]
     limit: Option<u32>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(deserialize_with = "crate::settings::off::off_or")
+    )]
+    cpu: Option<f64>,
     hold: u32,
     highest: Class,
 }
@@ -36,6 +41,7 @@ impl Default for ConfigBuilder {
             target: Duration::from_millis(5),
             interval: Duration::from_millis(100),
             limit: None,
+            cpu: None,
             hold: 5,
             highest: Class::High,
         }
@@ -70,6 +76,17 @@ impl ConfigBuilder {
         self
     }
 
+    /// The share of the CPU that is borne; 0.1 to 0.99. `None` (in a file: `"off"`): what is told of
+    /// it decides nothing.
+    ///
+    /// An interval at whose end more is used is overloaded, one with at most nine tenths of it is
+    /// calm. Somebody must tell what is used: [`LoadShed::report_cpu`](super::LoadShed::report_cpu)
+    /// or [`LoadShed::follow_cpu`](super::LoadShed::follow_cpu).
+    pub fn cpu(mut self, share: impl Into<Option<f64>>) -> Self {
+        self.cpu = share.into();
+        self
+    }
+
     /// How many calm intervals in a row let the level fall; 1 to 1 000.
     ///
     /// After a fall that was one too many it is twice as many, up to 16 times as many.
@@ -95,7 +112,7 @@ impl ConfigBuilder {
 }
 
 /// Checked settings of a [`LoadShed`](super::LoadShed).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "ConfigBuilder"))]
 pub struct Config {
@@ -114,6 +131,10 @@ impl TryFrom<ConfigBuilder> for Config {
         })?;
         if let Some(calls) = settings.limit {
             whole("limit", calls, 1, MOST)?;
+        }
+        if let Some(share) = settings.cpu {
+            let inside = (0.1..=0.99).contains(&share);
+            check("cpu", share, inside, || "0.1 to 0.99".into())?;
         }
         whole("hold", settings.hold, 1, 1_000)?;
         let class = settings.highest;
@@ -143,6 +164,11 @@ impl Config {
     /// The calls at once that are borne.
     pub const fn limit(&self) -> Option<u32> {
         self.settings.limit
+    }
+
+    /// The share of the CPU that is borne.
+    pub const fn cpu(&self) -> Option<f64> {
+        self.settings.cpu
     }
 
     /// How many calm intervals in a row let the level fall.

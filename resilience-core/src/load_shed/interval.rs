@@ -20,6 +20,7 @@ pub(super) struct Interval {
     delay: Least,
     /// The fewest calls at once that a call found.
     calls: Least,
+    cpu: Cpu,
 }
 
 /// The least of what was seen.
@@ -47,6 +48,43 @@ impl Least {
     }
 }
 
+/// The share of the CPU that was told last, and when: `[milliseconds: 48 | 65 535ths: 16]`, most
+/// significant first, so that no share is read with the time of another. 48 bits of milliseconds
+/// last about 8 900 years.
+#[derive(Debug)]
+struct Cpu(AtomicU64);
+
+const SHARE_BITS: u32 = 16;
+
+impl Cpu {
+    // ORDERING: Relaxed. The word is all there is of it.
+    fn see(&self, share: f64, now: u64) {
+        let word = match known(share) {
+            // Rounded down: what is not above what is borne is not above it here either.
+            Some(share) => (now / MILLI) << SHARE_BITS | (share * f64::from(u16::MAX)) as u64,
+            None => NOTHING,
+        };
+        self.0.store(word, Ordering::Relaxed);
+    }
+
+    fn told(&self, now: u64, counts: Duration) -> Option<f64> {
+        let word = self.0.load(Ordering::Relaxed);
+        if word == NOTHING {
+            return None;
+        }
+        // A clock that stepped back makes it too old as well.
+        let age = now.checked_sub((word >> SHARE_BITS) * MILLI)?;
+        (age <= nanos(counts)).then(|| f64::from(word as u16) / f64::from(u16::MAX))
+    }
+}
+
+const MILLI: u64 = 1_000_000;
+
+/// A share of the CPU, if it can be one.
+pub(super) fn known(share: f64) -> Option<f64> {
+    (share.is_finite() && share >= 0.0).then(|| share.min(1.0))
+}
+
 impl Interval {
     pub(super) fn new(now: u64, lasts: Duration) -> Self {
         Self {
@@ -54,6 +92,7 @@ impl Interval {
             lasts: AtomicU64::new(nanos(lasts)),
             delay: Least::new(),
             calls: Least::new(),
+            cpu: Cpu(AtomicU64::new(NOTHING)),
         }
     }
 
@@ -67,6 +106,16 @@ impl Interval {
         self.calls.see(calls);
     }
 
+    #[inline]
+    pub(super) fn see_cpu(&self, share: f64, now: u64) {
+        self.cpu.see(share, now);
+    }
+
+    /// The share of the CPU that was told last, unless that is longer ago than `counts`.
+    pub(super) fn cpu(&self, now: u64, counts: Duration) -> Option<f64> {
+        self.cpu.told(now, counts)
+    }
+
     /// Whether it is over. A clock that stepped back by more than an interval ends it too.
     #[inline]
     pub(super) fn is_over(&self, now: u64) -> bool {
@@ -78,7 +127,7 @@ impl Interval {
 
     /// Ends it, under the lock, and begins the next one: what it showed, and how many more have
     /// passed since in which nothing was seen.
-    pub(super) fn next(&self, now: u64, limit: Option<u32>) -> (Shown, u64) {
+    pub(super) fn next(&self, now: u64, limit: Option<u32>, cpu: Option<f64>) -> (Shown, u64) {
         let began = self.began.load(Ordering::Relaxed);
         let missed = (now.saturating_sub(began) / self.lasts.load(Ordering::Relaxed)).max(1) - 1;
         self.began.store(now, Ordering::Relaxed);
@@ -88,6 +137,7 @@ impl Interval {
             calls: calls
                 .zip(limit)
                 .map(|(calls, limit)| (calls as f64, f64::from(limit))),
+            cpu,
         };
         (shown, missed)
     }

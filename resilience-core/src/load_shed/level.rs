@@ -9,6 +9,8 @@ pub(super) struct Shown {
     pub(super) delay: Option<f64>,
     /// The fewest calls at once that a call found, and how many are borne.
     pub(super) calls: Option<(f64, f64)>,
+    /// The share of the CPU that is used.
+    pub(super) cpu: Option<f64>,
 }
 
 /// Which signal makes the level rise.
@@ -19,6 +21,8 @@ pub enum Cause {
     QueueDelay,
     /// As many calls ran all the time as are borne.
     Concurrency,
+    /// More of the CPU was used than is borne.
+    Cpu,
     /// No signal showed overload: the level falls.
     Calm,
     /// Settings were changed.
@@ -27,18 +31,20 @@ pub enum Cause {
 
 impl Cause {
     /// In the order of their declaration.
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::QueueDelay,
         Self::Concurrency,
+        Self::Cpu,
         Self::Calm,
         Self::ByHand,
     ];
 
-    /// `queue_delay`, `concurrency`, `calm` or `by_hand`, as used in metric labels.
+    /// `queue_delay`, `concurrency`, `cpu`, `calm` or `by_hand`, as used in metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueDelay => "queue_delay",
             Self::Concurrency => "concurrency",
+            Self::Cpu => "cpu",
             Self::Calm => "calm",
             Self::ByHand => "by_hand",
         }
@@ -104,6 +110,9 @@ impl Level {
         let borne = shown.calls.map_or(0.0, |(_, borne)| borne);
         // As many as are borne are one too many for the next.
         let calls = sign(found(shown), found(self.before), borne - 0.5, borne * 0.9);
+        let most = config.cpu().unwrap_or(1.0);
+        let used = |shown: Shown| shown.cpu.filter(|_| config.cpu().is_some());
+        let cpu = sign(used(shown), used(self.before), most, most * 0.9);
         self.before = shown;
         let from = self.level;
         if delay == Sign::Over && self.blind > 0 {
@@ -111,14 +120,15 @@ impl Level {
             (self.calm, self.quiet) = (0, 0);
             return None;
         }
-        match (delay, calls) {
-            (Sign::Over, _) => {
+        match (delay, calls, cpu) {
+            (Sign::Over, ..) => {
                 let lag = shown.delay.unwrap_or(0.0) / config.interval().as_nanos() as f64;
                 self.blind = (lag as u32).min(MOST_BLIND);
                 self.rise(Cause::QueueDelay, config)
             }
-            (_, Sign::Over) => self.rise(Cause::Concurrency, config),
-            (delay, calls) => self.wait(delay == Sign::Calm && calls == Sign::Calm, config),
+            (_, Sign::Over, _) => self.rise(Cause::Concurrency, config),
+            (.., Sign::Over) => self.rise(Cause::Cpu, config),
+            signs => self.wait(signs == (Sign::Calm, Sign::Calm, Sign::Calm), config),
         }
         .filter(|_| self.level != from)
     }
@@ -215,6 +225,7 @@ mod tests {
         Shown {
             delay: Some(millis * 1e6),
             calls: None,
+            cpu: None,
         }
     }
 
@@ -333,6 +344,7 @@ mod tests {
         let calls = |found: f64| Shown {
             delay: None,
             calls: Some((found, 10.0)),
+            cpu: None,
         };
         let sign_of = |found: f64| {
             let mut level = Level::default();
@@ -345,8 +357,30 @@ mod tests {
         let alone = Shown {
             delay: None,
             calls: Some((1.0, 1.0)),
+            cpu: None,
         };
         assert_eq!(levels(&mut Level::default(), &[alone]), [4]);
+    }
+
+    #[test]
+    fn more_of_the_cpu_than_is_borne_is_overload_and_nine_tenths_of_that_are_calm() {
+        let config = Config::builder().cpu(0.8).build().unwrap();
+        let cpu = |share| Shown {
+            cpu: Some(share),
+            ..Shown::default()
+        };
+        let mut level = Level::default();
+        let mut after = |share, config: &Config| level.on_interval(cpu(share), config);
+        assert_eq!(after(0.8, &config), None);
+        assert_eq!(after(0.81, &config), Some(Cause::Cpu));
+        // Between the two it stays.
+        assert!((0..20).all(|_| after(0.75, &config).is_none()));
+        assert!((0..4).all(|_| after(0.72, &config).is_none()));
+        assert_eq!(after(0.72, &config), Some(Cause::Calm));
+        // Switched off, it says nothing.
+        let off = Config::default();
+        assert!((0..4).all(|_| after(1.0, &off).is_none()));
+        assert_eq!(after(1.0, &off), Some(Cause::Calm));
     }
 
     proptest! {

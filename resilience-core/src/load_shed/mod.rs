@@ -5,7 +5,7 @@
 //!
 //! | question | answer |
 //! |---|---|
-//! | what is overload? | an interval in which even the shortest queue delay was above the target ([`LoadShed::report`]), or in which every call found as many calls running as are borne ([`Config::limit`], [`LoadShed::follow`]) |
+//! | what is overload? | an interval in which even the shortest queue delay was above the target ([`LoadShed::report`]), in which every call found as many calls running as are borne ([`Config::limit`], [`LoadShed::follow`]), or at whose end more of the CPU was used than is borne ([`Config::cpu`], off by default) |
 //! | why the shortest? | a burst makes some calls wait; a standing queue makes all of them wait ([RFC 8289], section 3.2: CoDel) |
 //! | who is shed? | the lowest [`Class`] first, a sixteenth of it at a time. Never `Critical`; never a lower one admitted while a higher one is shed |
 //! | how fast? | a quarter of a class after the first overloaded interval, or a sixteenth where calls are shed already; twice as much after each further one, up to a class. Not before the last rise can be seen (who comes out of the queue now came in before it), and not while the queue shrinks fast enough to be gone in sixteen intervals |
@@ -16,6 +16,16 @@
 //!
 //! The level goes from 0 (nobody is shed) to 16 for each class that may be. With no calls above
 //! calm, it is back at 0 after at most 45 × `hold` intervals: 22.5 s by default.
+//!
+//! # The CPU
+//!
+//! A server whose work is all CPU has a queue that no layer sees: the run queue of the operating
+//! system. Its use of the CPU says that it is there, but not how long it is, and a server may well
+//! run at 100 % with nobody waiting; so this signal is off unless [`Config::cpu`] says what is
+//! borne. It is told by somebody else: by [`LoadShed::report_cpu`], whenever there is a figure, or by
+//! [`LoadShed::follow_cpu`], which is asked once per interval. What is told counts until the next, and
+//! for [`hold`](Config::hold) intervals at most. What is not told, too old, not a number, negative or
+//! infinite sheds nobody.
 //!
 //! # Where we differ from CoDel
 //!
@@ -65,7 +75,7 @@ pub use self::{
 };
 use self::{
     class::{Verdict, is_in, verdict},
-    interval::Interval,
+    interval::{Interval, known},
     level::{Level, MOST_FALL, Shown},
 };
 use crate::{
@@ -108,6 +118,7 @@ struct Inner {
     counts: Striped<Counts>,
     course: Lock<Course>,
     live_limit: ArcSwapOption<Limit>,
+    live_cpu: ArcSwapOption<Share>,
     events: Arc<Events<LevelChange>>,
     clock: SharedClock,
 }
@@ -119,6 +130,7 @@ struct Course {
     level: Level,
     delay: Option<Duration>,
     limit: Option<u32>,
+    cpu: Option<f64>,
     rises: u64,
     falls: u64,
 }
@@ -131,6 +143,7 @@ struct Counts {
 }
 
 type Limit = Box<dyn Fn() -> u32 + Send + Sync>;
+type Share = Box<dyn Fn() -> f64 + Send + Sync>;
 
 /// After so many times `hold` calm intervals the level is 0, and all is forgotten.
 const FORGOTTEN: u64 = 64;
@@ -159,10 +172,12 @@ impl LoadShed {
                 level: Level::default(),
                 delay: None,
                 limit: config.limit(),
+                cpu: None,
                 rises: 0,
                 falls: 0,
             }),
             live_limit: ArcSwapOption::empty(),
+            live_cpu: ArcSwapOption::empty(),
             events: Arc::default(),
             clock,
         }))
@@ -207,6 +222,22 @@ impl LoadShed {
         self.0.live_limit.store(Some(Arc::new(limit)));
     }
 
+    /// The CPU is used to this share, from 0 to 1, on average since it was told before. More than 1
+    /// counts as 1; not a number, a negative or an infinite one as not known. See [the
+    /// module](self#the-cpu); counts only with [`Config::cpu`].
+    pub fn report_cpu(&self, share: f64) {
+        self.0.tick();
+        self.0.interval.see_cpu(share, self.0.clock.nanos());
+    }
+
+    /// Asks `share`, once per interval, what [`report_cpu`](Self::report_cpu) is told; that does not
+    /// count from then on. It is asked outside of any lock, by a call: it should take some
+    /// microseconds. Of calls that end an interval at once each may ask.
+    pub fn follow_cpu(&self, share: impl Fn() -> f64 + Send + Sync + 'static) {
+        let share: Share = Box::new(share);
+        self.0.live_cpu.store(Some(Arc::new(share)));
+    }
+
     /// Calls `callback` after each move of the level until the subscription is dropped. It is run by
     /// the call that ended the interval, outside of any lock; what it panics is caught.
     pub fn subscribe(
@@ -234,7 +265,7 @@ impl LoadShed {
     /// |---|---|
     /// | `highest` | a level above the new highest one falls to it at once |
     /// | `interval` | holds for the interval that runs |
-    /// | `target`, `limit`, `hold` | hold from the end of the interval that runs |
+    /// | `target`, `limit`, `cpu`, `hold` | hold from the end of the interval that runs |
     pub fn set_config(&self, config: Config) {
         let inner = &*self.0;
         let mut course = inner.course.lock();
@@ -278,6 +309,7 @@ impl LoadShed {
             in_flight: inner.in_flight(),
             limit: course.limit,
             delay: course.delay,
+            cpu: course.cpu,
             rises: course.rises,
             falls: course.falls,
             lost_events: inner.events.lost(),
@@ -358,13 +390,17 @@ impl Inner {
     fn next_interval(&self, now: u64) {
         let live = self.live_limit.load();
         let live = live.as_ref().map(|limit| limit().max(1));
+        let share = self.live_cpu.load();
+        let share = share.as_ref().map(|share| known(share()));
         let mut course = self.course.lock();
         // Another call may have been faster.
         if !self.interval.is_over(now) {
             return;
         }
         course.limit = live.or_else(|| course.config.limit());
-        let (shown, missed) = self.interval.next(now, course.limit);
+        let counts = course.config.interval() * course.config.hold();
+        course.cpu = share.unwrap_or_else(|| self.interval.cpu(now, counts));
+        let (shown, missed) = self.interval.next(now, course.limit, course.cpu);
         let from = course.level.level();
         let cause = course.on_interval(shown, missed);
         let event = cause.map(|cause| self.publish(&mut course, from, cause));
@@ -396,6 +432,7 @@ impl Inner {
             delay: course.delay,
             in_flight: self.in_flight(),
             limit: course.limit,
+            cpu: course.cpu,
         }
     }
 

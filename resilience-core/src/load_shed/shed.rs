@@ -25,8 +25,8 @@ impl Shed {
         self.retry_after
     }
 
-    /// What made the level rise the last time: `queue_delay` or `concurrency`, as used in metric
-    /// labels.
+    /// What made the level rise the last time: `queue_delay`, `concurrency` or `cpu`, as used in
+    /// metric labels.
     pub const fn reason(&self) -> &'static str {
         self.cause.as_str()
     }
@@ -48,10 +48,12 @@ pub struct LevelChange {
     pub in_flight: u32,
     /// The calls at once that are borne, if there is a limit.
     pub limit: Option<u32>,
+    /// The share of the CPU that was used, if it was told.
+    pub cpu: Option<f64>,
 }
 
 /// The figures of a load shedder at one moment. Counts wrap at 2^64.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// 0: all are admitted. Each 16 levels shed one more class, the lowest first, a sixteenth of it
@@ -66,6 +68,9 @@ pub struct Snapshot {
     pub limit: Option<u32>,
     /// The shortest queue delay of the last interval in which one was reported.
     pub delay: Option<Duration>,
+    /// The share of the CPU that was used, as seen at the end of the last interval; `None` while
+    /// nobody tells it.
+    pub cpu: Option<f64>,
     /// How often the level rose, since the handle was made.
     pub rises: u64,
     /// How often it fell.

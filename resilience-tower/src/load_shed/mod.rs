@@ -34,6 +34,9 @@
 //! - Who sets the class decides who is served. Do not take it from strangers.
 //! - A queue that does not move reports nothing. Give a limit too, fixed or
 //!   [live](resilience_core::load_shed::LoadShed::follow).
+//! - A server whose work is all CPU may go by that too: `Config::cpu` says how much is borne, and
+//!   [`CpuUsage`] or a figure of one's own tells what is used. Off by default: a server may run at
+//!   100 % with nobody waiting.
 //! - A target far below the time of a call makes the level swing, and serves less than could be
 //!   served; about half of that time is a good one
 //!   (simulated in `docs/SIMULATION.md`).
@@ -78,6 +81,7 @@
 
 mod arrival;
 mod class;
+mod cpu;
 mod error;
 mod future;
 #[cfg(feature = "http")]
@@ -87,6 +91,7 @@ mod service;
 
 pub use self::arrival::{Arrived, HasArrival, Measure, MeasureLayer, Stamp, StampLayer};
 pub use self::class::ClassOf;
+pub use self::cpu::CpuUsage;
 pub use self::error::Error;
 pub use self::future::ResponseFuture;
 pub use self::layer::LoadShedLayer;

@@ -115,6 +115,7 @@ fn level(name: &str, change: &LevelChange) {
                 resilience.load_shed.delay_s = change.delay.as_ref().map(Duration::as_secs_f64),
                 resilience.load_shed.in_flight = change.in_flight,
                 resilience.load_shed.limit = change.limit,
+                resilience.load_shed.cpu = change.cpu,
                 "the level of load shedding changed",
             )
         };

@@ -141,6 +141,8 @@ families! {
         "Changes of the level of shedding";
     QUEUE_DELAY = Greatest Seconds "resilience_load_shed_queue_delay_seconds" None,
         "The shortest queue delay of the last interval";
+    CPU = Greatest Count "resilience_load_shed_cpu_ratio" None,
+        "The share of the CPU that was used at the end of the last interval, if it is told";
     ADMITTED = Counter Count "resilience_load_shed_admitted_total" Some("class"),
         "Calls of this class that were admitted";
     SHED = Counter Count "resilience_load_shed_shed_total" Some("class"),

@@ -42,6 +42,7 @@ fn all() -> Kept {
     let (retry, budget) = (RetryPolicy::default(), RetryBudget::default());
     let deadlines = Deadlines::default();
     let (shedder, clock) = shedder();
+    shedder.report_cpu(0.5);
     shed_more(&shedder, &clock);
     let config = hedge::Config::builder().fixed_delay(Duration::from_millis(50));
     let hedges = HedgePolicy::new(config.build().unwrap(), budget.clone());

@@ -325,6 +325,7 @@ fn changes_of_the_level_of_shedding_are_events() {
     let subscription = events::load_shed("edge", &shedder);
     let kept = Kept::default();
     let level = kept.local(|| {
+        shedder.follow_cpu(|| 0.5);
         shed_more(&shedder, &clock);
         let level = shedder.snapshot().level;
         shedder.reset();
@@ -352,6 +353,7 @@ fn changes_of_the_level_of_shedding_are_events() {
             ("resilience.load_shed.delay_s", "0.05"),
             ("resilience.load_shed.in_flight", in_flight),
             ("resilience.load_shed.limit", "30"),
+            ("resilience.load_shed.cpu", "0.5"),
         ])
     );
     assert_eq!(calm.level, "INFO");

@@ -140,6 +140,9 @@ impl Observe for LoadShed {
         }
         samples.gauge(&of::SHED_LEVEL, "", figures.level.into());
         samples.span(&of::QUEUE_DELAY, figures.delay);
+        if let Some(share) = figures.cpu {
+            samples.gauge(&of::CPU, "", share);
+        }
         for class in Class::ALL {
             samples.count(&of::ADMITTED, class.as_str(), figures.admitted(class));
             samples.count(&of::SHED, class.as_str(), figures.shed(class));

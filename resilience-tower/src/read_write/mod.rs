@@ -14,6 +14,8 @@ mod node;
 mod poll;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "http")]
 mod refusal;
 mod search;

@@ -1,0 +1,203 @@
+//! Connections, each of one lease at a time.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
+use parking_lot::Mutex;
+
+use super::{error::Error, info::Info};
+
+/// A new connection.
+pub(super) async fn open(
+    client: &Client,
+    response_timeout: Option<Duration>,
+) -> RedisResult<MultiplexedConnection> {
+    // Whoever connects gives it a bound in time.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(response_timeout);
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+pub(super) async fn info(connection: &mut MultiplexedConnection) -> Result<Info, Error> {
+    let mut questions = ::redis::pipe();
+    questions.cmd("INFO").arg("server");
+    questions.cmd("INFO").arg("replication");
+    let (server, replication): (String, String) = questions.query_async(connection).await?;
+    Info::parse(&server, &replication)
+}
+
+/// Connections that wait for a lease, those used last at the end.
+pub(super) struct Idle {
+    most: usize,
+    connections: Mutex<Vec<MultiplexedConnection>>,
+}
+
+impl Idle {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        let connections = Mutex::default();
+        Arc::new(Self { most, connections })
+    }
+
+    pub(super) fn take(&self) -> Option<MultiplexedConnection> {
+        self.connections.lock().pop()
+    }
+
+    fn put(&self, connection: MultiplexedConnection) {
+        let mut connections = self.connections.lock();
+        if connections.len() < self.most {
+            connections.push(connection);
+        }
+    }
+}
+
+/// What a lease gives: a connection of its own, for commands as
+/// [`AsyncCommands`](::redis::AsyncCommands) has them.
+///
+/// Dropped, it is kept for the next lease, unless it was given state other than data, or an answer is
+/// missing.
+///
+/// # Cancel safety
+///
+/// A command whose future is dropped may have run. The connection is closed at the end of the lease.
+pub struct Connection {
+    connection: MultiplexedConnection,
+    idle: Arc<Idle>,
+    /// Of the node, when this was leased.
+    pub(super) epoch: u64,
+    pub(super) incarnation: u64,
+    /// No command runs, and all that ran left no state.
+    clean: bool,
+}
+
+/// Commands after which a connection is not like a new one.
+const STATEFUL: [&[u8]; 18] = [
+    b"ASKING",
+    b"AUTH",
+    b"CLIENT",
+    b"DISCARD",
+    b"EXEC",
+    b"HELLO",
+    b"MONITOR",
+    b"MULTI",
+    b"PSUBSCRIBE",
+    b"PSYNC",
+    b"QUIT",
+    b"READONLY",
+    b"RESET",
+    b"SELECT",
+    b"SSUBSCRIBE",
+    b"SUBSCRIBE",
+    b"UNWATCH",
+    b"WATCH",
+];
+
+fn leaves_state(command: &Cmd) -> bool {
+    let name = command.args_iter().next();
+    name.is_none_or(|name| match name {
+        ::redis::Arg::Simple(name) => STATEFUL.iter().any(|one| name.eq_ignore_ascii_case(one)),
+        _ => true,
+    })
+}
+
+impl Connection {
+    pub(super) fn new(
+        connection: MultiplexedConnection,
+        idle: &Arc<Idle>,
+        epoch: u64,
+        incarnation: u64,
+    ) -> Self {
+        Self {
+            connection,
+            idle: Arc::clone(idle),
+            epoch,
+            incarnation,
+            clean: true,
+        }
+    }
+
+    pub(super) async fn info(&mut self) -> Result<Info, Error> {
+        let before = std::mem::replace(&mut self.clean, false);
+        let info = info(&mut self.connection).await?;
+        self.clean = before;
+        Ok(info)
+    }
+
+    /// Puts down how a command ended that began on a connection that was `clean`.
+    fn ended<T>(&mut self, clean: bool, result: RedisResult<T>) -> RedisResult<T> {
+        self.clean = clean
+            && !result
+                .as_ref()
+                .is_err_and(|error| error.is_io_error() || error.is_unrecoverable_error());
+        result
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            let clean = std::mem::replace(&mut self.clean, false) && !leaves_state(cmd);
+            let result = self.connection.send_packed_command(cmd).await;
+            self.ended(clean, result)
+        })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move {
+            let clean =
+                std::mem::replace(&mut self.clean, false) && !pipeline.cmd_iter().any(leaves_state);
+            let sent = self
+                .connection
+                .send_packed_commands(pipeline, offset, count);
+            let result = sent.await;
+            self.ended(clean, result)
+        })
+    }
+
+    fn get_db(&self) -> i64 {
+        self.connection.get_db()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.clean {
+            self.idle.put(self.connection.clone());
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("epoch", &self.epoch)
+            .field("clean", &self.clean)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_with_state_of_its_own_is_not_like_a_new_one() {
+        for name in ["watch", "MULTI", "Select", "subscribe", "auth"] {
+            assert!(leaves_state(::redis::cmd(name).arg("x")), "{name}");
+        }
+        assert!(leaves_state(&Cmd::new()));
+        for name in ["GET", "SET", "WATCHED", "EVAL", "WAIT"] {
+            assert!(!leaves_state(::redis::cmd(name).arg("x")), "{name}");
+        }
+    }
+}

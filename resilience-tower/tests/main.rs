@@ -43,6 +43,7 @@ mod rate_limit_http_model;
 mod rate_limit_keys;
 mod rate_limit_wait;
 mod read_write;
+mod read_write_mariadb;
 mod read_write_redis;
 mod read_write_signed;
 #[cfg(feature = "read-write")]

@@ -9,6 +9,8 @@ mod cluster;
 mod error;
 mod future;
 mod lease;
+#[cfg(feature = "mariadb")]
+pub mod mariadb;
 mod member;
 mod node;
 mod poll;

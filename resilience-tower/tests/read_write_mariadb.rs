@@ -1,0 +1,209 @@
+//! MariaDB nodes of a read/write split, on real servers.
+#![cfg(all(feature = "read-write", feature = "mariadb"))]
+
+use std::time::Duration;
+
+use engines::mariadb as servers;
+use mysql_async::{Opts, prelude::Queryable};
+use resilience_core::route::GtidSet;
+use resilience_tower::read_write::{
+    Checkout, Cluster, Disposition, Error, ReadFreshness, Reason, Token,
+    mariadb::{Epochs, Error as NodeError, Node},
+};
+use tokio::time::{Instant, sleep};
+
+type Result<T> = std::result::Result<T, Error<NodeError>>;
+
+/// For whatever must become true on a machine that does other things as well.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Writes `count`, and says on which node and with which token.
+async fn write(
+    cluster: &Cluster<Node>,
+    name: &str,
+    count: u64,
+) -> Result<(String, Token<GtidSet>)> {
+    let checkout = Checkout::write().deadline(BOUND);
+    let run = cluster.run(&checkout, |mut lease| async move {
+        let statement = "INSERT INTO stock VALUES (?, ?) ON DUPLICATE KEY UPDATE count = ?";
+        lease.exec_drop(statement, (name, count, count)).await?;
+        let token = lease.commit_token().await?;
+        Ok((lease.node().to_owned(), token))
+    });
+    run.await
+}
+
+/// What is there, and on which node it was read.
+async fn read(
+    cluster: &Cluster<Node>,
+    freshness: impl Into<ReadFreshness<GtidSet>>,
+    name: &str,
+) -> Result<(String, Option<u64>)> {
+    let checkout = Checkout::read(freshness).deadline(BOUND);
+    let run = cluster.run(&checkout, |mut lease| async move {
+        let statement = "SELECT count FROM stock WHERE name = ?";
+        let count = lease.exec_first(statement, (name,)).await?;
+        Ok((lease.node().to_owned(), count))
+    });
+    run.await
+}
+
+async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + BOUND;
+    while !is().await {
+        assert!(Instant::now() < until, "not within {BOUND:?}: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Writes `from..to`, and reads each at once where the split sends it: who was read on.
+async fn round(cluster: &Cluster<Node>, from: u64, to: u64) -> Vec<String> {
+    let mut read_on = Vec::new();
+    for count in from..to {
+        let (_, token) = write(cluster, "round", count).await.unwrap();
+        let (node, seen) = read(cluster, token, "round").await.unwrap();
+        assert_eq!(seen, Some(count), "a stale read on {node}");
+        read_on.push(node);
+    }
+    read_on
+}
+
+/// The last write of a round comes to be read on `wanted`.
+async fn comes_back(cluster: &Cluster<Node>, wanted: &str, count: u64) {
+    let (_, token) = write(cluster, "back", count).await.unwrap();
+    let what = format!("a read on {wanted}");
+    eventually(&what, async || {
+        let (node, seen) = read(cluster, token.clone(), "back").await.unwrap();
+        assert_eq!(seen, Some(count), "a stale read on {node}");
+        node == wanted
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reads_see_the_writes_they_come_after_and_a_promotion_tells_what_it_lost() {
+    let servers = servers::Cluster::start(servers::Config::default())
+        .await
+        .unwrap();
+    let [primary, replica] = [0, 1].map(|index| servers.node(index));
+    let epochs = Epochs::new("epochs").unwrap();
+    let stock =
+        "CREATE TABLE stock (name VARCHAR(20) PRIMARY KEY, count BIGINT NOT NULL) ENGINE=InnoDB";
+    for statement in [stock, &epochs.create(), &epochs.begin()] {
+        primary.sql(statement).await.unwrap();
+    }
+    replica
+        .wait_applied(&primary.position().await.unwrap())
+        .await
+        .unwrap();
+    let nodes = servers.nodes().iter().map(|server| {
+        let opts = Opts::from_url(&server.url()).unwrap();
+        let node = Node::builder(opts, "shop").epochs(&epochs);
+        (server.name().to_owned(), node.build().unwrap())
+    });
+    let cluster = Cluster::builder(nodes).spawn().unwrap();
+
+    round(&cluster, 0, 100).await;
+    comes_back(&cluster, replica.name(), 1).await;
+
+    // It answers, and applies nothing.
+    replica.stop_sql_thread().await.unwrap();
+    let read_on = round(&cluster, 100, 150).await;
+    assert!(!read_on.iter().any(|node| node == replica.name()));
+    replica.start_threads().await.unwrap();
+    comes_back(&cluster, replica.name(), 2).await;
+
+    replica.freeze().await.unwrap();
+    round(&cluster, 150, 170).await;
+    replica.thaw().unwrap();
+    comes_back(&cluster, replica.name(), 3).await;
+
+    // Sessions for reads write nowhere.
+    for freshness in [ReadFreshness::Any, ReadFreshness::Primary] {
+        let mut lease = cluster.lease(&Checkout::read(freshness)).await.unwrap();
+        let refused = lease
+            .query_drop("INSERT INTO stock VALUES ('read', 1)")
+            .await;
+        let refused = NodeError::from(refused.unwrap_err());
+        let expected = match lease.node() == primary.name() {
+            true => Disposition::Never,
+            false => Disposition::RetryElsewhere,
+        };
+        assert_eq!(lease.failed(&refused), expected, "{refused}");
+    }
+
+    // The primary takes no writes for a while: what comes waits for one that does.
+    let mut lease = cluster.lease(&Checkout::write()).await.unwrap();
+    primary.sql("SET GLOBAL read_only = ON").await.unwrap();
+    let misrouted = lease
+        .query_drop("INSERT INTO stock VALUES ('wrong', 1)")
+        .await;
+    let misrouted = NodeError::from(misrouted.unwrap_err());
+    assert_eq!(
+        lease.failed(&misrouted),
+        Disposition::RetryElsewhere,
+        "{misrouted}"
+    );
+    let waiting = tokio::spawn({
+        let cluster = cluster.clone();
+        async move { write(&cluster, "waiting", 1).await }
+    });
+    primary.sql("SET GLOBAL read_only = OFF").await.unwrap();
+    let (_, kept) = waiting.await.unwrap().unwrap();
+
+    // The replica hears of nothing more: these are acknowledged, and nowhere else.
+    replica
+        .wait_applied(&primary.position().await.unwrap())
+        .await
+        .unwrap();
+    replica.stop_io_thread().await.unwrap();
+    let mut lost = Vec::new();
+    for count in 0..5 {
+        lost.push(write(&cluster, "lost", count).await.unwrap().1);
+    }
+    primary.kill().await.unwrap();
+    let begin = epochs.begin();
+    for statement in [
+        "STOP SLAVE",
+        "RESET SLAVE ALL",
+        &begin,
+        "SET GLOBAL read_only = OFF",
+    ] {
+        replica.sql(statement).await.unwrap();
+    }
+    let (node, next) = write(&cluster, "next", 1).await.unwrap();
+    assert_eq!(node, replica.name());
+    assert_eq!(read(&cluster, next, "next").await.unwrap().1, Some(1));
+    for token in &lost {
+        match read(&cluster, token.clone(), "lost").await {
+            Err(Error::NoRoute(refused)) => assert_eq!(refused.reason, Reason::Diverged),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(read(&cluster, kept, "waiting").await.unwrap().1, Some(1));
+    assert_eq!(
+        read(&cluster, ReadFreshness::Any, "lost").await.unwrap().1,
+        None
+    );
+
+    // The old primary is back, writable, and is given nothing.
+    primary.start().await.unwrap();
+    let fenced = async || {
+        let nodes = cluster.snapshot().route.nodes;
+        nodes
+            .iter()
+            .any(|node| &*node.name == primary.name() && node.fenced)
+    };
+    eventually("the old primary is fenced", fenced).await;
+    let before = primary.position().await.unwrap();
+    round(&cluster, 200, 250).await;
+    assert_eq!(
+        primary.position().await.unwrap(),
+        before,
+        "a write went to the old primary"
+    );
+    match read(&cluster, lost.pop().unwrap(), "lost").await {
+        Err(Error::NoRoute(refused)) => assert_eq!(refused.reason, Reason::Diverged),
+        other => panic!("{other:?}"),
+    }
+}

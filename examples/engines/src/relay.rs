@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -143,9 +144,11 @@ impl Shared {
             if self.state.lock().flow == Flow::Ended {
                 return;
             }
-            // A connection that cannot be relayed is closed by being dropped.
-            if let Ok(here) = taken {
-                let _ = self.relay(here);
+            match taken {
+                // A connection that cannot be relayed is closed by being dropped.
+                Ok(here) => drop(self.relay(here)),
+                // As with too many open files: the next try would fail as well.
+                Err(_) => thread::sleep(Duration::from_millis(10)),
             }
         }
     }

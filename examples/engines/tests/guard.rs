@@ -1,11 +1,11 @@
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use engines::postgres::{Cluster, Config};
 
-use crate::common::{all_gone, runs};
+use crate::common::{all_gone, children, runs};
 
 const HOLD: &str = "ENGINES_TEST_HOLD";
 
@@ -68,15 +68,6 @@ async fn holds_a_cluster_until_it_is_killed() {
     let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
     println!("cluster {} {}", cluster.dir().display(), pids.join(" "));
     std::future::pending::<()>().await;
-}
-
-fn children(parent: u32) -> Vec<u32> {
-    let path = format!("/proc/{parent}/task/{parent}/children");
-    assert!(Path::new(&path).exists());
-    let text = std::fs::read_to_string(path).unwrap();
-    text.split_whitespace()
-        .map(|id| id.parse().unwrap())
-        .collect()
 }
 
 #[tokio::test]

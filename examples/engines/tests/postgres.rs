@@ -3,7 +3,7 @@ use std::time::Duration;
 use engines::postgres::{Cluster, Config};
 use engines::{Error, Flow};
 
-use crate::common::all_gone;
+use crate::common::{all_gone, children, stopped};
 
 async fn count(cluster: &Cluster, number: usize) -> u64 {
     cluster
@@ -124,6 +124,12 @@ async fn a_postgresql_cluster_replicates_fails_recovers_and_leaves_nothing() {
 
     // Killed while frozen, and then not there: said so.
     cluster.node(3).freeze().await.unwrap();
+    let frozen = children(cluster.node(3).pid().unwrap());
+    assert!(
+        frozen.len() > 2 && frozen.iter().all(|pid| stopped(*pid)),
+        "{frozen:?}"
+    );
+    pids.extend(frozen);
     cluster.node(3).kill().await.unwrap();
     assert!(matches!(cluster.node(3).kill().await, Err(Error::State(_))));
     let refused = cluster

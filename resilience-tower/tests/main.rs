@@ -43,8 +43,12 @@ mod rate_limit_http_model;
 mod rate_limit_keys;
 mod rate_limit_wait;
 mod read_write;
+mod read_write_buffer;
+mod read_write_lease;
+mod read_write_looks;
 mod read_write_mariadb;
 mod read_write_redis;
+mod read_write_retry;
 mod read_write_signed;
 #[cfg(feature = "read-write")]
 mod replicated;

@@ -1,5 +1,4 @@
 //! A replicated store that does as the test says.
-#![allow(dead_code)]
 
 use std::sync::{
     Arc, Mutex,
@@ -7,7 +6,9 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use resilience_core::clock::Clock;
+use resilience_core::balance::{Endpoint, EndpointSnapshot};
+use resilience_core::breaker;
+use resilience_core::clock::{Clock, SharedClock};
 use resilience_core::route::Counter;
 use resilience_tower::read_write::{
     Builder, Cluster, Failure, Intent, Node, Observation, Role, Token,
@@ -247,5 +248,51 @@ pub(crate) fn named(nodes: &[Fake]) -> Vec<(String, Fake)> {
 }
 
 pub(crate) fn cluster(nodes: &[Fake]) -> Builder<Fake> {
-    Cluster::builder(named(nodes)).clock(resilience_core::clock::SharedClock::new(Ticking::new()))
+    of(named(nodes).into_iter().map(Endpoint::from))
+}
+
+pub(crate) fn of(nodes: impl IntoIterator<Item = Endpoint<Fake>>) -> Builder<Fake> {
+    Cluster::builder(nodes).clock(SharedClock::new(Ticking::new()))
+}
+
+/// Calls in flight: as the cluster counts them, which must be as the balancer does.
+pub(crate) fn in_flight(cluster: &Cluster<Fake>) -> u64 {
+    let snapshot = cluster.snapshot();
+    let nodes = snapshot.balance.endpoints.iter();
+    let nodes: u32 = nodes.map(|node| node.in_flight).sum();
+    assert_eq!(u64::from(nodes), snapshot.in_flight);
+    snapshot.in_flight
+}
+
+/// Successes of a node, as its breaker and the balancer were told.
+pub(crate) fn successes(cluster: &Cluster<Fake>, node: &str) -> u64 {
+    told(
+        cluster,
+        node,
+        |breaker| breaker.calls - breaker.failures,
+        |node| node.successes,
+    )
+}
+
+/// Failures likewise.
+pub(crate) fn failures(cluster: &Cluster<Fake>, node: &str) -> u64 {
+    told(
+        cluster,
+        node,
+        |breaker| breaker.failures,
+        |node| node.failures,
+    )
+}
+
+fn told(
+    cluster: &Cluster<Fake>,
+    name: &str,
+    breaker: fn(&breaker::Snapshot) -> u64,
+    balance: fn(&EndpointSnapshot) -> u64,
+) -> u64 {
+    let snapshot = cluster.snapshot();
+    let node = snapshot.nodes.iter().find(|node| &*node.name == name);
+    let endpoints = &snapshot.balance.endpoints;
+    let endpoint = endpoints.iter().find(|node| &*node.name == name);
+    breaker(&node.unwrap().breaker) + balance(endpoint.unwrap())
 }

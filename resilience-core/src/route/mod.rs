@@ -105,7 +105,7 @@ use self::{
     events::News,
     select::{Mask, Survey},
     stats::{Counts, add},
-    view::{Member, Noted, View},
+    view::{Member, Noted, Standing, View},
 };
 use crate::{
     balance::{Balancer, Criteria, Endpoint, EndpointId, Pick},
@@ -359,6 +359,7 @@ impl<P: Position, T> Router<P, T> {
                 self.0.counts.routed(Why::Fresh);
                 return Some(Ok(step));
             }
+            Err(reason) if reason.passes() => return None,
             Err(_) => {}
         }
         Some(self.route(request))
@@ -374,6 +375,18 @@ impl<P: Position, T> Router<P, T> {
             true => Err(Reason::Draining),
             false => self.0.view.load().primary(self.now()).map(|_| ()),
         }
+    }
+
+    /// Whether a node answers as the one primary, and takes no writes as not all others were asked
+    /// since: they are best asked at once.
+    pub fn is_unconfirmed(&self, name: &str) -> bool {
+        let view = self.0.view.load();
+        let member = view.members.iter().find(|member| &*member.name == name);
+        let primary = member.is_some_and(|member| {
+            let seen = member.seen.as_ref().filter(|_| member.reachable);
+            seen.is_some_and(|seen| seen.role == Role::Primary && Some(seen.epoch) == view.epoch)
+        });
+        primary && view.standing == Standing::Unconfirmed
     }
 
     /// Whether a node is still what it was when a call was sent there, for that reason: the same run of
@@ -395,6 +408,17 @@ impl<P: Position, T> Router<P, T> {
             Why::Fresh => !self.0.nodes.is_ejected(node),
             Why::LastResort | Why::Spilled => true,
         })
+    }
+
+    /// Whether a replica is as fresh as a read asks, at this moment.
+    pub fn is_fresh(&self, node: EndpointId, request: &Request<'_, P>) -> bool {
+        let view = self.0.view.load();
+        let index = view.members.iter().position(|member| member.id == node);
+        let survey = view.survey(request, self.now());
+        let (Some(index), Ok(survey)) = (index, survey) else {
+            return false;
+        };
+        (survey.fresh | survey.lagging) & 1 << index != 0
     }
 
     /// The id of the cluster; `None` while no node has answered.

@@ -15,7 +15,7 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use super::{Cluster, Config, ConfigError, Node, buffer::Buffer, cluster::Shared};
+use super::{Cluster, Config, ConfigError, Node, buffer::Buffer, shared::Shared};
 
 /// Unchecked settings of a [`Cluster`]; [`spawn`](Self::spawn) checks them.
 ///
@@ -31,6 +31,7 @@ pub struct Builder<N> {
     cluster: Option<u64>,
     zone: Option<String>,
     clock: SharedClock,
+    seed: Option<u64>,
     budget: Option<RetryBudget>,
     write_buffer: usize,
     write_wait: Duration,
@@ -52,6 +53,7 @@ impl<N: Node> Builder<N> {
             cluster: None,
             zone: None,
             clock: SharedClock::default(),
+            seed: None,
             budget: None,
             // Some hundred bytes each: few enough not to matter.
             write_buffer: 1_024,
@@ -97,6 +99,12 @@ impl<N: Node> Builder<N> {
     /// The clock of the router, the breakers and the budget. Waits are tokio's.
     pub fn clock(mut self, clock: impl Into<SharedClock>) -> Self {
         self.clock = clock.into();
+        self
+    }
+
+    /// The same choices for the same seed and calls.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 
@@ -161,7 +169,11 @@ impl<N: Node> Builder<N> {
             ));
         }
         let clock = self.clock;
-        let router = Router::with_clock(self.config, self.balance, self.cluster, clock.clone());
+        let (config, balance, cluster) = (self.config, self.balance, self.cluster);
+        let router = match self.seed {
+            Some(seed) => Router::with_seed(config, balance, cluster, clock.clone(), seed),
+            None => Router::with_clock(config, balance, cluster, clock.clone()),
+        };
         router.balancer().set_zone(self.zone.as_deref());
         let budget = || RetryBudget::with_clock(BudgetConfig::default(), clock.clone());
         let shared = Shared {

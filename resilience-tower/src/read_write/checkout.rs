@@ -113,6 +113,11 @@ impl<P> Checkout<P> {
         self.intent.writes() || matches!(self.freshness, ReadFreshness::Primary)
     }
 
+    /// A replica that was fresh enough need not be so a little later.
+    pub(super) const fn ages(&self) -> bool {
+        matches!(self.freshness, ReadFreshness::MaxLag(_))
+    }
+
     /// The call as the router takes it.
     pub(super) fn request<'a>(
         &'a self,

@@ -1,36 +1,24 @@
-//! The handle on a cluster, and what its clones share.
+//! The handle on a cluster.
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering, mpsc::Receiver},
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use resilience_core::{
     balance::Endpoint,
-    breaker::{self, CircuitBreaker, Outcome},
-    clock::SharedClock,
+    breaker::{CircuitBreaker, Outcome, Subscription},
     retry::RetryBudget,
     route::Router,
 };
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, watch},
-    task::AbortHandle,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Builder, Checkout, Config, ConfigError, Disposition, Error, Lease, Node, Snapshot,
-    buffer::Buffer,
-    member::Member,
-    poll::poll,
+    Builder, Checkout, Config, ConfigError, Disposition, Error, Event, Lease, Node, Snapshot,
     search::Search,
-    stats::{Counts, NodeFigures, add},
+    shared::{Shared, Watched},
+    stats::{NodeFigures, add},
 };
 
 /// The nodes of a replicated store, of which each call gets the right one; clones are handles on the
@@ -41,33 +29,6 @@ pub struct Cluster<N: Node>(Arc<Owner<N>>);
 
 /// Ends the looks when dropped.
 struct Owner<N: Node>(Arc<Shared<N>>);
-
-/// What handles, leases and tasks share.
-pub(super) struct Shared<N: Node> {
-    pub(super) router: Router<N::Position, Arc<Member<N>>>,
-    pub(super) members: Mutex<Vec<Watched<N>>>,
-    /// Changes at the end of each look.
-    pub(super) changes: watch::Sender<()>,
-    pub(super) buffer: Buffer,
-    pub(super) budget: RetryBudget,
-    pub(super) counts: Counts,
-    pub(super) connect_timeout: Duration,
-    pub(super) write_wait: Duration,
-    pub(super) max_attempts: u32,
-    pub(super) observe_timeout: Option<Duration>,
-    pub(super) breaker: breaker::Config,
-    pub(super) clock: SharedClock,
-    pub(super) runtime: Handle,
-    pub(super) calls: AtomicU64,
-    pub(super) draining: AtomicBool,
-    pub(super) idle: Notify,
-}
-
-/// A node, and the task that looks at it.
-pub(super) struct Watched<N> {
-    pub(super) member: Arc<Member<N>>,
-    task: AbortHandle,
-}
 
 /// Calls were still in flight when the time for them was up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -194,11 +155,7 @@ impl<N: Node> Cluster<N> {
     /// Calls are refused from the first poll on, also when the future is dropped.
     pub async fn drain(&self, within: Duration) -> Result<(), StillRunning> {
         let shared = self.shared();
-        shared.router.drain();
-        // ORDERING: SeqCst, as in `Running::begin`. Either that sees this, and with it what was
-        // stored before it, or the call is counted below.
-        shared.draining.store(true, Ordering::SeqCst);
-        shared.buffer.wake();
+        shared.drain();
         let until = Instant::now().checked_add(within);
         loop {
             let mut idle = std::pin::pin!(shared.idle.notified());
@@ -265,6 +222,17 @@ impl<N: Node> Cluster<N> {
         &self.shared().router
     }
 
+    /// Calls `callback` for every event until the subscription is dropped; see
+    /// [`Router::subscribe`].
+    pub fn subscribe(&self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Subscription {
+        self.shared().router.subscribe(callback)
+    }
+
+    /// Events through a channel of so many places (1 at least); see [`Router::subscribe_channel`].
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Event>) {
+        self.shared().router.subscribe_channel(capacity)
+    }
+
     /// The circuit breaker of a node, to watch it or to set its mode; `None` if there is no node of
     /// that name.
     pub fn breaker(&self, node: &str) -> Option<CircuitBreaker> {
@@ -309,103 +277,9 @@ impl<N: Node> Cluster<N> {
     }
 }
 
-impl<N: Node> Shared<N> {
-    fn set_nodes(self: &Arc<Self>, nodes: Vec<Endpoint<N>>) -> Result<(), ConfigError> {
-        let mut members = self.members.lock();
-        let mut made = Vec::with_capacity(nodes.len());
-        let endpoints = nodes.into_iter().map(|endpoint| {
-            let name = Arc::clone(endpoint.name());
-            let mut known = members.iter().map(|watched| &watched.member);
-            let known = known.find(|member| member.name == name);
-            let breaker = known.map(|member| member.breaker.clone());
-            let breaker = breaker.unwrap_or_else(|| self.new_breaker(&name));
-            endpoint.map(|node| {
-                let (member, ended) = Member::new(name, node, breaker);
-                made.push((Arc::clone(&member), ended));
-                member
-            })
-        });
-        let endpoints: Vec<_> = endpoints.collect();
-        self.router.set_nodes(endpoints)?;
-        members.iter().for_each(|watched| watched.task.abort());
-        let watched = made.into_iter().map(|(member, ended)| {
-            let task = poll(Arc::clone(self), Arc::clone(&member), ended);
-            let task = self.runtime.spawn(task).abort_handle();
-            Watched { member, task }
-        });
-        let before = std::mem::replace(&mut *members, watched.collect());
-        drop(members);
-        // What an adapter holds may do anything when it is dropped: outside the lock.
-        drop(before);
-        self.noticed();
-        Ok(())
-    }
-
-    fn new_breaker(&self, name: &str) -> CircuitBreaker {
-        CircuitBreaker::with_clock(name, self.breaker.clone(), self.clock.clone())
-    }
-
-    /// A look has ended, or the nodes are others.
-    pub(super) fn noticed(&self) {
-        self.changes.send_replace(());
-        if self.router.writable().is_ok() {
-            self.buffer.wake();
-        }
-    }
-
-    /// All nodes are looked at at once.
-    pub(super) fn hurry(&self) {
-        let members = self.members.lock();
-        members
-            .iter()
-            .for_each(|watched| watched.member.looks.hurry());
-    }
-
-    /// Each node was looked at.
-    pub(super) fn has_begun(&self) -> bool {
-        let members = self.members.lock();
-        let mut looks = members.iter().map(|watched| &watched.member.looks);
-        looks.all(|looks| looks.first().is_over())
-    }
-
-    /// How long a look may take: a quarter of the time for which it counts, unless said otherwise.
-    pub(super) fn observe_timeout(&self) -> Duration {
-        let config = self.router.config();
-        let timeout = self.observe_timeout.unwrap_or(config.observation_ttl() / 4);
-        timeout.min(config.observation_ttl())
-    }
-}
-
-/// A call, from the search for its node on.
-pub(super) struct Running<N: Node>(Arc<Shared<N>>);
-
-impl<N: Node> Running<N> {
-    pub(super) fn begin(shared: &Arc<Shared<N>>) -> Self {
-        // ORDERING: SeqCst, as in `drain`.
-        shared.calls.fetch_add(1, Ordering::SeqCst);
-        // Read for its order alone: the router refuses.
-        let _ = shared.draining.load(Ordering::SeqCst);
-        Self(Arc::clone(shared))
-    }
-
-    pub(super) const fn shared(&self) -> &Arc<Shared<N>> {
-        &self.0
-    }
-}
-
-impl<N: Node> Drop for Running<N> {
-    fn drop(&mut self) {
-        let last = self.0.calls.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last && self.0.draining.load(Ordering::SeqCst) {
-            self.0.idle.notify_waiters();
-        }
-    }
-}
-
 impl<N: Node> Drop for Owner<N> {
     fn drop(&mut self) {
-        let members = self.0.members.lock();
-        members.iter().for_each(|watched| watched.task.abort());
+        self.0.stop();
     }
 }
 

@@ -14,8 +14,8 @@ use resilience_core::{
 
 use super::{
     Disposition, Failure, Intent, Node, Token, Why,
-    cluster::{Running, Shared},
     member::Member,
+    shared::{Running, Shared},
 };
 
 /// A connection to a node, for one call or one transaction; it counts as in flight there until this
@@ -154,6 +154,14 @@ impl Place {
             intent,
             idempotent,
         }
+    }
+
+    pub(super) const fn node(&self) -> EndpointId {
+        self.node
+    }
+
+    pub(super) const fn why(&self) -> Why {
+        self.why
     }
 
     pub(super) const fn incarnation(&self) -> u64 {

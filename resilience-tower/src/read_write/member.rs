@@ -28,6 +28,10 @@ pub(super) struct Member<N> {
 #[derive(Debug)]
 pub(super) struct Looks {
     begun: AtomicU64,
+    /// The latest that somebody wants.
+    asked: AtomicU64,
+    /// When the latest began, in nanoseconds of the router's clock.
+    at: AtomicU64,
     failed: AtomicU64,
     reachable: AtomicBool,
     wanted: Notify,
@@ -52,6 +56,8 @@ impl<N> Member<N> {
         let (tell, ended) = watch::channel(0);
         let looks = Looks {
             begun: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            at: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             reachable: AtomicBool::new(false),
             wanted: Notify::new(),
@@ -87,7 +93,12 @@ impl Looks {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    // ORDERING of the rest: Relaxed. Statistics, and a hint.
+    // ORDERING of the rest: Relaxed. Statistics, and hints.
+    pub(super) fn begins_at(&self, at: Duration) {
+        let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        self.at.store(nanos, Ordering::Relaxed);
+    }
+
     pub(super) fn note(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::Relaxed);
         if !reachable {
@@ -111,17 +122,28 @@ impl Looks {
         self.wanted.notified().await;
     }
 
-    /// The next look is to begin at once.
-    pub(super) fn hurry(&self) {
-        self.wanted.notify_one();
+    /// The next look is to begin at once; its number.
+    pub(super) fn hurry(&self) -> u64 {
+        // ORDERING: SeqCst, as in `begin`.
+        let number = self.begun.load(Ordering::SeqCst) + 1;
+        // One for all who want the same.
+        if self.asked.fetch_max(number, Ordering::SeqCst) < number {
+            self.wanted.notify_one();
+        }
+        number
+    }
+
+    /// A look is to begin at once, unless one did after `at`.
+    pub(super) fn hurry_since(&self, at: Duration) {
+        if u128::from(self.at.load(Ordering::Relaxed)) < at.as_nanos() {
+            self.hurry();
+        }
     }
 
     /// A look that begins after this.
     pub(super) fn want(&self) -> Wanted {
-        let number = self.begun.load(Ordering::SeqCst) + 1;
-        self.hurry();
         Wanted {
-            number,
+            number: self.hurry(),
             ended: self.ended.clone(),
         }
     }

@@ -21,6 +21,7 @@ pub mod redis;
 #[cfg(feature = "http")]
 mod refusal;
 mod search;
+mod shared;
 mod signed;
 mod stats;
 

@@ -1,13 +1,13 @@
 //! The task that looks at a node, again and again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Node, cluster::Shared, member::Member};
+use super::{Node, member::Member, shared::Shared};
 
 /// Looks at `member` every `poll_interval`, and whenever somebody wants it; until it is aborted.
 pub(super) async fn poll<N: Node>(
@@ -15,21 +15,29 @@ pub(super) async fn poll<N: Node>(
     member: Arc<Member<N>>,
     ended: watch::Sender<u64>,
 ) {
+    let mut unconfirmed = false;
     loop {
         let began = Instant::now();
         let number = member.looks.begin();
-        look(&shared, &member).await;
+        let at = look(&shared, &member).await;
         ended.send_replace(number);
         shared.noticed();
+        // Once, as what the others say may change nothing.
+        let was = std::mem::replace(&mut unconfirmed, shared.router.is_unconfirmed(&member.name));
+        if unconfirmed && !was {
+            shared.hurry_since(at);
+        }
         let next = began.checked_add(shared.router.config().poll_interval());
         let Some(next) = next else { return };
         let _ = timeout_at(next, member.looks.wanted()).await;
     }
 }
 
-async fn look<N: Node>(shared: &Shared<N>, member: &Member<N>) {
+/// One look; when it began.
+async fn look<N: Node>(shared: &Shared<N>, member: &Member<N>) -> Duration {
     let router = &shared.router;
     let at = router.now();
+    member.looks.begins_at(at);
     let looked = timeout(shared.observe_timeout(), member.look(at)).await;
     let observation = looked.ok().flatten();
     member.looks.note(observation.is_some());
@@ -37,4 +45,5 @@ async fn look<N: Node>(shared: &Shared<N>, member: &Member<N>) {
         Some(observation) => router.observe(&member.name, observation),
         None => router.unreachable(&member.name, at),
     };
+    at
 }

@@ -10,10 +10,10 @@ use resilience_core::{
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    Checkout, Error, Failure, Lease, NoRoute, Node, Reason, Request,
-    cluster::{Running, Shared},
+    Checkout, Error, Failure, Lease, NoRoute, Node, Reason, Request, Why,
     lease::{Guard, Place},
     member::{Member, Wanted},
+    shared::{Running, Shared},
     stats::add,
 };
 
@@ -120,11 +120,11 @@ impl<'a, N: Node> Search<'a, N> {
         let connect = member.node.connect(place.incarnation(), place.intent);
         let within = self.within(self.shared.connect_timeout);
         let (failure, source) = match timeout_at(within, connect).await {
-            Ok(Ok(connection)) if place.is_current(self.shared) => {
+            Ok(Ok(connection)) if place.is_current(self.shared) && self.is_fresh(place) => {
                 return Ok(Some(Lease::new(connection, guard, place)));
             }
             Ok(Ok(connection)) => {
-                // Fenced, ejected or drained meanwhile. The router knows, so that this ends.
+                // Fenced, ejected, drained or too old meanwhile. The router knows: this ends.
                 drop(connection);
                 if !self.checkout.needs_primary() {
                     self.tried.push(guard.id());
@@ -151,6 +151,15 @@ impl<'a, N: Node> Search<'a, N> {
                 self.elsewhere(id, node, failure, source).await?;
                 Ok(None)
             }
+        }
+    }
+
+    /// A replica is still as fresh as asked after the time that its connection took.
+    fn is_fresh(&self, place: Place) -> bool {
+        let on_primary = !matches!(place.why(), Why::Fresh | Why::LastResort);
+        on_primary || !self.checkout.ages() || {
+            let request = self.checkout.request(self.arrived, &self.tried, None);
+            self.shared.router.is_fresh(place.node(), &request)
         }
     }
 

@@ -1,0 +1,314 @@
+//! Calls that fail: what is tried elsewhere, and what is not.
+#![cfg(feature = "read-write")]
+
+use std::cell::Cell;
+
+use resilience_core::breaker::{self, State};
+use resilience_core::retry::{BudgetConfig, RetryBudget};
+use resilience_core::route::Counter;
+use resilience_tower::read_write::{
+    Builder, Checkout, Cluster, Disposition, Error, Failure, ReadFreshness, Reason, Role,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::replicated::{self, Broken, Fake, failures, in_flight, millis, successes};
+
+fn any() -> Checkout<Counter> {
+    Checkout::read(ReadFreshness::Any)
+}
+
+async fn seen(builder: Builder<Fake>) -> Cluster<Fake> {
+    let cluster = builder.spawn().unwrap();
+    sleep(millis(60)).await;
+    cluster
+}
+
+/// A budget of so many retries, and no more.
+fn budget(retries: u32) -> RetryBudget {
+    RetryBudget::new(
+        BudgetConfig::new(0.000_001, 0)
+            .unwrap()
+            .burst(retries)
+            .unwrap(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_cannot_connect_goes_elsewhere() {
+    for failure in [
+        Failure::NotSent,
+        Failure::Refused,
+        Failure::Misrouted,
+        Failure::Lost,
+    ] {
+        let nodes = replicated::nodes(3);
+        let cluster = seen(replicated::cluster(&nodes)).await;
+        nodes[1].set(|state| state.connect_fails = Some(failure));
+        for _ in 0..6 {
+            assert_eq!(cluster.lease(&any()).await.unwrap().node(), "n2");
+        }
+        let expected = nodes[1].connects() * 2 * u64::from(failure != Failure::Misrouted);
+        assert_eq!(failures(&cluster, "n1"), expected, "{failure:?}");
+        assert_eq!(cluster.snapshot().retries, nodes[1].connects());
+        assert_eq!(in_flight(&cluster), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_connection_that_is_about_the_call_is_the_callers() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes)).await;
+    for node in &nodes {
+        node.set(|state| state.connect_fails = Some(Failure::Failed));
+    }
+    let error = cluster.lease(&any()).await.unwrap_err();
+    assert!(matches!(error, Error::Inner(Broken(Failure::Failed))));
+    assert_eq!(nodes[1].connects() + nodes[2].connects(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_takes_too_long_is_given_up() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes).connect_timeout(millis(80))).await;
+    nodes[1].set(|state| state.connect_takes = millis(10_000));
+    let began = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(cluster.lease(&any()).await.unwrap().node(), "n2");
+    }
+    let tried = nodes[1].connects();
+    assert_eq!(began.elapsed(), millis(80 * tried));
+    assert_eq!(failures(&cluster, "n1"), 2 * tried);
+    for node in &nodes {
+        node.set(|state| state.connect_takes = millis(10_000));
+    }
+    let error = cluster.lease(&any()).await.unwrap_err();
+    let Error::Unreachable {
+        failure, source, ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((failure, source.is_none()), (Failure::NotSent, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_tried_again_when_the_budget_is_spent() {
+    let nodes = replicated::nodes(4);
+    let cluster = seen(replicated::cluster(&nodes).retry_budget(budget(1))).await;
+    for node in &nodes {
+        node.set(|state| state.connect_fails = Some(Failure::NotSent));
+    }
+    let tried = || nodes.iter().map(Fake::connects).sum::<u64>();
+    let error = cluster.lease(&any()).await.unwrap_err();
+    assert_eq!(
+        (tried(), error.disposition()),
+        (2, Disposition::RetryElsewhere)
+    );
+    assert!(matches!(
+        error,
+        Error::Unreachable {
+            source: Some(_),
+            ..
+        }
+    ));
+    let error = cluster.lease(&any()).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }));
+    assert_eq!(tried(), 3);
+    let snapshot = cluster.snapshot();
+    assert_eq!((snapshot.retries, snapshot.budget_spent), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_tried_three_times_and_a_read_nowhere_twice() {
+    let nodes = replicated::nodes(6);
+    let cluster = seen(replicated::cluster(&nodes)).await;
+    for node in &nodes {
+        node.set(|state| state.connect_fails = Some(Failure::NotSent));
+    }
+    assert!(cluster.lease(&any()).await.is_err());
+    assert_eq!(nodes.iter().map(Fake::connects).sum::<u64>(), 3);
+    assert!(nodes.iter().all(|node| node.connects() <= 1));
+    // It says that it is the primary, and takes no write.
+    assert!(cluster.lease(&Checkout::write()).await.is_err());
+    assert_eq!(nodes[0].connects(), 3);
+    assert_eq!(in_flight(&cluster), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_retries_a_read_elsewhere_and_tells_what_went_wrong() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes)).await;
+    let any = any();
+    for failure in [
+        Failure::NotSent,
+        Failure::Misrouted,
+        Failure::Refused,
+        Failure::Lost,
+    ] {
+        let calls = Cell::new(0);
+        let read = cluster.run(&any, |lease| {
+            calls.set(calls.get() + 1);
+            let fails = calls.get() == 1;
+            async move {
+                match fails {
+                    true => Err(Broken(failure)),
+                    false => Ok(lease.node().to_owned()),
+                }
+            }
+        });
+        read.await.unwrap();
+        assert_eq!(calls.get(), 2, "{failure:?}");
+    }
+    let replicas = successes(&cluster, "n1") + successes(&cluster, "n2");
+    assert_eq!(replicas, 2 * 4);
+    let failed: Result<(), _> = cluster
+        .run(&any, |_| async { Err(Broken(Failure::Failed)) })
+        .await;
+    assert!(matches!(failed, Err(Error::Inner(_))));
+    let error = failed.unwrap_err();
+    assert_eq!(
+        (error.disposition(), error.retry_after()),
+        (Disposition::Never, None)
+    );
+    assert_eq!(in_flight(&cluster), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_may_have_run_is_not_tried_again() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes)).await;
+    let write = Checkout::write();
+    let lost = cluster.run(&write, |mut lease| async move {
+        lease.write();
+        Err::<(), _>(Broken(Failure::Lost))
+    });
+    let error = lost.await.unwrap_err();
+    assert!(matches!(
+        &error,
+        Error::OutcomeUnknown {
+            source: Some(_),
+            ..
+        }
+    ));
+    assert_eq!(error.disposition(), Disposition::Ambiguous);
+    assert_eq!(nodes[0].state().position, 1, "written once");
+    // Its time was up: likewise.
+    let late = write.deadline(millis(30));
+    let late = cluster.run(&late, |mut lease| async move {
+        lease.write();
+        sleep(millis(100)).await;
+        Ok(())
+    });
+    let error = late.await.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { source: None, .. }));
+    assert_eq!(nodes[0].state().position, 2);
+    let read = any().deadline(millis(30));
+    let late = cluster.run(&read, |_| async {
+        sleep(millis(100)).await;
+        Ok(())
+    });
+    assert!(matches!(late.await, Err(Error::Deadline)));
+    assert_eq!(
+        (cluster.snapshot().outcome_unknown, in_flight(&cluster)),
+        (2, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_may_run_twice_is_tried_again() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes)).await;
+    let calls = Cell::new(0);
+    let write = Checkout::write().idempotent();
+    let written = cluster.run(&write, |mut lease| {
+        calls.set(calls.get() + 1);
+        let fails = calls.get() == 1;
+        async move {
+            lease.write();
+            match fails {
+                true => Err(Broken(Failure::Lost)),
+                false => Ok(()),
+            }
+        }
+    });
+    written.await.unwrap();
+    assert_eq!((calls.get(), nodes[0].state().position), (2, 2));
+}
+
+// The primary was replaced, and nobody has looked since: it refuses the write, as a replica.
+#[tokio::test(start_paused = true)]
+async fn a_misrouted_write_goes_to_the_new_primary_after_a_look() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes)).await;
+    nodes[0].set(|state| (state.role, state.epoch) = (Role::Replica, 2));
+    nodes[2].set(|state| (state.role, state.epoch) = (Role::Primary, 2));
+    let (began, write) = (Instant::now(), Checkout::write());
+    let written = cluster.run(&write, |lease| async move {
+        match lease.node() {
+            "n0" => Err(Broken(Failure::Misrouted)),
+            node => Ok(node.to_owned()),
+        }
+    });
+    assert_eq!(written.await.unwrap(), "n2");
+    assert!(began.elapsed() < millis(10), "{:?}", began.elapsed());
+    assert_eq!(failures(&cluster, "n0"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_refused_while_the_primarys_breaker_is_open() {
+    let nodes = replicated::nodes(3);
+    let config = breaker::Config::builder().consecutive_failures(Some(2));
+    let cluster = seen(replicated::cluster(&nodes).breaker(config.build().unwrap())).await;
+    nodes[0].set(|state| state.connect_fails = Some(Failure::NotSent));
+    for _ in 0..2 {
+        cluster.lease(&Checkout::write()).await.unwrap_err();
+    }
+    assert_eq!(cluster.breaker("n0").unwrap().state(), State::Open);
+    let connects = nodes[0].connects();
+    let error = cluster.lease(&Checkout::write()).await.unwrap_err();
+    assert!(matches!(error, Error::Breaker(_)), "{error}");
+    assert!(error.retry_after().is_some());
+    let primary = Checkout::read(ReadFreshness::Primary);
+    assert!(matches!(
+        cluster.lease(&primary).await,
+        Err(Error::Breaker(_))
+    ));
+    assert_eq!(nodes[0].connects(), connects);
+    assert_ne!(cluster.lease(&any()).await.unwrap().node(), "n0");
+    assert_eq!(in_flight(&cluster), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_passes_over_nodes_whose_breaker_is_open() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes)).await;
+    let open = |name| {
+        cluster
+            .breaker(name)
+            .unwrap()
+            .set_mode(breaker::Mode::ForcedOpen)
+    };
+    open("n1");
+    for _ in 0..10 {
+        assert_eq!(cluster.lease(&any()).await.unwrap().node(), "n2");
+    }
+    let snapshot = cluster.snapshot();
+    assert_eq!((nodes[1].connects(), snapshot.retries), (0, 0));
+    assert!(snapshot.rejected > 0);
+    open("n2");
+    assert_eq!(cluster.lease(&any()).await.unwrap().node(), "n0");
+    open("n0");
+    let error = cluster.lease(&any()).await.unwrap_err();
+    assert!(matches!(error, Error::Breaker(_)), "{error}");
+    assert_eq!(in_flight(&cluster), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_without_nodes_says_so() {
+    let cluster = seen(replicated::cluster(&[])).await;
+    let error = cluster.lease(&any()).await.unwrap_err();
+    let Error::NoRoute(no_route) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(no_route.reason, Reason::NoNode);
+}

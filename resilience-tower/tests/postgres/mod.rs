@@ -3,4 +3,6 @@
 #![cfg(feature = "postgres")]
 
 mod adapter;
+mod faults;
 mod rig;
+mod shop;

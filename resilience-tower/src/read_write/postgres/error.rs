@@ -26,6 +26,9 @@ pub enum Error {
     /// The transaction is committed, and its position was not told: there is no token for it.
     #[error("committed, but its position was not told")]
     NoToken(#[source] tokio_postgres::Error),
+    /// A statement was given up: its time was up.
+    #[error("no answer in time")]
+    Timeout(#[from] tokio::time::error::Elapsed),
     /// The role may not see the receiver of a replica; it needs `pg_monitor`.
     #[error("the role of the looks needs pg_monitor")]
     Privilege,
@@ -61,7 +64,7 @@ impl Error {
             Self::Restarted | Self::NotPrimary => Failure::Misrouted,
             // It must not run again.
             Self::NoToken(_) => Failure::Failed,
-            Self::Answer { .. } => Failure::Lost,
+            Self::Answer { .. } | Self::Timeout(_) => Failure::Lost,
             Self::Postgres(error) => match error.as_db_error() {
                 Some(error) => told(error),
                 None if is_ours(error) => Failure::Failed,

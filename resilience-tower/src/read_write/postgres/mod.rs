@@ -85,8 +85,11 @@
 //! | 25006 | `Misrouted` |
 //! | 57P01, 57P03, 57P05, class 53 (no connections, memory or disk left), class 58 and XX001, XX002 (the node's disk) | `Refused`: rolled back, by the node's fault |
 //! | 40001 as replay had to go on (a conflict with recovery) | `Refused` |
-//! | 57P02, class 08, a connection that broke, an answer that cannot be understood | `Lost` |
+//! | 57P02, class 08, a connection that broke, a statement whose time was up, an answer that cannot be understood | `Lost` |
 //! | all others, 40001 and 40P01 among them | `Failed` |
+//!
+//! A server that hangs answers nothing, and a statement that was sent to it waits. Where a read should
+//! go elsewhere then, bound the statement: `timeout(limit, lease.query(..)).await??` is `Lost`.
 //!
 //! A serialization failure (40001) or a deadlock (40P01) has rolled back: begin the *whole*
 //! transaction again, on the same lease; another node would not help.

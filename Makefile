@@ -11,12 +11,12 @@ RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest
 AS_TESTS := --workspace --all-features --examples
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples tour bench services-start services-stop clean
+.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency tour bench services-start services-stop clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-test: deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke examples tour ## everything below, in order: what CI runs
+test: deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke examples consistency tour ## everything below, in order: what CI runs
 	@echo "make test: all checks passed"
 # Built once and not again: what a second build would need is 3 GB.
 test: export CARGO_INCREMENTAL := 0
@@ -107,6 +107,15 @@ services-start: ## real PostgreSQL, MariaDB, Redis and NATS on free ports; their
 
 services-stop: ## end them and remove their data
 	@$(CARGO) run --quiet --locked -p engines --bin services -- stop --dir $(TARGET)/services
+
+consistency: ## a short run of the consistency check on a real PostgreSQL cluster
+	$(CARGO) build --quiet --locked $(AS_TESTS) --bin check-consistency
+	timeout 300 $(TARGET)/debug/check-consistency --checks 10000 --faults pause,kill-replica,cut
+
+check-consistency: ## a million checked reads while a real PostgreSQL cluster fails, and 100 million simulated decisions (CHECKS=, SEED=, FAULTS=, DECISIONS=)
+	$(CARGO) run --release --locked -p consistency -- \
+		--checks $(or $(CHECKS),1000000) --seed $(or $(SEED),1) --faults $(or $(FAULTS),all) --tasks 64
+	ROUTE_DECISIONS=$(or $(DECISIONS),100000000) $(CARGO) test --release --locked -p resilience-core --all-features --test main -- route_simulation::
 
 clean: ## remove what the build made
 	$(CARGO) clean

@@ -91,17 +91,25 @@ async fn a_connection_that_takes_too_long_is_given_up() {
     assert_eq!((failure, source.is_none()), (Failure::NotSent, true));
 }
 
+/// A read that is lost wherever it runs; how often it ran.
+async fn lost(cluster: &Cluster<Fake>) -> (u32, Error<Broken>) {
+    let calls = Cell::new(0);
+    let read = any();
+    let call = cluster.run(&read, |_| {
+        calls.set(calls.get() + 1);
+        async { Err::<(), _>(Broken(Failure::Lost)) }
+    });
+    let error = call.await.unwrap_err();
+    (calls.get(), error)
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_tried_again_when_the_budget_is_spent() {
     let nodes = replicated::nodes(4);
     let cluster = seen(replicated::cluster(&nodes).retry_budget(budget(1))).await;
-    for node in &nodes {
-        node.set(|state| state.connect_fails = Some(Failure::NotSent));
-    }
-    let tried = || nodes.iter().map(Fake::connects).sum::<u64>();
-    let error = cluster.lease(&any()).await.unwrap_err();
+    let (calls, error) = lost(&cluster).await;
     assert_eq!(
-        (tried(), error.disposition()),
+        (calls, error.disposition()),
         (2, Disposition::RetryElsewhere)
     );
     assert!(matches!(
@@ -111,27 +119,76 @@ async fn nothing_is_tried_again_when_the_budget_is_spent() {
             ..
         }
     ));
-    let error = cluster.lease(&any()).await.unwrap_err();
-    assert!(matches!(error, Error::Unreachable { .. }));
-    assert_eq!(tried(), 3);
+    assert_eq!(lost(&cluster).await.0, 1);
+    nodes[0].set(|state| state.connect_fails = Some(Failure::NotSent));
+    let write = Checkout::write();
+    assert!(matches!(
+        cluster.lease(&write).await,
+        Err(Error::Unreachable { .. })
+    ));
+    assert_eq!(nodes[0].connects(), 1);
     let snapshot = cluster.snapshot();
-    assert_eq!((snapshot.retries, snapshot.budget_spent), (1, 2));
+    assert_eq!((snapshot.retries, snapshot.budget_spent), (1, 3));
+    assert_eq!(in_flight(&cluster), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_tried_three_times_and_a_read_nowhere_twice() {
+async fn a_call_that_may_have_run_is_tried_three_times_and_a_read_nowhere_twice() {
     let nodes = replicated::nodes(6);
     let cluster = seen(replicated::cluster(&nodes)).await;
-    for node in &nodes {
-        node.set(|state| state.connect_fails = Some(Failure::NotSent));
-    }
-    assert!(cluster.lease(&any()).await.is_err());
-    assert_eq!(nodes.iter().map(Fake::connects).sum::<u64>(), 3);
+    assert_eq!(lost(&cluster).await.0, 3);
     assert!(nodes.iter().all(|node| node.connects() <= 1));
     // It says that it is the primary, and takes no write.
+    nodes[0].set(|state| state.connect_fails = Some(Failure::NotSent));
     assert!(cluster.lease(&Checkout::write()).await.is_err());
     assert_eq!(nodes[0].connects(), 3);
-    assert_eq!(in_flight(&cluster), 0);
+}
+
+// Killed at once, and nobody has looked since.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_did_not_run_is_tried_at_every_node_without_a_budget() {
+    let nodes = replicated::nodes(8);
+    let cluster = seen(replicated::cluster(&nodes).retry_budget(budget(1))).await;
+    for node in &nodes[1..] {
+        node.set(|state| state.down = true);
+    }
+    for _ in 0..3 {
+        assert_eq!(cluster.lease(&any()).await.unwrap().node(), "n0");
+    }
+    assert!(nodes[1..].iter().all(|node| node.connects() >= 1));
+    nodes[0].set(|state| state.down = true);
+    let error = cluster.lease(&any()).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert_eq!(cluster.snapshot().budget_spent, 0);
+}
+
+// A replica that was killed had its breaker open, came back, and was promoted.
+#[tokio::test(start_paused = true)]
+async fn another_run_or_role_of_a_node_owes_nothing_for_the_one_before() {
+    let nodes = replicated::nodes(3);
+    let config = breaker::Config::builder().consecutive_failures(Some(1));
+    let cluster = seen(replicated::cluster(&nodes).breaker(config.build().unwrap())).await;
+    let breaker = |name| cluster.breaker(name).unwrap();
+    let open = |name| breaker(name).try_acquire().unwrap().failure();
+    for change in [
+        |state: &mut replicated::State| state.incarnation = 2,
+        |state: &mut replicated::State| (state.role, state.epoch) = (Role::Primary, 2),
+    ] {
+        open("n1");
+        sleep(millis(60)).await;
+        assert_eq!(breaker("n1").state(), State::Open);
+        nodes[1].set(change);
+        sleep(millis(60)).await;
+        assert_eq!(breaker("n1").state(), State::Closed);
+    }
+    assert_eq!(
+        cluster.lease(&Checkout::write()).await.unwrap().node(),
+        "n1"
+    );
+    breaker("n1").set_mode(breaker::Mode::ForcedOpen);
+    nodes[1].set(|state| state.incarnation = 3);
+    sleep(millis(60)).await;
+    assert_eq!(breaker("n1").mode(), breaker::Mode::ForcedOpen);
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,6 +67,11 @@ impl<P> Observation<P> {
         }
     }
 
+    /// What the node was, and which run of it answered.
+    pub const fn identity(&self) -> (Role, u64) {
+        (self.role, self.incarnation)
+    }
+
     /// Which run of the node's process answered: its start time, say. A read must go to this one,
     /// as the next may have been built anew at a lower position; see
     /// [`Route::incarnation`](super::Route::incarnation).

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use resilience_core::breaker::CircuitBreaker;
+use resilience_core::breaker::{CircuitBreaker, Mode, State};
 use tokio::sync::{Notify, watch};
 
 use super::{Node, Observation};
@@ -74,6 +74,15 @@ impl<N> Member<N> {
 }
 
 impl<N: Node> Member<N> {
+    /// Another run of the node answers, or in another role: what its breaker knows is of the one
+    /// before. A mode that was set by hand stays.
+    pub(super) fn forgive(&self) {
+        let breaker = &self.breaker;
+        if breaker.mode() == Mode::Automatic && breaker.state() != State::Closed {
+            breaker.reset();
+        }
+    }
+
     /// One look; `None` if there was no answer. A panic of the adapter is none.
     pub(super) async fn look(&self, at: Duration) -> Option<Observation<N::Position>> {
         let mut observed = pin!(self.node.observe(at));

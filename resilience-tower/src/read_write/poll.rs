@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Node, member::Member, shared::Shared};
+use super::{Node, Observation, Role, member::Member, shared::Shared};
 
 /// Looks at `member` every `poll_interval`, and whenever somebody wants it; until it is aborted.
 pub(super) async fn poll<N: Node>(
@@ -16,10 +16,11 @@ pub(super) async fn poll<N: Node>(
     ended: watch::Sender<u64>,
 ) {
     let mut unconfirmed = false;
+    let mut identity = None;
     loop {
         let began = Instant::now();
         let number = member.looks.begin();
-        let at = look(&shared, &member).await;
+        let at = look(&shared, &member, &mut identity).await;
         ended.send_replace(number);
         shared.noticed();
         // Once, as what the others say may change nothing.
@@ -34,13 +35,23 @@ pub(super) async fn poll<N: Node>(
 }
 
 /// One look; when it began.
-async fn look<N: Node>(shared: &Shared<N>, member: &Member<N>) -> Duration {
+async fn look<N: Node>(
+    shared: &Shared<N>,
+    member: &Member<N>,
+    identity: &mut Option<(Role, u64)>,
+) -> Duration {
     let router = &shared.router;
     let at = router.now();
     member.looks.begins_at(at);
     let looked = timeout(shared.observe_timeout(), member.look(at)).await;
     let observation = looked.ok().flatten();
     member.looks.note(observation.is_some());
+    if let Some(now) = observation.as_ref().map(Observation::identity) {
+        let before = identity.replace(now);
+        if before.is_some_and(|before| before.1 != now.1 || before.0 != now.0) {
+            member.forgive();
+        }
+    }
     match observation {
         Some(observation) => router.observe(&member.name, observation),
         None => router.unreachable(&member.name, at),

@@ -177,14 +177,17 @@ impl<'a, N: Node> Search<'a, N> {
             source,
         };
         let shared = self.shared;
-        if self.attempts >= shared.max_attempts {
-            return Err(error);
+        // A read that did not run costs nobody anything, and is sent nowhere twice.
+        if self.checkout.needs_primary() || failure == Failure::Lost {
+            if self.attempts >= shared.max_attempts {
+                return Err(error);
+            }
+            if shared.budget.try_withdraw().is_err() {
+                add(&shared.counts.budget_spent);
+                return Err(error);
+            }
+            self.attempts += 1;
         }
-        if shared.budget.try_withdraw().is_err() {
-            add(&shared.counts.budget_spent);
-            return Err(error);
-        }
-        self.attempts += 1;
         add(&shared.counts.retries);
         if self.checkout.needs_primary() {
             // Who is the primary by now, the node itself tells best.

@@ -8,6 +8,7 @@ use benches::peers::{layer, policies};
 use benches::service::{answered, within};
 use criterion::{Criterion, criterion_group, criterion_main};
 use resilience_core::breaker::Outcome;
+use resilience_core::load_shed::Class;
 use tower_service::Service;
 
 fn bulkhead(c: &mut Criterion) {
@@ -62,6 +63,22 @@ fn adaptive(c: &mut Criterion) {
         .threads("tower_resilience", || {
             within(&runtime, tower_resilience.clone())
         })
+        .run(c);
+}
+
+/// Nobody is shed. `tower`'s sheds when the service within is not ready, and knows no classes.
+fn load_shed(c: &mut Criterion) {
+    let counter = AtomicU64::new(0);
+    let bare = policies::load_shed();
+    let ours = policies::load_shed_layer();
+    let tower = policies::tower_load_shed();
+    Contest::new("policies/load_shed")
+        .threads("fetch_add", || {
+            || counter.fetch_add(1, Ordering::Relaxed) < u64::MAX
+        })
+        .threads("ours_bare", || || bare.try_acquire(Class::Normal).is_ok())
+        .threads("ours", || call(ours.clone()))
+        .threads("tower", || call(tower.clone()))
         .run(c);
 }
 
@@ -159,6 +176,6 @@ fn cache(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = benches::criterion();
-    targets = bulkhead, retry, adaptive, balance, hedge, fallback, coalesce, cache, outbound
+    targets = bulkhead, retry, adaptive, load_shed, balance, hedge, fallback, coalesce, cache, outbound
 }
 criterion_main!(benches);

@@ -11,6 +11,7 @@ use resilience_core::bulkhead;
 use resilience_core::cache;
 use resilience_core::coalesce;
 use resilience_core::hedge::{self, HedgePolicy};
+use resilience_core::load_shed;
 use resilience_core::retry::{RetryBudget, RetryPolicy};
 use resilience_tower::adaptive::AdaptiveLayer;
 use resilience_tower::balance::Balance;
@@ -19,12 +20,14 @@ use resilience_tower::cache::{ByRule, CacheLayer, Keep, Store};
 use resilience_tower::coalesce::{CoalesceLayer, Coalescing};
 use resilience_tower::fallback::FallbackLayer;
 use resilience_tower::hedge::{CloneIf, HedgeLayer};
+use resilience_tower::load_shed::LoadShedLayer;
 use resilience_tower::retry::RetryLayer;
 use resilience_tower::stack;
 use tower::balance::p2c::Balance as TowerBalance;
 use tower::discover::ServiceList;
 use tower::limit::ConcurrencyLimit;
 use tower::load::{CompleteOnResponse, PeakEwma};
+use tower::load_shed::LoadShed as TowerLoadShed;
 use tower::retry::budget::{Budget as _, TpsBudget};
 use tower::retry::{Policy, Retry};
 use tower_layer::Layer;
@@ -142,6 +145,25 @@ pub fn tower_resilience_adaptive() -> impl Layered {
         .build()
         .expect("these settings fit together");
     AdaptiveLimiterLayer::new(vegas).layer(Noop)
+}
+
+/// Our load shedder, by queue delay and calls at once, with nothing to do.
+#[must_use]
+pub fn load_shed() -> load_shed::LoadShed {
+    let config = load_shed::Config::builder().limit(ROOM as u32).build();
+    load_shed::LoadShed::new(config.expect("a limit alone is enough"))
+}
+
+/// Its layer; all calls are of one class.
+#[must_use]
+pub fn load_shed_layer() -> impl Layered {
+    LoadShedLayer::new(load_shed()).layer(Noop)
+}
+
+/// `tower`'s, over a service that is always ready.
+#[must_use]
+pub fn tower_load_shed() -> impl Layered {
+    TowerLoadShed::new(Noop)
 }
 
 /// Our balancer over three services that do nothing, by peak EWMA of two choices.

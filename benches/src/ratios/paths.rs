@@ -461,6 +461,16 @@ pub const PATHS: &[Path] = &[
         )],
     },
     Path {
+        path: "load shed layer, nobody is shed",
+        unit: FETCH_ADD,
+        goal: &[],
+        ours: threads!("policies/load_shed", "ours", over "fetch_add"),
+        peers: &[peer(
+            "tower",
+            threads!("policies/load_shed", "tower", over "fetch_add"),
+        )],
+    },
+    Path {
         path: "hedge layer, nothing is slow",
         unit: FETCH_ADD,
         goal: &[],

@@ -333,8 +333,15 @@ fn a_delay_that_was_learned_is_told_and_one_that_doubled_or_halved() {
     // Nobody calls for so long that nothing is known any more; the next call finds that.
     clock.advance(60 * SECOND);
     assert_eq!(told(), []);
-    assert_eq!(policy.begin().0.delay(), None);
-    assert_eq!(told(), [(shorter, None)]);
+    let (call, attempt) = policy.begin();
+    assert_eq!(
+        told(),
+        [(shorter, None)],
+        "by the begin, and not by the end"
+    );
+    assert_eq!(call.delay(), None);
+    drop(attempt);
+    assert_eq!(told(), []);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Resilience policies as [`tower`](https://docs.rs/tower) layers, one by one or as whole stacks: circuit
 //! breaker, rate limit (one quota for all, or one per key), bulkhead, adaptive limit, load shedding, retry
 //! and hedge, timeouts under a deadline that goes with the request, fallback, single flight, cache,
-//! balancing, and faults on purpose.
+//! balancing, the read/write split of a replicated store, and faults on purpose.
 //!
 //! Every layer is a thin wrapper around a handle of `resilience-core`. Clones of a
 //! service share the handle, so the policy counts them together; the same handle can be
@@ -79,6 +79,8 @@
 //! | `load-shed` | `load_shed`: calls that matter least are refused first, on tokio's clock | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
+//! | `read-write` | `read_write`: each call goes to the right node of a replicated store, on tokio | no |
+//! | `postgres`, `mariadb`, `redis` | engines for `read-write` | no |
 //! | `serde` | settings from configuration files | no |
 //! | `retry` | `retry`, on tokio's clock; with `http` also `retry::http` | no |
 //! | `timeout` | `timeout`, `timeout::deadline`, on tokio's clock; with `http` also `timeout::deadline::http` | no |

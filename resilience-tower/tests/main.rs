@@ -48,6 +48,7 @@ mod read_write_lease;
 mod read_write_looks;
 mod read_write_mariadb;
 mod read_write_redis;
+mod read_write_refusal;
 mod read_write_retry;
 mod read_write_signed;
 #[cfg(feature = "read-write")]

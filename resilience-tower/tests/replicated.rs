@@ -11,7 +11,7 @@ use resilience_core::breaker;
 use resilience_core::clock::{Clock, SharedClock};
 use resilience_core::route::Counter;
 use resilience_tower::read_write::{
-    Builder, Cluster, Failure, Intent, Node, Observation, Role, Token,
+    Builder, Cluster, Failure, Fork, Intent, Node, Observation, Role, Token,
 };
 use tokio::time::{Instant, sleep};
 
@@ -38,6 +38,8 @@ pub(crate) struct State {
     /// What a connection fails with.
     pub(crate) connect_fails: Option<Failure>,
     pub(crate) panics: bool,
+    /// Where the epoch before ended, if it tells.
+    pub(crate) forked_at: Option<u64>,
 }
 
 /// A node, and what was asked of it.
@@ -76,6 +78,7 @@ impl Fake {
             connect_takes: Duration::ZERO,
             connect_fails: None,
             panics: false,
+            forked_at: None,
         };
         let zero = || AtomicU64::new(0);
         Self(Arc::new(Inner {
@@ -157,7 +160,14 @@ impl Node for Fake {
         assert!(!state.panics, "a bug in the adapter");
         let position = Counter(state.position);
         let seen = Observation::new(state.role, CLUSTER, state.epoch, position, at);
-        Ok(seen.incarnation(state.incarnation))
+        let seen = seen.incarnation(state.incarnation);
+        Ok(match state.forked_at {
+            Some(position) => seen.history([Fork {
+                epoch: state.epoch - 1,
+                position: Counter(position),
+            }]),
+            None => seen,
+        })
     }
 
     async fn connect(&self, incarnation: u64, _: Intent) -> Result<Connection, Broken> {

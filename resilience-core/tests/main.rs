@@ -38,6 +38,7 @@ mod peer_defects_limiter;
 mod rate_limit;
 mod rate_limit_bound;
 mod rate_limit_model;
+mod rate_limit_store;
 mod registry;
 mod registry_races;
 mod retry;

@@ -6,6 +6,7 @@
 //! | [`KeyedRateLimiter`] | one limit per key, with a hard cap on keys |
 //! | [`Limits`], [`check_all`] | several limits, all or none |
 //! | [`LeasedRateLimiter`] | one limit for all on a hot path: threads hold permits in advance |
+//! | [`store`] | one limit for several processes, which keep it in a store |
 //! | [`wait::WaitQueue`] | for those who would rather wait in line than be refused |
 //!
 //! The word is the time at which the bucket is full again (the *theoretical arrival time*). A call
@@ -48,6 +49,7 @@ mod line;
 #[cfg(all(test, resilience_loom))]
 mod loom_tests;
 mod quota;
+pub mod store;
 mod ticks;
 pub mod wait;
 mod word;

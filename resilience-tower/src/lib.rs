@@ -77,6 +77,7 @@
 //! | `fallback` | `fallback`: another answer where there is none | no |
 //! | `hedge` | `hedge`: a second attempt beside a slow one, on tokio's clock; with `http` also `hedge::http` | no |
 //! | `load-shed` | `load_shed`: calls that matter least are refused first, on tokio's clock | no |
+//! | `redis` | with `rate-limit` `rate_limit::redis`: one quota for several processes | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
 //! | `read-write` | `read_write`: each call goes to the right node of a replicated store, on tokio | no |

@@ -41,6 +41,7 @@ mod rate_limit;
 mod rate_limit_http;
 mod rate_limit_http_model;
 mod rate_limit_keys;
+mod rate_limit_redis;
 mod rate_limit_wait;
 mod read_write;
 mod read_write_buffer;

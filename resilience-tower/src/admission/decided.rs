@@ -30,6 +30,7 @@ impl<E> Decided for crate::rate_limit::Error<E> {
             Self::Limited(limited) => Some((*limited).into()),
             Self::NoKey(no_key) => Some((*no_key).into()),
             Self::Wait(refused) => Some((*refused).into()),
+            Self::Outage(outage) => Some((*outage).into()),
         }
     }
 }

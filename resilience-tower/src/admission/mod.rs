@@ -278,6 +278,15 @@ impl From<crate::rate_limit::NoKey> for Admission {
 }
 
 #[cfg(feature = "rate-limit")]
+impl From<crate::rate_limit::Outage> for Admission {
+    /// `outage`.
+    fn from(outage: crate::rate_limit::Outage) -> Self {
+        let wait = Some(outage.retry_after);
+        Self::new(Some(Policy::RateLimit), Decision::Refused, "outage", wait)
+    }
+}
+
+#[cfg(feature = "rate-limit")]
 impl From<crate::rate_limit::Refusal> for Admission {
     /// As of its reason.
     fn from(refusal: crate::rate_limit::Refusal) -> Self {
@@ -286,6 +295,7 @@ impl From<crate::rate_limit::Refusal> for Admission {
             Reason::Limited { limited, .. } => limited.into(),
             Reason::NoKey => NoKey.into(),
             Reason::Wait { refused, .. } => refused.into(),
+            Reason::Outage(outage) => outage.into(),
         }
     }
 }

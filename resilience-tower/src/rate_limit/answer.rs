@@ -86,6 +86,7 @@ impl<Res, E> Answer<Res, E> for AsError {
             Error::Limited(limited) => Error::Limited(limited),
             Error::NoKey(no_key) => Error::NoKey(no_key),
             Error::Wait(refused) => Error::Wait(refused),
+            Error::Outage(outage) => Error::Outage(outage),
         })
     }
 

@@ -24,6 +24,14 @@ impl<L, F> WithCost<L, F> {
     pub fn limit(&self) -> &L {
         &self.limit
     }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn cost_of<Req>(&self, request: &Req) -> u32
+    where
+        F: Fn(&Req) -> u32,
+    {
+        (self.cost)(request)
+    }
 }
 
 impl<Req, L, F> Limit<Req> for WithCost<L, F>

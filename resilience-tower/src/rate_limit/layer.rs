@@ -57,7 +57,7 @@ impl<L, A> RateLimitLayer<L, A> {
         }
     }
 
-    #[cfg(feature = "wait")]
+    #[cfg(any(feature = "redis", feature = "wait"))]
     pub(super) fn into_parts(self) -> (L, A) {
         (self.limit, self.answer)
     }

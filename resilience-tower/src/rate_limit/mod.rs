@@ -3,8 +3,8 @@
 //! [`RateLimitLayer::new`] counts all calls together, [`RateLimitLayer::keyed`] per key (a client
 //! address, a tenant, an API key: see [`keyed`]), [`All`] against several limits at once;
 //! [`cost`](RateLimitLayer::cost) lets calls weigh more than one unit; [`wait`] lets calls wait for
-//! their turn (feature `wait`). The counting, a token bucket, is that of
-//! [`resilience_core::rate_limit`].
+//! their turn (feature `wait`); `redis` (feature of that name) shares one quota among processes. The
+//! counting, a token bucket, is that of [`resilience_core::rate_limit`].
 //!
 //! # How a refusal is told
 //!
@@ -26,7 +26,7 @@
 //! # What an operator must know
 //!
 //! Each process counts for itself: behind a load balancer all of them together admit the quota times
-//! their number. Behind a proxy every call comes from the proxy's address: who the client is, is told by
+//! their number, unless they share it by a store (`redis`, feature of that name). Behind a proxy every call comes from the proxy's address: who the client is, is told by
 //! a header that only a trusted proxy may write (`client_key`, feature `client-key`).
 //!
 //! # What a call costs
@@ -65,6 +65,8 @@ pub mod http;
 pub mod keyed;
 mod layer;
 mod limit;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod refund;
 mod service;
 #[cfg(feature = "wait")]
@@ -73,7 +75,7 @@ pub mod wait;
 pub use self::all::All;
 pub use self::answer::{Answer, AsError, Keep};
 pub use self::cost::WithCost;
-pub use self::error::{Error, NoKey, Reason, Refusal};
+pub use self::error::{Error, NoKey, Outage, OutageCause, Reason, Refusal};
 pub use self::future::ResponseFuture;
 pub use self::layer::RateLimitLayer;
 pub use self::limit::{Admission, Ask, Limit, Part, Quotas};

@@ -127,6 +127,7 @@ impl<E> Flatten for crate::rate_limit::Error<Error<E>> {
             Self::Limited(limited) => Admission::from(limited),
             Self::NoKey(no_key) => no_key.into(),
             Self::Wait(refused) => refused.into(),
+            Self::Outage(outage) => outage.into(),
         };
         Error::Refused(refused.at(policy, attempt))
     }

@@ -115,6 +115,12 @@ families! {
         "The most permits at once";
     RATE_REMAINING = Gauge Count "resilience_rate_limit_remaining" None,
         "Permits that are there";
+    #[cfg(all(feature = "rate-limit", feature = "redis"))]
+    RATE_QUESTIONS = Counter Count "resilience_rate_limit_questions_total" Some("result"),
+        "Questions to the store of a limit that processes share";
+    #[cfg(all(feature = "rate-limit", feature = "redis"))]
+    RATE_OUTAGE = Counter Count "resilience_rate_limit_outage_total" Some("fallback"),
+        "Calls that were decided without the store";
     RETRIES = Counter Count "resilience_retries_total" None,
         "Further attempts that were granted";
     RETRY_STOPPED = Counter Count "resilience_retry_stopped_total" Some("reason"),

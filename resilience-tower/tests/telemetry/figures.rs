@@ -343,3 +343,47 @@ fn a_load_shedder_tells_its_level_and_each_class() {
     let refused = kept.counter(&format!("resilience_refused_total{{{labels}}}"));
     assert_eq!(refused, Some(shed));
 }
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_limit_in_redis_tells_questions_and_outages() {
+    use resilience_tower::rate_limit::redis::{Config, RedisLimiter};
+
+    let quota = Quota::per_second(5_000).unwrap();
+    let config = Config::builder(quota).failures(2).build().unwrap();
+    let limiter =
+        RedisLimiter::with_clock("redis://127.0.0.1:1/", "api", config, ManualClock::new());
+    let limiter = limiter.unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for _ in 0..5 {
+            assert!(limiter.acquire(1).await.is_err());
+        }
+    });
+    let kept = published!(&limiter);
+    let labels = "name=\"payments\",policy=\"rate_limit\"";
+    let questions = |result: &str| {
+        kept.counter(&format!(
+            "resilience_rate_limit_questions_total{{{labels},result=\"{result}\"}}"
+        ))
+    };
+    assert_eq!(
+        (questions("answered"), questions("failed")),
+        (Some(0), Some(2))
+    );
+    let outage = |fallback: &str| {
+        kept.counter(&format!(
+            "resilience_rate_limit_outage_total{{fallback=\"{fallback}\",{labels}}}"
+        ))
+    };
+    assert_eq!(
+        (outage("open"), outage("closed"), outage("local")),
+        (Some(0), Some(5), Some(0))
+    );
+    let gauge = |name: &str| kept.gauge(&format!("{name}{{{labels}}}"));
+    assert_eq!(gauge("resilience_rate_limit_burst"), Some(5_000.0));
+    assert_eq!(gauge("resilience_rate_limit_remaining"), Some(4_500.0));
+}

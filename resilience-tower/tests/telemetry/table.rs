@@ -1,5 +1,5 @@
 //! The metrics that there are, against the table of them.
-#![cfg(all(feature = "cache", feature = "fallback"))]
+#![cfg(all(feature = "cache", feature = "fallback", feature = "redis"))]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,6 +18,7 @@ use resilience_core::{cache, coalesce};
 use resilience_tower::cache::Store;
 use resilience_tower::coalesce::Coalescing;
 use resilience_tower::fallback::Fallbacks;
+use resilience_tower::rate_limit::redis::{Config, RedisLimiter};
 use resilience_tower::telemetry::{Collector, Ended, Refusal, TelemetryLayer};
 use tokio_test::{assert_ready_ok, task};
 use tower::{Layer, Service, service_fn};
@@ -68,6 +69,9 @@ fn all() -> Kept {
     collector.add("m", &balancer);
     collector.add("l", &fallbacks);
     collector.add("r", &tenants);
+    let config = Config::builder(quota).build().unwrap();
+    let redis = RedisLimiter::new("redis://127.0.0.1:1/", "s", config).unwrap();
+    collector.add("s", &redis);
     kept.local(|| {
         collector.publish();
         let refused = |_: Result<&(), &Infallible>| Ended::Refused(Refusal::new("x", "y"));

@@ -8,7 +8,7 @@ use resilience_core::rate_limit::{Limited, Quota};
 
 use super::policy::{self, Policy};
 use super::{FieldsError, HttpFields, digits, fields};
-use crate::rate_limit::{Admission, Answer, Keep, Quotas, RateLimitLayer, Refusal};
+use crate::rate_limit::{Admission, Answer, Keep, Quotas, RateLimitLayer, Reason, Refusal};
 use crate::refusal::{self, Json, RefusalBody, whole_seconds};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -202,9 +202,13 @@ impl<B, E> Answer<Response<B>, E> for HttpAnswer {
     }
 
     fn refused(&self, refusal: &Refusal) -> Result<Self::Response, E> {
-        let mut response = match refusal.figures() {
-            Some(limited) => self.limited(refusal.place, &limited, refusal.quota()),
-            None => refusal::problem(StatusCode::FORBIDDEN, None, no_key()),
+        let mut response = match (refusal.figures(), refusal.reason) {
+            (Some(limited), _) => self.limited(refusal.place, &limited, refusal.quota()),
+            (None, Reason::Outage(outage)) => {
+                let wait = Some(outage.retry_after);
+                refusal::problem(StatusCode::SERVICE_UNAVAILABLE, wait, Json::new())
+            }
+            (None, _) => refusal::problem(StatusCode::FORBIDDEN, None, no_key()),
         };
         response.extensions_mut().insert(*refusal);
         Ok(response.map(RefusalBody::refusal))

@@ -1,10 +1,11 @@
 use http::{HeaderName, HeaderValue, Response};
 
-use crate::rate_limit::{Admission, Answer, Keep, RateLimitLayer, Refusal};
+use crate::rate_limit::{Admission, Answer, Keep, RateLimitLayer, Reason, Refusal};
 use crate::refusal::{self, RefusalBody};
 
 const RESOURCE_EXHAUSTED: u8 = 8;
 const PERMISSION_DENIED: u8 = 7;
+const UNAVAILABLE: u8 = 14;
 
 /// Tells refusals as gRPC responses without messages ("trailers only"): HTTP 200, and
 ///
@@ -13,6 +14,7 @@ const PERMISSION_DENIED: u8 = 7;
 /// | for now | 8 (resource exhausted) | the wait, rounded up and never 0 |
 /// | for ever (its cost is above the burst) | 8 | -1: do not retry |
 /// | without a key | 7 (permission denied) | none |
+/// | while the limit's store gives no answer | 14 (unavailable) | until it is asked again |
 ///
 /// The typed [`Refusal`] is in the extensions of the response. Admitted calls pass untouched.
 ///
@@ -42,8 +44,8 @@ impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
     }
 
     fn refused(&self, refusal: &Refusal) -> Result<Self::Response, E> {
-        let mut response = match refusal.figures() {
-            Some(limited) => {
+        let mut response = match (refusal.figures(), refusal.reason) {
+            (Some(limited), _) => {
                 let wait = limited.retry_after;
                 let mut response = refusal::grpc(RESOURCE_EXHAUSTED, "rate limit reached", wait);
                 if wait.is_none() {
@@ -52,7 +54,11 @@ impl<B, E> Answer<Response<B>, E> for GrpcAnswer {
                 }
                 response
             }
-            None => refusal::grpc(
+            (None, Reason::Outage(outage)) => {
+                let wait = Some(outage.retry_after);
+                refusal::grpc(UNAVAILABLE, "the rate limit cannot be asked", wait)
+            }
+            (None, _) => refusal::grpc(
                 PERMISSION_DENIED,
                 "the request names nobody it could be counted for",
                 None,

@@ -11,6 +11,7 @@
 //! | refused for ever (its cost is above the burst) | 429 | the same without `Retry-After` |
 //! | refused a place in line, or its turn would come too late | 429 | as refused for now, `Retry-After` until its turn |
 //! | without a key | 403 | a body of `application/problem+json` |
+//! | while the limit's store gives no answer | 503 | `Retry-After`, a body of `application/problem+json` |
 //!
 //! The typed [`Refusal`](crate::rate_limit::Refusal) is in the extensions of the response.
 //!

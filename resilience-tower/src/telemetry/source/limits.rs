@@ -37,6 +37,31 @@ impl Observe for LeasedRateLimiter {
     }
 }
 
+#[cfg(all(feature = "rate-limit", feature = "redis"))]
+impl Observe for crate::rate_limit::redis::RedisLimiter {
+    const POLICY: &'static str = "rate_limit";
+
+    fn way_back(&self) -> WayBack<Self> {
+        Box::new(self.downgrade())
+    }
+
+    /// What remains only with leases: of others Redis alone knows.
+    fn observe(&self, samples: &mut Samples<'_>) {
+        let figures = self.snapshot();
+        samples.gauge(&of::RATE_BURST, "", figures.quota.burst_size().into());
+        if let Some(lease) = figures.lease {
+            let remaining = lease.left.saturating_add(lease.remaining.into());
+            samples.gauge(&of::RATE_REMAINING, "", remaining as f64);
+        }
+        samples.count(&of::RATE_QUESTIONS, "answered", figures.answered);
+        samples.count(&of::RATE_QUESTIONS, "failed", figures.failed);
+        samples.count(&of::RATE_OUTAGE, "open", figures.outage_open);
+        samples.count(&of::RATE_OUTAGE, "closed", figures.outage_closed);
+        samples.count(&of::RATE_OUTAGE, "local", figures.outage_local);
+        samples.count(&of::REFUSED, "outage", figures.outage_closed);
+    }
+}
+
 impl<K: ?Sized + 'static, S: Send + Sync + 'static> Observe for KeyedRateLimiter<K, S> {
     const POLICY: &'static str = "rate_limit";
 

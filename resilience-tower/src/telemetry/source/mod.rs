@@ -16,7 +16,7 @@ pub(super) type WayBack<S> = Box<dyn Fn() -> Option<S> + Send + Sync>;
 /// | handle | label `policy` |
 /// |---|---|
 /// | `breaker::CircuitBreaker`, `breaker::Registry` | `breaker` |
-/// | `rate_limit::RateLimiter`, `LeasedRateLimiter`, `KeyedRateLimiter` | `rate_limit` |
+/// | `rate_limit::RateLimiter`, `LeasedRateLimiter`, `KeyedRateLimiter`; `RedisLimiter` of this crate's `rate_limit::redis` | `rate_limit` |
 /// | `bulkhead::Bulkhead`, `bulkhead::Registry` | `bulkhead` |
 /// | `adaptive::AdaptiveLimit` | `adaptive` |
 /// | `load_shed::LoadShed` | `load_shed` |

@@ -288,6 +288,27 @@ fn a_lease_that_is_over_is_not_spent() {
 }
 
 #[test]
+fn what_is_held_and_what_came_back_meanwhile_are_a_burst_together() {
+    let terms = terms(10_000, 10_000, 100);
+    let mut store = Store::new(0);
+    let mut bound = Bound::new(terms.quota());
+    let mut here: Vec<_> = (0..8).map(|_| Node::new(terms, 0, 0)).collect();
+    for node in &mut here {
+        assert!(!node.call(250, 0, 0));
+        node.network(&mut store, 0, false, false);
+        node.advance(98_000);
+    }
+    for node in &mut here {
+        assert!(node.call(250, 98_000, 0));
+        bound.admit(250, 98_000);
+    }
+    while store.grant(terms.common(), 1, 1, 98_000).permits > 0 {
+        bound.admit(1, 98_000);
+    }
+    assert_eq!(bound.sum, 9_980);
+}
+
+#[test]
 fn a_refusal_tells_a_wait_after_which_the_store_grants() {
     let terms = terms(1_000, 100, 20);
     let mut store = Store::new(0);

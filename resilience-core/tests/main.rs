@@ -45,6 +45,7 @@ mod retry;
 mod retry_budget;
 mod route;
 mod route_events;
+mod route_looks;
 mod route_positions;
 mod route_simulation;
 mod wait;

@@ -1,10 +1,13 @@
 //! Writes that wait for a primary.
 #![cfg(feature = "read-write")]
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
 use resilience_core::route::Counter;
-use resilience_tower::read_write::{Checkout, Cluster, Error, NoRoute, Reason, Role};
+use resilience_tower::read_write::{Change, Checkout, Cluster, Error, NoRoute, Reason, Role};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -66,6 +69,32 @@ async fn writes_go_on_in_their_order_as_soon_as_a_primary_is_seen() {
     assert_eq!(nodes[2].state().position, 0);
     // Only the first of them asked again at each look: none of them is told `NoPrimary` in between.
     assert!(snapshot.route.refused(Reason::NoPrimary) <= 100);
+}
+
+// It comes at the very moment: the primary is seen, and those who wait are not woken yet.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_comes_now_does_not_overtake_those_that_wait() {
+    let (nodes, cluster) = headless(10).await;
+    let first = writes(&cluster, Checkout::write());
+    sleep(millis(1)).await;
+    let overtook: Arc<Mutex<Option<bool>>> = Arc::default();
+    let (told, late) = (Arc::clone(&overtook), cluster.clone());
+    let subscription = cluster.subscribe(move |event| {
+        if event.change == Change::Primary {
+            let write = Checkout::write();
+            let call = pin!(late.lease(&write));
+            let polled = call.poll(&mut Context::from_waker(Waker::noop()));
+            *told.lock().unwrap() = Some(polled.is_ready());
+        }
+    });
+    promote(&nodes[1]);
+    assert_eq!(first.await.unwrap().unwrap(), "n1");
+    assert_eq!(*overtook.lock().unwrap(), Some(false));
+    assert_eq!(
+        (cluster.snapshot().waiting_writes, in_flight(&cluster)),
+        (0, 0)
+    );
+    drop(subscription);
 }
 
 #[tokio::test(start_paused = true)]

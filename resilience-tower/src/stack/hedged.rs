@@ -1,15 +1,14 @@
 //! The place of the hedge policy.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pin_project::pin_project;
 use resilience_core::breaker::Classify;
 use resilience_core::hedge::HedgePolicy;
 use tower_service::Service;
 
 use super::classify::ForRetry;
 use super::envelope::{Beside, Envelope};
+use super::slot::OptionalFuture;
 use crate::hedge::{self, Hedge};
 use crate::retry::Replay;
 
@@ -42,7 +41,8 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = HedgedFuture<S, Req, C, R>;
+    type Future =
+        OptionalFuture<hedge::ResponseFuture<S, Envelope<Req>, ForRetry<C>, Beside<R>>, S::Future>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -55,43 +55,11 @@ where
     #[inline]
     fn call(&mut self, envelope: Envelope<Req>) -> Self::Future {
         match self {
-            Self::On(service) => HedgedFuture::On(service.call(envelope)),
+            Self::On(service) => OptionalFuture::On(service.call(envelope)),
             Self::Off(service, replay) => {
                 let (only, _) = replay.first(envelope, false);
-                HedgedFuture::Off(service.call(only))
+                OptionalFuture::Off(service.call(only))
             }
-        }
-    }
-}
-
-/// The response of a [`Hedged`].
-#[pin_project(project = HedgedProj)]
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // a box would be an allocation per call
-pub enum HedgedFuture<S, Req, C, R>
-where
-    S: Service<Envelope<R::Request>>,
-    R: Replay<Req>,
-{
-    /// With the policy.
-    On(#[pin] hedge::ResponseFuture<S, Envelope<Req>, ForRetry<C>, Beside<R>>),
-    /// Without.
-    Off(#[pin] S::Future),
-}
-
-impl<S, Req, C, R> Future for HedgedFuture<S, Req, C, R>
-where
-    S: Service<Envelope<R::Request>>,
-    R: Replay<Req>,
-    ForRetry<C>: Classify<S::Response, S::Error>,
-{
-    type Output = Result<S::Response, S::Error>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            HedgedProj::On(future) => future.poll(cx),
-            HedgedProj::Off(future) => future.poll(cx),
         }
     }
 }

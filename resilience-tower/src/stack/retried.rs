@@ -1,15 +1,14 @@
 //! The place of the retry policy.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pin_project::pin_project;
 use resilience_core::breaker::Classify;
 use resilience_core::retry::RetryPolicy;
 use tower_service::Service;
 
 use super::classify::ForRetry;
 use super::envelope::{Envelope, InEnvelope};
+use super::slot::OptionalFuture;
 use crate::retry::{self, Replay, Retry};
 
 /// A service with a retry policy, or one whose calls have one attempt each.
@@ -41,7 +40,10 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = RetriedFuture<S, Req, C, R>;
+    type Future = OptionalFuture<
+        retry::ResponseFuture<S, Envelope<Req>, ForRetry<C>, InEnvelope<R>>,
+        S::Future,
+    >;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -54,27 +56,13 @@ where
     #[inline]
     fn call(&mut self, envelope: Envelope<Req>) -> Self::Future {
         match self {
-            Self::On(service) => RetriedFuture::On(service.call(envelope)),
+            Self::On(service) => OptionalFuture::On(service.call(envelope)),
             Self::Off(service, replay) => {
                 let (only, _) = replay.first(envelope, false);
-                RetriedFuture::Off(service.call(only))
+                OptionalFuture::Off(service.call(only))
             }
         }
     }
-}
-
-/// The response of a [`Retried`].
-#[pin_project(project = RetriedProj)]
-#[derive(Debug)]
-pub enum RetriedFuture<S, Req, C, R>
-where
-    S: Service<Envelope<R::Request>>,
-    R: Replay<Req>,
-{
-    /// With the policy.
-    On(#[pin] retry::ResponseFuture<S, Envelope<Req>, ForRetry<C>, InEnvelope<R>>),
-    /// Without.
-    Off(#[pin] S::Future),
 }
 
 /// A future that knows how many attempts have begun.
@@ -83,9 +71,9 @@ pub trait Attempts {
     fn attempts(&self) -> u32;
 }
 
-impl<S, Req, C, R> Attempts for RetriedFuture<S, Req, C, R>
+impl<S, Req, C, R, F> Attempts for OptionalFuture<retry::ResponseFuture<S, Req, C, R>, F>
 where
-    S: Service<Envelope<R::Request>>,
+    S: Service<R::Request>,
     R: Replay<Req>,
 {
     #[inline]
@@ -93,23 +81,6 @@ where
         match self {
             Self::On(future) => future.attempts(),
             Self::Off(_) => 1,
-        }
-    }
-}
-
-impl<S, Req, C, R> Future for RetriedFuture<S, Req, C, R>
-where
-    S: Service<Envelope<R::Request>>,
-    R: Replay<Req>,
-    ForRetry<C>: Classify<S::Response, S::Error>,
-{
-    type Output = Result<S::Response, S::Error>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            RetriedProj::On(future) => future.poll(cx),
-            RetriedProj::Off(future) => future.poll(cx),
         }
     }
 }

@@ -4,5 +4,6 @@ pub mod breakers;
 pub mod cache;
 pub mod http;
 pub mod paytabs;
+pub mod postgres;
 pub mod sqlite;
 mod tables;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use resilience_core::clock::SharedClock;
+use resilience_core::{clock::SharedClock, route};
 
 use super::{AppState, Deps, listeners, state::Inner};
 use crate::{
@@ -14,15 +14,18 @@ use crate::{
             webhook::{GuardError, WebhookGuard},
         },
         paytabs::{PaytabsClient, PaytabsError},
+        postgres::{NodesError, Postgres, PostgresContent, PostgresStore, PostgresUsers},
         sqlite::{Database, DatabaseError, SqliteContent, SqliteStore},
     },
-    auth::{AuthService, LoginError},
+    auth::{AuthService, LoginError, UserStore, Users},
     content::{self, CacheRules, ContentService, Tiers},
+    correlation,
+    domain::event::{EventData, Source, ThreatLevel},
     events::{EventBus, listeners::Analytics},
     health::{Dependency, Health},
     metrics::Metrics,
     payments::{PaymentService, Ports, Rules},
-    ports::{Cache, CacheError, EventSink},
+    ports::{Cache, CacheError, ContentStore, EventSink, JobQueue, PaymentRepository},
     settings::Settings,
 };
 
@@ -33,6 +36,9 @@ pub enum BuildError {
     /// The database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The nodes of the database.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
     /// The provider's client.
     #[error(transparent)]
     Paytabs(#[from] PaytabsError),
@@ -60,13 +66,17 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     breakers
         .iter()
         .for_each(|breaker| metrics.watch_breaker(breaker));
-    let (cache, far) = caches(&settings, &clock, &breakers, &metrics)?;
+    let Caches {
+        payments: cache,
+        far,
+    } = caches(&settings, &clock, &breakers, &metrics)?;
     let paytabs = breakers.paytabs().clone();
     let provider = PaytabsClient::new(&settings.paytabs, &settings.public_url, paytabs)?;
-    let store = SqliteStore::new(database.clone());
+    let postgres = postgres(&settings, &breakers, &metrics, &sink).await?;
+    let stores = Stores::new(&database, postgres.as_ref(), &metrics);
     let ports = Ports {
-        repository: Arc::new(store.clone()),
-        jobs: Arc::new(store),
+        repository: stores.payments,
+        jobs: stores.jobs,
         provider: Arc::new(provider),
         cache: Arc::clone(&cache),
         events: Arc::clone(&sink),
@@ -77,13 +87,8 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         verification_grace: settings.paytabs.call_timeout + GRACE,
     };
     let payments = PaymentService::new(ports, rules);
-    let auth = AuthService::new(
-        &settings,
-        database.write().clone(),
-        Arc::clone(&wall),
-        metrics.clone(),
-    )
-    .await?;
+    let auth =
+        AuthService::over(&settings, stores.users, Arc::clone(&wall), metrics.clone()).await?;
     let tiers = Tiers {
         far,
         marks: Arc::new(MemoryCache::new(clock.clone(), MARKS, MARK_LIFETIME)),
@@ -92,7 +97,7 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         metrics: metrics.clone(),
     };
     let ports = content::Ports {
-        store: Arc::new(SqliteContent::new(database.clone(), metrics.clone())),
+        store: stores.content,
         cache: tiers,
         wall: Arc::clone(&wall),
     };
@@ -108,7 +113,8 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         payments.clone(),
         &settings.paytabs.base_url,
     );
-    let health = Health::new(dependencies(&database, &breakers), clock, sink);
+    let dependencies = dependencies(&database, postgres.as_ref(), &breakers);
+    let health = Health::new(dependencies, clock, sink);
     let state = AppState {
         inner: Arc::new(Inner {
             webhook: WebhookGuard::new(&settings, &wall)?,
@@ -118,6 +124,7 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
             bus,
             breakers,
             database,
+            postgres,
             payments,
             auth,
             status,
@@ -129,34 +136,115 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     Ok(state)
 }
 
-/// The cache of payments, and what the content shares with other instances: both are Redis, or
-/// payments are kept in memory and nothing is shared.
+/// Both are Redis, or payments are kept in memory and nothing is shared.
+struct Caches {
+    payments: Arc<dyn Cache>,
+    /// What the content shares with other instances.
+    far: Option<Arc<dyn Cache>>,
+}
+
 fn caches(
     settings: &Settings,
     clock: &SharedClock,
     breakers: &Breakers,
     metrics: &Metrics,
-) -> Result<(Arc<dyn Cache>, Option<Arc<dyn Cache>>), CacheError> {
+) -> Result<Caches, CacheError> {
     let (breaker, metrics) = (breakers.cache().clone(), metrics.clone());
     let cache = &settings.cache;
     let Some(url) = &cache.redis else {
         let memory = MemoryCache::new(clock.clone(), CACHE_CAPACITY, CACHE_LIFETIME);
         let guarded = GuardedCache::new(Arc::new(memory), "memory", breaker, metrics);
-        return Ok((Arc::new(guarded), None));
+        return Ok(Caches {
+            payments: Arc::new(guarded),
+            far: None,
+        });
     };
     let redis = RedisCache::new(url.expose(), cache.lifetime, cache.call_timeout)?;
     let guarded = GuardedCache::new(Arc::new(redis), "far", breaker, metrics);
     let shared: Arc<dyn Cache> = Arc::new(guarded);
-    Ok((Arc::clone(&shared), Some(shared)))
+    Ok(Caches {
+        payments: Arc::clone(&shared),
+        far: Some(shared),
+    })
+}
+
+/// What stands behind the ports of the store.
+struct Stores {
+    payments: Arc<dyn PaymentRepository>,
+    jobs: Arc<dyn JobQueue>,
+    content: Arc<dyn ContentStore>,
+    users: Arc<dyn UserStore>,
+}
+
+impl Stores {
+    fn new(database: &Database, postgres: Option<&Postgres>, metrics: &Metrics) -> Self {
+        if let Some(postgres) = postgres {
+            let store = PostgresStore::new(postgres.clone());
+            return Self {
+                payments: Arc::new(store.clone()),
+                jobs: Arc::new(store),
+                content: Arc::new(PostgresContent::new(postgres.clone())),
+                users: Arc::new(PostgresUsers::new(postgres.clone())),
+            };
+        }
+        let store = SqliteStore::new(database.clone());
+        Self {
+            payments: Arc::new(store.clone()),
+            jobs: Arc::new(store),
+            content: Arc::new(SqliteContent::new(database.clone(), metrics.clone())),
+            users: Arc::new(Users::new(database.write().clone())),
+        }
+    }
+}
+
+/// The cluster of the settings, if they name one. A primary that was replaced and does not know it
+/// is told to operators.
+async fn postgres(
+    settings: &Settings,
+    breakers: &Breakers,
+    metrics: &Metrics,
+    sink: &Arc<dyn EventSink>,
+) -> Result<Option<Postgres>, NodesError> {
+    if settings.database.nodes.is_empty() {
+        return Ok(None);
+    }
+    let breaker = breakers.database().clone();
+    let postgres = Postgres::open(settings, breaker, metrics.clone()).await?;
+    let sink = Arc::clone(sink);
+    let told = move |event: &route::Event| {
+        if event.change != route::Change::Fenced {
+            return;
+        }
+        let data = EventData::SecurityAlert {
+            kind: "fenced_primary".to_owned(),
+            severity: ThreatLevel::High,
+            remote_ip: None,
+            subject: event.node.to_string(),
+            count: 1,
+            window_s: 0,
+        };
+        sink.emit(Source::HealthService, &correlation::generate(), data);
+    };
+    postgres.cluster().router().subscribe(told).forget();
+    Ok(Some(postgres))
 }
 
 /// Without the database nothing works; without PayTabs or the cache the rest does.
-fn dependencies(database: &Database, breakers: &Breakers) -> Vec<Dependency> {
+fn dependencies(
+    database: &Database,
+    postgres: Option<&Postgres>,
+    breakers: &Breakers,
+) -> Vec<Dependency> {
     let ping = {
-        let database = database.clone();
+        let (database, postgres) = (database.clone(), postgres.cloned());
         move || {
-            let database = database.clone();
-            async move { database.ping().await }
+            let (database, postgres) = (database.clone(), postgres.clone());
+            async move {
+                match postgres {
+                    Some(postgres) => postgres.ping().await,
+                    None => database.ping().await,
+                }
+            }
         }
     };
     vec![

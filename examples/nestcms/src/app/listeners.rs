@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::AppState;
 use crate::{
+    adapters::postgres::PostgresUsers,
     events::{
         Channel,
         channel::SqliteChannel,
@@ -18,8 +19,16 @@ use crate::{
 /// Subscribes every listener.
 pub(super) fn wire(state: &AppState, cache: Arc<dyn Cache>) {
     let (bus, pool) = (state.bus(), state.database().write().clone());
-    let channel: Arc<dyn Channel> = Arc::new(SqliteChannel::new(pool.clone()));
-    let payers: Arc<dyn Payers> = Arc::new(SqlitePayers::new(state.database().read().clone()));
+    let (channel, payers): (Arc<dyn Channel>, Arc<dyn Payers>) = match state.postgres() {
+        Some(postgres) => {
+            let users = Arc::new(PostgresUsers::new(postgres.clone()));
+            (Arc::clone(&users) as Arc<dyn Channel>, users)
+        }
+        None => (
+            Arc::new(SqliteChannel::new(pool.clone())),
+            Arc::new(SqlitePayers::new(state.database().read().clone())),
+        ),
+    };
     let audit = AuditLog::new(pool);
     bus.subscribe(Notification::new(
         Arc::clone(&channel),

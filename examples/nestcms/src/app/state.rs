@@ -8,6 +8,7 @@ use crate::{
     adapters::{
         breakers::Breakers,
         http::{status::StatusPage, webhook::WebhookGuard},
+        postgres::Postgres,
         sqlite::Database,
     },
     auth::AuthService,
@@ -32,6 +33,7 @@ pub(super) struct Inner {
     pub(super) bus: EventBus,
     pub(super) breakers: Breakers,
     pub(super) database: Database,
+    pub(super) postgres: Option<Postgres>,
     pub(super) payments: PaymentService,
     pub(super) webhook: WebhookGuard,
     pub(super) auth: AuthService,
@@ -67,10 +69,16 @@ impl AppState {
         &self.inner.breakers
     }
 
-    /// The database.
+    /// The embedded database.
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.inner.database
+    }
+
+    /// The cluster that is used in its place, if one is.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&Postgres> {
+        self.inner.postgres.as_ref()
     }
 
     /// The payment service.

@@ -24,3 +24,4 @@ pub use self::{
     token::{Claims, TokenError, Tokens},
     users::{Role, User, UserError, UserStore, Users},
 };
+pub(crate) use users::normal;

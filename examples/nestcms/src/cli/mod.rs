@@ -33,7 +33,15 @@ enum Command {
     /// Serve the application alone, with settings from a file and NESTCMS_* variables.
     App(AppArguments),
     /// Play the payment flows over real HTTP and check each step; non-zero if one fails.
-    Tour,
+    Tour(TourArguments),
+}
+
+#[derive(Args, Clone, Debug)]
+struct TourArguments {
+    /// Also play the data scenes on PostgreSQL and Redis, which must be installed; they are started
+    /// on private ports and directories, and stopped.
+    #[arg(long)]
+    services: bool,
 }
 
 /// Where the set listens; port 0 takes a free port.
@@ -55,6 +63,10 @@ struct AppArguments {
     /// Settings file (TOML) over the built-in defaults; NESTCMS_* variables win over it.
     #[arg(long, env = "NESTCMS_CONFIG")]
     config: Option<PathBuf>,
+    /// PostgreSQL nodes in place of the embedded database: postgres://… URLs with commas between,
+    /// the primary first.
+    #[arg(long, value_delimiter = ',', hide_env_values = true)]
+    database: Vec<String>,
 }
 
 type Outcome = Result<bool, Box<dyn std::error::Error + Send + Sync>>;
@@ -65,8 +77,8 @@ pub async fn run() -> ExitCode {
     let outcome = match arguments.command {
         None => serve::all(&arguments.serve).await,
         Some(Command::Serve(serve)) => serve::all(&serve).await,
-        Some(Command::App(app)) => serve::application(app.config.as_deref()).await,
-        Some(Command::Tour) => tour::run().await,
+        Some(Command::App(app)) => serve::application(app).await,
+        Some(Command::Tour(arguments)) => tour::run(arguments.services).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

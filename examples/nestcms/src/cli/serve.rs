@@ -1,13 +1,11 @@
 //! `nestcms`, `nestcms serve` and `nestcms app`.
 
-use std::path::Path;
-
 use tokio::net::TcpListener;
 
-use super::{Outcome, ServeArguments};
+use super::{AppArguments, Outcome, ServeArguments};
 use crate::app::{App, Deps};
 use crate::logging;
-use crate::settings::{LogFormat, LogLevel, Settings};
+use crate::settings::{LogFormat, LogLevel, Secret, Settings};
 use crate::stack::{Stack, StackConfig};
 
 /// Serves the whole set until Ctrl-C.
@@ -35,8 +33,12 @@ pub(super) async fn all(arguments: &ServeArguments) -> Outcome {
 }
 
 /// Serves the application alone until Ctrl-C.
-pub(super) async fn application(config: Option<&Path>) -> Outcome {
-    let settings = Settings::load(config)?;
+pub(super) async fn application(arguments: AppArguments) -> Outcome {
+    let mut settings = Settings::load(arguments.config.as_deref())?;
+    if !arguments.database.is_empty() {
+        let nodes = arguments.database.into_iter().map(Secret::new);
+        settings.database.nodes = nodes.collect();
+    }
     logging::init(&settings.log, "nestcms");
     let listener = TcpListener::bind(settings.listen)
         .await

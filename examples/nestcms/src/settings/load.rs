@@ -62,6 +62,19 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "NESTCMS_DATABASE_MAX_CONNECTIONS",
         "database.max_connections",
     ),
+    ("NESTCMS_DATABASE_NODES", "database.nodes"),
+    ("NESTCMS_DATABASE_POOL_SIZE", "database.pool_size"),
+    ("NESTCMS_DATABASE_WAIT_LIMIT", "database.wait_limit"),
+    ("NESTCMS_DATABASE_PATIENCE", "database.patience"),
+    ("NESTCMS_DATABASE_WRITE_WAIT", "database.write_wait"),
+    (
+        "NESTCMS_DATABASE_REPORTS_ON_PRIMARY",
+        "database.reports_on_primary",
+    ),
+    (
+        "NESTCMS_DATABASE_HISTORY_FUNCTION",
+        "database.history_function",
+    ),
     ("NESTCMS_PAYTABS_BASE_URL", "paytabs.base_url"),
     ("NESTCMS_PAYTABS_PROFILE_ID", "paytabs.profile_id"),
     ("NESTCMS_PAYTABS_SERVER_KEY", "paytabs.server_key"),
@@ -104,7 +117,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
 ];
 
 /// Fields whose variable holds a list.
-const LISTS: [&str; 4] = [
+const LISTS: [&str; 5] = [
+    "database.nodes",
     "webhook.secrets",
     "webhook.allowed_ips",
     "webhook.trusted_proxies",
@@ -112,7 +126,8 @@ const LISTS: [&str; 4] = [
 ];
 
 /// Fields whose variable holds a whole number.
-const NUMBERS: [&str; 7] = [
+const NUMBERS: [&str; 8] = [
+    "database.pool_size",
     "database.max_connections",
     "cache.near_bytes",
     "paytabs.profile_id",
@@ -122,11 +137,12 @@ const NUMBERS: [&str; 7] = [
     "events.queue",
 ];
 
-/// The field whose variable is `true` or `false`.
-const SWITCH: &str = "status.enabled";
+/// Fields whose variable is `true` or `false`.
+const SWITCHES: [&str; 2] = ["status.enabled", "database.reports_on_primary"];
 
 /// Fields whose value is never shown.
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 6] = [
+    "database.nodes",
     "cache.redis",
     "paytabs.server_key",
     "webhook.secrets",
@@ -206,7 +222,7 @@ pub(super) fn layered(
         let (field, value) = locate(&root, &path, inner.message());
         let allowed = if value == SECRET {
             // serde's message for a wrong type quotes the value.
-            "allowed: a text that is not empty (a list of such for webhook.secrets)"
+            "allowed: a text that is not empty (a list of such for webhook.secrets and database.nodes)"
         } else {
             inner.message().trim()
         };
@@ -286,7 +302,7 @@ fn typed(field: &str, text: &str) -> Value {
     {
         return Value::Integer(number);
     }
-    if field == SWITCH
+    if SWITCHES.contains(&field)
         && let Ok(on) = text.trim().parse()
     {
         return Value::Boolean(on);

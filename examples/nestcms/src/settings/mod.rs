@@ -11,7 +11,7 @@ mod secret;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use resilience_core::breaker;
+use resilience_core::{balance, breaker, route};
 use serde::Deserialize;
 
 pub use self::{
@@ -27,7 +27,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where clients and PayTabs reach the application, without a trailing slash.
     pub public_url: String,
-    /// The embedded database.
+    /// The database.
     pub database: DatabaseSettings,
     /// The payment provider.
     pub paytabs: PaytabsSettings,
@@ -51,7 +51,7 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// The embedded database.
+/// The database: embedded, or the nodes of a PostgreSQL cluster.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
@@ -62,6 +62,33 @@ pub struct DatabaseSettings {
     pub busy_timeout: Duration,
     /// Connections in the pool, 1 to 64.
     pub max_connections: u32,
+    /// PostgreSQL nodes, as `postgres://user:password@host:port/database`; none: the file. The first
+    /// is the primary when all is well, the others are the replicas 1, 2, 3 of aggregations. Who
+    /// takes writes is asked of the nodes.
+    pub nodes: Vec<Secret>,
+    /// Connections to each node that read, and as many that write; 1 to 1000.
+    pub pool_size: u32,
+    /// How long a statement waits for a connection; 1 ms to 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub wait_limit: Duration,
+    /// How long a statement may take in all; 1 ms to 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+    /// How much of that a write may wait for a primary; 1 ms to 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub write_wait: Duration,
+    /// Whether aggregations run on the primary when no replica is left.
+    pub reports_on_primary: bool,
+    /// A function that reads the histories of timelines; without one the role must be a superuser's
+    /// or may read server files.
+    #[serde(default)]
+    pub history_function: Option<String>,
+    /// How reads and writes find their node.
+    #[serde(default)]
+    pub route: route::Config,
+    /// How reads choose among replicas.
+    #[serde(default)]
+    pub balance: balance::Config,
 }
 
 /// The payment provider.

@@ -20,7 +20,7 @@ use crate::flows::support::TempDir;
 #[tokio::test]
 async fn sqlite_keeps_the_contract_of_the_content() {
     let (_dir, store) = sqlite().await;
-    contract(&store).await;
+    contract(&store, async || {}).await;
 }
 
 /// A content store on a new file.
@@ -33,8 +33,9 @@ pub(crate) async fn sqlite() -> (TempDir, SqliteContent) {
     (dir, SqliteContent::new(database.await.unwrap(), metrics))
 }
 
-/// What every content store must do, whatever engine stands behind it.
-pub(crate) async fn contract<S: ContentStore>(store: &S) {
+/// What every content store must do, whatever engine stands behind it. Aggregations show all that
+/// was written before `caught_up`.
+pub(crate) async fn contract<S: ContentStore>(store: &S, caught_up: impl AsyncFn()) {
     each(store, project("p-1", "demo")).await;
     each(store, user("u-1")).await;
     each(store, work("c-1", "p-1")).await;
@@ -42,6 +43,8 @@ pub(crate) async fn contract<S: ContentStore>(store: &S) {
     each(store, article("a-1", "p-1")).await;
     what_it_names_must_be_there(store).await;
     lists_are_narrowed_down(store).await;
+    store.insert(&earning("e-2", "c-1", "0.250")).await.unwrap();
+    caught_up().await;
     pipelines_answer(store).await;
 }
 
@@ -104,17 +107,16 @@ async fn lists_are_narrowed_down<S: ContentStore>(store: &S) {
         let found: Vec<Record<Project>> = store.list(fields, limit, see).await.unwrap();
         found.into_iter().map(|r| r.id).collect::<Vec<_>>()
     };
-    assert_eq!(list(&[owner.clone()], 10).await, ["l-1", "l-2", "l-3"]);
-    assert_eq!(list(&[owner.clone()], 2).await, ["l-1", "l-2"]);
-    let none = ("status", "archived".to_owned());
-    assert!(list(&[owner, none], 10).await.is_empty());
+    let fields = [owner, ("status", "archived".to_owned())];
+    assert_eq!(list(&fields[..1], 10).await, ["l-1", "l-2", "l-3"]);
+    assert_eq!(list(&fields[..1], 2).await, ["l-1", "l-2"]);
+    assert!(list(&fields, 10).await.is_empty());
     let wrong = [("1 = 1 --", String::new())];
     let refused: Result<Vec<Record<Project>>, _> = store.list(&wrong, 1, see).await;
     assert!(refused.is_err());
 }
 
 async fn pipelines_answer<S: ContentStore>(store: &S) {
-    store.insert(&earning("e-2", "c-1", "0.250")).await.unwrap();
     let rows = async |pipeline| json!(store.run(pipeline).await.unwrap());
     let find = |rows: serde_json::Value, id: &str| {
         let rows = rows.as_array().unwrap();

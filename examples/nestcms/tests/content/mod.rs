@@ -3,3 +3,5 @@
 mod api;
 mod cached;
 mod contract;
+mod postgres;
+mod redis;

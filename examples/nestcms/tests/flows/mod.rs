@@ -6,5 +6,5 @@ mod create;
 mod expiry;
 mod outage;
 mod security;
-mod store;
+pub(crate) mod store;
 pub(crate) mod support;

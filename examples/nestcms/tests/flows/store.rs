@@ -96,7 +96,7 @@ async fn sqlite_keeps_the_contract_of_the_repository() {
 }
 
 /// What every repository must do, whatever engine stands behind it.
-async fn contract(store: &(impl PaymentRepository + JobQueue)) {
+pub(crate) async fn contract(store: &(impl PaymentRepository + JobQueue)) {
     a_key_is_used_once(store).await;
     changes_are_checked_against_the_state(store).await;
     a_delivery_has_its_effect_once(store).await;

@@ -300,7 +300,7 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: 
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let bounded = tokio::time::timeout(Duration::from_secs(15), poll).await;
+    let bounded = tokio::time::timeout(Duration::from_secs(60), poll).await;
     assert!(bounded.is_ok(), "waited in vain for: {what}");
 }
 

@@ -119,6 +119,22 @@ impl Client {
         .await
     }
 
+    /// A read that must show the write of this mark.
+    pub(super) async fn get_after(&self, path: &str, mark: &str) -> Played<Answer> {
+        let request = self.http.get(self.url(path)).bearer_auth(&self.token);
+        read(request.header("x-read-after", mark)).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Played<Answer> {
+        let request = self.http.post(self.url(path)).bearer_auth(&self.token);
+        read(request.json(body)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Played<Answer> {
+        let request = self.http.put(self.url(path)).bearer_auth(&self.token);
+        read(request.json(body)).await
+    }
+
     /// A fresh payment; its id.
     pub(super) async fn new_payment(&self) -> Played<String> {
         let key = format!("tour-{}", self.number());

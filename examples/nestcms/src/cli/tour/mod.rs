@@ -2,7 +2,9 @@
 
 mod breaker;
 mod client;
+mod data;
 mod payment;
+mod services;
 mod story;
 mod webhook;
 mod world;
@@ -20,7 +22,7 @@ use self::world::World;
 /// # Errors
 ///
 /// The stack does not start.
-pub(super) async fn run() -> super::Outcome {
+pub(super) async fn run(services: bool) -> super::Outcome {
     let clock = SharedClock::std();
     let began = clock.now();
     let mut story = Story::default();
@@ -39,6 +41,13 @@ pub(super) async fn run() -> super::Outcome {
         story.broke("the tour", "it took too long");
     }
     world.stack.stop().await;
+    if services {
+        story.chapter("The same content on real engines (F)");
+        match tokio::time::timeout(SERVICES_LIMIT, services::play(&mut story)).await {
+            Ok(played) => note(&mut story, "F on engines", played),
+            Err(_) => story.broke("F on engines", "it took too long"),
+        }
+    }
     Ok(story.end(clock.now().saturating_sub(began)))
 }
 
@@ -58,6 +67,11 @@ async fn play(world: &mut World, story: &mut Story) {
     story.chapter("Half-open: probes decide (A5)");
     let played = breaker::recover(world, story).await;
     note(story, "A5", played);
+    story.chapter("Content, its cache and its reports (F)");
+    let played = data::cache(world, story).await;
+    note(story, "F", played);
+    let played = data::without_cache(world, story).await;
+    note(story, "F2.c4", played);
     story.chapter("Webhooks that should not get in (D)");
     let played = webhook::checks(world, story).await;
     note(story, "D", played);
@@ -79,3 +93,5 @@ fn note(story: &mut Story, scene: &str, played: Played<()>) {
 }
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Of the scenes on engines, which have to start.
+const SERVICES_LIMIT: Duration = Duration::from_secs(120);

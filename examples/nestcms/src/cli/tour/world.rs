@@ -30,7 +30,12 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(400);
 
 impl World {
     pub(super) async fn open() -> Played<Self> {
-        let stack = Stack::start(config(settings()?)).await?;
+        Self::on(settings()?).await
+    }
+
+    /// The stage with these settings.
+    pub(super) async fn on(settings: Settings) -> Played<Self> {
+        let stack = Stack::start(config(settings)).await?;
         let mut client = Client::new(&stack.gateway_url)?;
         log_in(&stack, &mut client).await?;
         Ok(Self {
@@ -197,7 +202,7 @@ pub(super) fn settings() -> Result<Settings, SettingsError> {
         [auth.demo_user]
         email = "demo@nestcms.test"
         password = "demo-password"
-        role = "user"
+        role = "editor"
         [database]
         path = ":memory:"
         [breakers.paytabs]

@@ -1,7 +1,11 @@
 //! What subscribers of a router hear.
 
 use std::{
-    sync::{Arc, Mutex, mpsc::Receiver},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc::Receiver,
+    },
     time::Duration,
 };
 
@@ -219,6 +223,53 @@ fn a_callback_may_use_the_router_and_its_panic_is_nobodys() {
     drop(subscription);
     bench.down("a");
     assert!(heard().is_empty());
+}
+
+// Outside the lock of the router too, or these would wait for ever.
+#[test]
+fn a_callback_of_the_balancer_may_change_the_router() {
+    let bench = bench();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&heard);
+    let router = bench.router.clone();
+    let subscription = bench.router.balancer().subscribe(move |event| {
+        router.set_draining("a", true);
+        router.set_config(router.config());
+        if event.change == balance::Change::Added {
+            router.set_nodes([Endpoint::new("b", ())]).unwrap();
+        }
+        told.lock()
+            .unwrap()
+            .push((event.endpoint.clone(), event.change));
+    });
+    let nodes = ["b", "c", "d"].map(|name| Endpoint::new(name, ()));
+    bench.router.set_nodes(nodes).unwrap();
+    let (removed, added) = (balance::Change::Removed, balance::Change::Added);
+    let expected = [("a", removed), ("c", removed), ("d", removed), ("d", added)];
+    let expected = expected.map(|(name, change)| (Arc::from(name), change));
+    assert_eq!(*heard.lock().unwrap(), expected);
+    drop(subscription);
+    assert_eq!(bench.router.snapshot().nodes.len(), 1);
+}
+
+// With them, before others and before anybody is told; not at all if they are not taken.
+#[test]
+fn what_goes_with_nodes_is_done_with_them() {
+    let bench = bench();
+    bench.all();
+    bench.told();
+    let done = AtomicU32::new(0);
+    let with = || {
+        assert!(bench.told().is_empty());
+        done.fetch_add(1, Ordering::Relaxed);
+    };
+    let twice = ["b", "b"].map(|name| Endpoint::new(name, ()));
+    assert!(bench.router.set_nodes_with(twice, with).is_err());
+    assert_eq!(done.load(Ordering::Relaxed), 0);
+    let rest = ["b", "c"].map(|name| Endpoint::new(name, ()));
+    bench.router.set_nodes_with(rest, with).unwrap();
+    assert_eq!(done.load(Ordering::Relaxed), 1);
+    assert_eq!(bench.told(), ["a no_primary"]);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Calls over a cluster of fake nodes: where they go, and what is told of it.
 #![cfg(feature = "read-write")]
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use resilience_core::balance::Endpoint;
 use resilience_core::route::Counter;
@@ -281,4 +284,49 @@ async fn settings_out_of_their_range_are_refused() {
     let replica = replicated::Fake::new(Role::Replica);
     let headless = replicated::cluster(&[replica]).spawn().unwrap();
     assert_eq!(headless.lease(&any()).await.unwrap().node(), "n0");
+}
+
+// Outside of any lock, or these would wait for ever.
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_may_look_at_the_cluster_and_change_it() {
+    let nodes = replicated::nodes(3);
+    let cluster = replicated::cluster(&nodes).spawn().unwrap();
+    sleep(millis(60)).await;
+    let heard = Arc::new(AtomicU64::new(0));
+    let change = {
+        let (cluster, nodes) = (cluster.clone(), nodes.clone());
+        let heard = Arc::clone(&heard);
+        move || {
+            assert_eq!(
+                cluster.snapshot().nodes.len(),
+                cluster.snapshot().route.nodes.len()
+            );
+            assert!(cluster.breaker("n2").is_some());
+            cluster.set_config(cluster.config());
+            cluster.set_draining("n2", false);
+            // What this sets is in force afterwards.
+            if heard.fetch_add(1, Ordering::SeqCst) == 0 {
+                let named = replicated::named(&nodes);
+                cluster.set_nodes([named[2].clone()]).unwrap();
+            }
+        }
+    };
+    let also = change.clone();
+    let told = [
+        cluster.subscribe(move |_| change()),
+        cluster.router().balancer().subscribe(move |_| also()),
+    ];
+    let named = replicated::named(&nodes);
+    cluster
+        .set_nodes([named[1].clone(), named[2].clone()])
+        .unwrap();
+    assert!(heard.load(Ordering::SeqCst) >= 2);
+    drop(told);
+    let snapshot = cluster.snapshot();
+    assert_eq!((snapshot.nodes.len(), &*snapshot.nodes[0].name), (1, "n2"));
+    let looks = [nodes[0].looks(), nodes[1].looks(), nodes[2].looks()];
+    sleep(millis(500)).await;
+    assert_eq!((nodes[0].looks(), nodes[1].looks()), (looks[0], looks[1]));
+    assert!(nodes[2].looks() > looks[2]);
+    assert_eq!(cluster.lease(&any()).await.unwrap().node(), "n2");
 }

@@ -123,6 +123,12 @@ struct Inner<T> {
     changed: Arc<Events<()>>,
 }
 
+/// What was replaced, and was not told of yet.
+pub(crate) struct Replaced<T> {
+    set: Arc<Set<T>>,
+    news: News,
+}
+
 impl<T> Inner<T> {
     #[cold]
     fn refuse(&self, set: &Set<T>) -> NoEndpoint {
@@ -232,9 +238,18 @@ impl<T> Balancer<T> {
         &self,
         endpoints: impl IntoIterator<Item = Endpoint<T>>,
     ) -> Result<(), ConfigError> {
-        let endpoints: Vec<_> = endpoints.into_iter().collect();
+        let replaced = self.replace_endpoints(endpoints.into_iter().collect())?;
+        self.tell(replaced);
+        Ok(())
+    }
+
+    /// As [`set_endpoints`](Self::set_endpoints), and nobody is told before [`tell`](Self::tell).
+    pub(crate) fn replace_endpoints(
+        &self,
+        endpoints: Vec<Endpoint<T>>,
+    ) -> Result<Replaced<T>, ConfigError> {
         check_all(&endpoints)?;
-        self.change(|set, parts, referee| {
+        self.replace(|set, parts, referee| {
             parts.places = set.attach(endpoints, referee);
             Ok(())
         })
@@ -426,11 +441,21 @@ impl<T> Balancer<T> {
         })
     }
 
-    /// Replaces settings and endpoints by what `next` makes of the present ones.
+    /// Replaces settings and endpoints by what `next` makes of the present ones, and tells.
     fn change(
         &self,
         next: impl FnOnce(&Set<T>, &mut Parts<T>, &Arc<Referee>) -> Result<(), ConfigError>,
     ) -> Result<(), ConfigError> {
+        let replaced = self.replace(next)?;
+        self.tell(replaced);
+        Ok(())
+    }
+
+    /// As [`change`](Self::change), without telling.
+    fn replace(
+        &self,
+        next: impl FnOnce(&Set<T>, &mut Parts<T>, &Arc<Referee>) -> Result<(), ConfigError>,
+    ) -> Result<Replaced<T>, ConfigError> {
         let inner = &*self.0;
         let referee = &inner.referee;
         let lock = inner.changes.lock();
@@ -442,12 +467,17 @@ impl<T> Balancer<T> {
         news.compare(&old.plan.members, &set.plan.members);
         let news = referee.change(Arc::clone(&set.plan), news);
         inner.set.store(Arc::new(set));
-        // What a caller's value does when it is dropped is not done under the lock.
         drop(lock);
-        drop(old);
-        news.tell(&referee.events);
-        inner.changed.emit(&());
-        Ok(())
+        Ok(Replaced { set: old, news })
+    }
+
+    /// Tells of what was replaced. What a caller's value does when it is dropped, and a subscriber
+    /// when it is called, is not done under a lock.
+    pub(crate) fn tell(&self, replaced: Replaced<T>) {
+        let Replaced { set, news } = replaced;
+        drop(set);
+        news.tell(&self.0.referee.events);
+        self.0.changed.emit(&());
     }
 }
 

@@ -219,17 +219,37 @@ impl<P: Position, T> Router<P, T> {
         &self,
         nodes: impl IntoIterator<Item = Endpoint<T>>,
     ) -> Result<(), ConfigError> {
+        self.set_nodes_with(nodes, || {})
+    }
+
+    /// As [`set_nodes`](Self::set_nodes); `with` does what goes with these nodes, before others may
+    /// replace them and before subscribers are told.
+    ///
+    /// It is called if the nodes are taken, under the lock of those who change the router: it must not
+    /// change the router, nor wait for who does.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_nodes`](Self::set_nodes).
+    pub fn set_nodes_with(
+        &self,
+        nodes: impl IntoIterator<Item = Endpoint<T>>,
+        with: impl FnOnce(),
+    ) -> Result<(), ConfigError> {
         let nodes: Vec<_> = nodes.into_iter().collect();
         check("nodes", nodes.len(), nodes.len() <= MOST, || {
             format!("0 to {MOST}")
         })?;
-        self.change(|view, news| {
-            self.0.nodes.set_endpoints(nodes)?;
+        let replaced = self.change(|view, news| {
+            let replaced = self.0.nodes.replace_endpoints(nodes)?;
             let before = self.0.view.load();
             view.set_members(self.0.nodes.snapshot().endpoints.into_iter());
             news.standing(&before, view, None);
-            Ok(())
-        })
+            with();
+            Ok(replaced)
+        })?;
+        self.0.nodes.tell(replaced);
+        Ok(())
     }
 
     /// Puts down what a node answered; whether there is a node of that name.

@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Builder, Checkout, Config, ConfigError, Disposition, Error, Event, Lease, Node, Snapshot,
+    member::Member,
     search::Search,
-    shared::{Shared, Watched},
+    shared::Shared,
     stats::{NodeFigures, add},
 };
 
@@ -236,10 +237,7 @@ impl<N: Node> Cluster<N> {
     /// The circuit breaker of a node, to watch it or to set its mode; `None` if there is no node of
     /// that name.
     pub fn breaker(&self, node: &str) -> Option<CircuitBreaker> {
-        let members = self.shared().members.lock();
-        let mut members = members.iter().map(|watched| &watched.member);
-        let member = members.find(|member| &*member.name == node)?;
-        Some(member.breaker.clone())
+        self.shared().breaker_of(node)
     }
 
     /// The budget of the retries.
@@ -250,8 +248,7 @@ impl<N: Node> Cluster<N> {
     /// The figures of now.
     pub fn snapshot(&self) -> Snapshot<N::Position> {
         let shared = self.shared();
-        let figures = |watched: &Watched<N>| {
-            let member = &watched.member;
+        let figures = |member: &Arc<Member<N>>| {
             let (looks, looks_failed) = member.looks.counts();
             NodeFigures {
                 name: Arc::clone(&member.name),
@@ -260,7 +257,7 @@ impl<N: Node> Cluster<N> {
                 looks_failed,
             }
         };
-        let nodes = shared.members.lock().iter().map(figures).collect();
+        let nodes = shared.members().iter().map(figures).collect();
         let in_flight = shared.calls.load(Ordering::Relaxed);
         let waiting_writes = shared.buffer.waiting();
         let (route, balance) = (

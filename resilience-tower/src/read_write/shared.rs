@@ -53,13 +53,10 @@ pub(super) struct Watched<N> {
 
 impl<N: Node> Shared<N> {
     pub(super) fn set_nodes(self: &Arc<Self>, nodes: Vec<Endpoint<N>>) -> Result<(), ConfigError> {
-        let mut members = self.members.lock();
         let mut made = Vec::with_capacity(nodes.len());
         let endpoints = nodes.into_iter().map(|endpoint| {
             let name = Arc::clone(endpoint.name());
-            let mut known = members.iter().map(|watched| &watched.member);
-            let known = known.find(|member| member.name == name);
-            let breaker = known.map(|member| member.breaker.clone());
+            let breaker = self.breaker_of(&name);
             let breaker = breaker.unwrap_or_else(|| self.new_breaker(&name));
             endpoint.map(|node| {
                 let (member, ended) = Member::new(name, node, breaker);
@@ -68,19 +65,37 @@ impl<N: Node> Shared<N> {
             })
         });
         let endpoints: Vec<_> = endpoints.collect();
-        self.router.set_nodes(endpoints)?;
-        members.iter().for_each(|watched| watched.task.abort());
-        let watched = made.into_iter().map(|(member, ended)| {
-            let task = poll(Arc::clone(self), Arc::clone(&member), ended);
-            let task = self.runtime.spawn(task).abort_handle();
-            Watched { member, task }
-        });
-        let before = std::mem::replace(&mut *members, watched.collect());
-        drop(members);
-        // What an adapter holds may do anything when it is dropped: outside the lock.
+        let mut before = Vec::new();
+        // Those that are watched are those that the router has, whoever else sets nodes now; and
+        // what subscribers do, or an adapter when it is dropped, is done outside the locks.
+        self.router.set_nodes_with(endpoints, || {
+            let mut members = self.members.lock();
+            members.iter().for_each(|watched| watched.task.abort());
+            let watched = made.drain(..).map(|(member, ended)| {
+                let task = poll(Arc::clone(self), Arc::clone(&member), ended);
+                let task = self.runtime.spawn(task).abort_handle();
+                Watched { member, task }
+            });
+            before = std::mem::replace(&mut *members, watched.collect());
+        })?;
         drop(before);
         self.noticed();
         Ok(())
+    }
+
+    /// The nodes, to be asked outside the lock.
+    pub(super) fn members(&self) -> Vec<Arc<Member<N>>> {
+        let members = self.members.lock();
+        let members = members.iter().map(|watched| Arc::clone(&watched.member));
+        members.collect()
+    }
+
+    /// The circuit breaker of a node, if there is one of that name.
+    pub(super) fn breaker_of(&self, node: &str) -> Option<CircuitBreaker> {
+        let members = self.members.lock();
+        let mut members = members.iter().map(|watched| &watched.member);
+        let member = members.find(|member| &*member.name == node)?;
+        Some(member.breaker.clone())
     }
 
     fn new_breaker(&self, name: &str) -> CircuitBreaker {

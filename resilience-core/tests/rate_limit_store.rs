@@ -79,6 +79,24 @@ impl Node {
         }
     }
 
+    /// Asks for `n`, and spends none of it; the question and the answer take their time.
+    fn hold(&mut self, n: u32, now: u64, there: u64, back: u64) {
+        if let Ask::Now(asked) = self.lease.ask(n, false) {
+            self.asked = Some((asked, now + there, now + there + back, None));
+        }
+    }
+
+    /// Spends what is held, to the last permit; how much it was.
+    fn spend_all(&self) -> u32 {
+        let mut sum = 0;
+        for n in (0..20).rev().map(|bit| 1 << bit) {
+            while matches!(self.lease.spend(n), Spent::Yes | Spent::AskSoon) {
+                sum += n;
+            }
+        }
+        sum
+    }
+
     fn call(&mut self, n: u32, now: u64, trip: u64) -> bool {
         let (done, ahead) = match self.lease.spend(n) {
             Spent::Yes => return true,
@@ -126,23 +144,55 @@ fn terms(per_second: u32, burst: u32, lease_ms: u64) -> Terms {
 
 #[derive(Clone, Debug)]
 enum Step {
+    /// Thousandths of a lease.
     Pass(u64),
-    Call { node: usize, n: u32, times: u32 },
+    /// Thousandths of the time in which the bucket fills.
+    Fill(u64),
+    Call {
+        node: usize,
+        n: u32,
+        times: u32,
+    },
+    /// `n` in thousandths of what the store holds; the ways there and back in those of a lease.
+    Hold {
+        node: usize,
+        n: u64,
+        there: u64,
+        back: u64,
+    },
+    Spend(usize),
+    /// All spend what they hold, and others what is left in the store.
+    Drain,
     Die(usize),
     Lost(usize),
     Twice(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let trip = || prop_oneof![3 => Just(0), 1 => 0..1_500_u64];
     prop_oneof![
-        4 => (1..5_000_u64).prop_map(Step::Pass),
-        1 => (5_000..300_000_u64).prop_map(Step::Pass),
-        8 => (0..6_usize, 1..4_u32, 1..200_u32).prop_map(|(node, n, times)| Step::Call { node, n, times }),
+        4 => (1..1_100_u64).prop_map(Step::Pass),
+        2 => (0..1_100_u64).prop_map(Step::Fill),
+        3 => (0..6_usize, 1..4_u32, 1..200_u32).prop_map(|(node, n, times)| Step::Call { node, n, times }),
         1 => (0..6_usize, 1..80_u32, 1..4_u32).prop_map(|(node, n, times)| Step::Call { node, n, times }),
+        6 => (0..6_usize, 0..1_000_u64, trip(), trip())
+            .prop_map(|(node, n, there, back)| Step::Hold { node, n, there, back }),
+        2 => (0..6_usize).prop_map(Step::Spend),
+        2 => Just(Step::Drain),
         1 => (0..6_usize).prop_map(Step::Die),
         1 => (0..6_usize).prop_map(Step::Lost),
         1 => (0..6_usize).prop_map(Step::Twice),
     ]
+}
+
+/// Processes of one call each spend what the store has, to the last permit.
+fn drain(terms: Terms, store: &mut Store, now: u64, bound: &mut Bound) {
+    for n in (0..20).rev().map(|bit| 1 << bit) {
+        let mut last = Node::new(terms, 0, 0);
+        last.hold(n, now, 0, 0);
+        last.network(store, now, false, false);
+        bound.admit(last.spend_all(), now);
+    }
 }
 
 proptest! {
@@ -152,28 +202,37 @@ proptest! {
     fn no_history_admits_above_the_limit(
         per_second in 100..50_000_u32,
         share in 40..300_u32,
-        lease_ms in 10..100_u64,
+        // Of the longest.
+        lease in 20..=1_000_u32,
         nodes in prop::collection::vec((0..1_000_000_000_u64, 0..10_000_u64), 1..6),
         epoch in 0..2_000_000_000_000_000_u64,
         trip in 10..30_000_u64,
-        steps in prop::collection::vec(step(), 1..300),
+        steps in prop::collection::vec(step(), 1..100),
     ) {
-        // The fill time is 0.4 s to 3 s: four leases at least.
-        let burst = (per_second * share / 100).max(2);
-        let terms = terms(per_second, burst, lease_ms);
+        // The fill time is 0.4 s to 3 s.
+        let quota = Quota::per_second(per_second).unwrap();
+        let quota = quota.burst(per_second * share / 100).unwrap();
+        let longest = quota.fill_time() / 4;
+        let terms = Terms::leased(quota, longest * lease / 1000).unwrap();
+        let lease = terms.lease().unwrap().as_micros() as u64;
+        let fill = terms.common().fill_time().as_micros() as u64;
         let mut store = Store::new(epoch);
-        let mut bound = Bound::new(terms.quota());
+        let mut bound = Bound::new(quota);
         let mut here: Vec<_> = nodes
             .iter()
             .map(|(origin, slow)| Node::new(terms, *origin, *slow))
             .collect();
         let (mut now, mut lost, mut twice) = (0, [false; 6], [false; 6]);
         for step in steps {
+            let micros = match step {
+                Step::Pass(part) => lease * part / 1000,
+                Step::Fill(part) => fill * part / 1000,
+                _ => 0,
+            };
+            now += micros;
+            here.iter().for_each(|node| node.advance(micros));
             match step {
-                Step::Pass(micros) => {
-                    now += micros;
-                    here.iter().for_each(|node| node.advance(micros));
-                }
+                Step::Pass(_) | Step::Fill(_) => {}
                 Step::Call { node, n, times } => {
                     let place = node % here.len();
                     for _ in 0..times {
@@ -181,6 +240,19 @@ proptest! {
                             bound.admit(n, now);
                         }
                     }
+                }
+                Step::Hold { node, n, there, back } => {
+                    let place = node % here.len();
+                    let n = 1 + u64::from(terms.max_cost()) * n / 1000;
+                    here[place].hold(n as u32, now, lease * there / 1000, lease * back / 1000);
+                }
+                Step::Spend(node) => {
+                    let place = node % here.len();
+                    bound.admit(here[place].spend_all(), now);
+                }
+                Step::Drain => {
+                    here.iter().for_each(|node| bound.admit(node.spend_all(), now));
+                    drain(terms, &mut store, now, &mut bound);
                 }
                 Step::Die(node) => {
                     // Another begins in its place, with nothing.
@@ -285,6 +357,41 @@ fn a_lease_that_is_over_is_not_spent() {
     node.advance(138);
     assert!(!node.call(1, 98_438, 0));
     assert_eq!(node.lease.snapshot().left, 0);
+}
+
+#[test]
+fn a_lease_is_counted_from_the_question_and_not_from_the_answer() {
+    let terms = terms(1_000, 1_000, 100);
+    let mut store = Store::new(0);
+    let node = Node::new(terms, 5, 0);
+    let Ask::Now(asked) = node.lease.ask(4, false) else {
+        panic!("nothing is held");
+    };
+    node.advance(60_000);
+    let grant = store.grant(asked.common(), asked.least(), asked.want(), 30_000);
+    node.lease.granted(&asked, grant);
+    let left = || node.lease.snapshot().left;
+    assert_eq!(left(), u64::from(grant.permits));
+    node.advance(38_000);
+    assert_eq!(left(), u64::from(grant.permits));
+    // A 64th before the lease is over.
+    for _ in 98..100 {
+        node.advance(1_000);
+        assert_eq!(left(), 0);
+        assert_eq!(node.lease.spend(1), Spent::No);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_when_the_lease_is_over_brings_nothing() {
+    let terms = terms(1_000, 1_000, 100);
+    let mut store = Store::new(0);
+    let mut node = Node::new(terms, 5, 0);
+    node.hold(4, 0, 0, 0);
+    node.advance(100_000);
+    node.network(&mut store, 100_000, false, false);
+    assert_eq!(node.lease.snapshot().left, 0);
+    assert_eq!(node.spend_all(), 0);
 }
 
 #[test]

@@ -1,13 +1,10 @@
 //! What calls get when Redis does not answer, and how it comes back.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::thread;
-
 use resilience_core::breaker::State;
 use resilience_tower::rate_limit::redis::{Mode, OnOutage};
 use resilience_tower::rate_limit::{OutageCause, Reason, Refusal};
 
+use super::server::odd_server;
 use super::*;
 
 fn cause(refusal: &Refusal) -> Option<OutageCause> {
@@ -32,8 +29,10 @@ fn a_dead_or_paused_redis_costs_a_few_time_outs_and_then_none() {
         for pause in [false, true] {
             for policy in [OnOutage::Closed, OnOutage::Open, OnOutage::Local(0.5)] {
                 // Only ever asked again by hand.
+                // A dead one is known at once; a paused one by nothing but its time-outs.
+                let timeout = Duration::from_secs(if pause { 1 } else { 10 });
                 let config = Config::builder(slow())
-                    .timeout(Duration::from_secs(1))
+                    .timeout(timeout)
                     .failures(2)
                     .reset_timeout(Duration::from_secs(86_400))
                     .on_outage(policy);
@@ -104,7 +103,7 @@ fn both_modes_live_through_kills_restarts_and_pauses_and_come_back_by_themselves
         let server = Server::start().await;
         let quota = Quota::per_second(5_000).unwrap();
         let config = Config::builder(quota)
-            .timeout(Duration::from_millis(100))
+            .timeout(Duration::from_secs(1))
             .reset_timeout(Duration::from_millis(20));
         let limiters: Vec<_> = [Mode::Exact, Mode::Leased]
             .map(|mode| limiter(&server, &format!("{mode:?}"), config.clone().mode(mode)))
@@ -144,28 +143,6 @@ fn both_modes_live_through_kills_restarts_and_pauses_and_come_back_by_themselves
     });
 }
 
-/// A server that answers every command by `answer`; with none it reads and stays silent.
-fn odd_server(answer: &'static [u8]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("redis://{}/", listener.local_addr().unwrap());
-    // Ends with the test program.
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut bytes = [0; 65_536];
-                while let Ok(read) = stream.read(&mut bytes) {
-                    let commands = bytes[..read].iter().filter(|byte| **byte == b'*').count();
-                    if read == 0 || stream.write_all(&answer.repeat(commands)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    url
-}
-
 #[test]
 fn an_answer_that_makes_no_sense_is_an_outage() {
     run(async {
@@ -184,7 +161,10 @@ fn an_answer_that_makes_no_sense_is_an_outage() {
             ),
             (b"", OutageCause::Timeout),
         ] {
-            let config = Config::builder(slow()).timeout(Duration::from_secs(2));
+            let mut config = patient(slow());
+            if why == OutageCause::Timeout {
+                config = config.timeout(Duration::from_secs(1));
+            }
             let config = config.build().unwrap();
             let limiter = RedisLimiter::new(&odd_server(answer), "one", config).unwrap();
             let refusal = soon(limiter.acquire(1)).await.unwrap_err();
@@ -192,8 +172,7 @@ fn an_answer_that_makes_no_sense_is_an_outage() {
             assert_eq!(cause(&refusal), Some(why), "{text:?}");
             assert_eq!(limiter.snapshot().failed, 1);
         }
-        let config = Config::builder(slow()).timeout(Duration::from_secs(2));
-        let config = config.build().unwrap();
+        let config = patient(slow()).build().unwrap();
         let limiter = RedisLimiter::new(&odd_server(b"!\r\n"), "one", config).unwrap();
         assert!(soon(limiter.acquire(1)).await.is_err());
     });

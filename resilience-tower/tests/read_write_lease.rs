@@ -94,7 +94,8 @@ async fn a_connection_to_a_node_that_was_fenced_or_drained_meanwhile_is_given_ba
     let write = write.await.unwrap().unwrap();
     assert_eq!(write.node(), "n2");
     let read = read.await.unwrap();
-    assert!(read.is_err() || read.as_ref().unwrap().node() != "n1");
+    let read = read.unwrap();
+    assert_eq!((read.node(), read.why()), ("n2", Why::Spilled));
     assert_eq!((nodes[0].open(), nodes[1].open()), (0, 0));
     drop((write, read));
     assert!(cluster.snapshot().outdated >= 2);
@@ -197,6 +198,32 @@ async fn a_drain_refuses_new_calls_and_waits_for_those_that_run() {
     let began = Instant::now();
     draining.await.unwrap().unwrap();
     assert_eq!(began.elapsed(), millis(0));
+    assert_eq!(in_flight(&cluster), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_a_call_between_two_attempts() {
+    let (nodes, cluster) = three().await;
+    for node in &nodes {
+        node.set(|state| state.takes = millis(100));
+    }
+    let running = tokio::spawn({
+        let cluster = cluster.clone();
+        async move {
+            let write = Checkout::write();
+            let call = cluster.run(&write, async |_| Err::<(), _>(Broken(Failure::Misrouted)));
+            call.await.unwrap_err()
+        }
+    });
+    sleep(millis(10)).await;
+    assert_eq!(cluster.snapshot().in_flight, 1);
+    let began = Instant::now();
+    cluster.drain(millis(10_000)).await.unwrap();
+    assert!(running.is_finished() && began.elapsed() > millis(50));
+    let Error::NoRoute(refused) = running.await.unwrap() else {
+        panic!("it drains");
+    };
+    assert_eq!(refused.reason, Reason::Draining);
     assert_eq!(in_flight(&cluster), 0);
 }
 

@@ -151,16 +151,22 @@ async fn a_panic_of_the_adapter_is_a_look_without_an_answer() {
     let nodes = replicated::nodes(2);
     let cluster = replicated::cluster(&nodes).spawn().unwrap();
     sleep(millis(60)).await;
-    nodes[0].set(|state| state.panics = true);
-    sleep(millis(60)).await;
-    assert!(!cluster.snapshot().route.nodes[0].up);
-    nodes[0].set(|state| state.panics = false);
-    sleep(millis(160)).await;
-    assert!(cluster.snapshot().route.nodes[0].up);
-    assert_eq!(
-        cluster.lease(&Checkout::write()).await.unwrap().node(),
-        "n0"
-    );
+    let bugs = [
+        |state: &mut replicated::State, panics| state.panics = panics,
+        |state: &mut replicated::State, panics| state.panics_at_once = panics,
+    ];
+    for bug in bugs {
+        nodes[0].set(|state| bug(state, true));
+        sleep(millis(60)).await;
+        assert!(!cluster.snapshot().route.nodes[0].up);
+        nodes[0].set(|state| bug(state, false));
+        sleep(millis(160)).await;
+        assert!(cluster.snapshot().route.nodes[0].up);
+        assert_eq!(
+            cluster.lease(&Checkout::write()).await.unwrap().node(),
+            "n0"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -162,6 +162,51 @@ async fn a_read_that_did_not_run_is_tried_at_every_node_without_a_budget() {
     assert_eq!(cluster.snapshot().budget_spent, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_read_that_had_a_connection_costs_the_budget() {
+    for failure in [
+        Failure::NotSent,
+        Failure::Misrouted,
+        Failure::Refused,
+        Failure::Lost,
+    ] {
+        let nodes = replicated::nodes(6);
+        let cluster = seen(replicated::cluster(&nodes).retry_budget(budget(1))).await;
+        let (calls, read) = (Cell::new(0), any());
+        let call = || {
+            cluster.run(&read, |_| {
+                calls.set(calls.get() + 1);
+                async move { Err::<(), _>(Broken(failure)) }
+            })
+        };
+        let error = call().await.unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        assert_eq!(calls.take(), 2, "{failure:?}");
+        call().await.unwrap_err();
+        assert_eq!((calls.get(), cluster.snapshot().budget_spent), (1, 2));
+    }
+}
+
+// New objects, of which the router knows what the old ones told.
+#[tokio::test(start_paused = true)]
+async fn nodes_that_are_replaced_by_themselves_refuse_no_call() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes).retry_budget(budget(1))).await;
+    for _ in 0..20 {
+        let fresh = replicated::nodes(3);
+        for node in &fresh {
+            node.set(|state| (state.takes, state.knows_nothing) = (millis(30), true));
+        }
+        cluster.set_nodes(replicated::named(&fresh)).unwrap();
+        let (read, write) = (any(), Checkout::write());
+        let (read, write) = tokio::join!(cluster.lease(&read), cluster.lease(&write));
+        assert_ne!(read.unwrap().node(), "n0");
+        assert_eq!(write.unwrap().node(), "n0");
+    }
+    let snapshot = cluster.snapshot();
+    assert_eq!((snapshot.retries, snapshot.budget_spent), (0, 0));
+}
+
 // A replica that was killed had its breaker open, came back, and was promoted.
 #[tokio::test(start_paused = true)]
 async fn another_run_or_role_of_a_node_owes_nothing_for_the_one_before() {
@@ -256,9 +301,15 @@ async fn a_write_that_may_have_run_is_not_tried_again() {
         sleep(millis(100)).await;
         Ok(())
     });
+    let told = failures(&cluster, "n0");
     let error = late.await.unwrap_err();
     assert!(matches!(error, Error::OutcomeUnknown { source: None, .. }));
     assert_eq!(nodes[0].state().position, 2);
+    assert_eq!(
+        failures(&cluster, "n0"),
+        told,
+        "the time was too short, perhaps"
+    );
     let read = any().deadline(millis(30));
     let late = cluster.run(&read, |_| async {
         sleep(millis(100)).await;
@@ -290,6 +341,75 @@ async fn a_write_that_may_run_twice_is_tried_again() {
     });
     written.await.unwrap();
     assert_eq!((calls.get(), nodes[0].state().position), (2, 2));
+}
+
+// The first attempt is lost, and then there is no second, or it does not help.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_may_have_run_in_an_attempt_before_never_ends_as_one_that_did_not() {
+    type Then = fn(&Cluster<Fake>, &Fake);
+    let thens: [(&str, Then); 5] = [
+        ("nobody takes writes", |cluster, _| {
+            cluster.set_draining("n0", true);
+        }),
+        ("the breaker is open", |cluster, _| {
+            let breaker = cluster.breaker("n0").unwrap();
+            breaker.set_mode(breaker::Mode::ForcedOpen);
+        }),
+        ("no connection", |_, primary| {
+            primary.set(|state| state.connect_fails = Some(Failure::NotSent));
+        }),
+        ("none in time", |_, primary| {
+            primary.set(|state| state.connect_takes = millis(900));
+        }),
+        ("lost again", |_, _| {}),
+    ];
+    for (places, (name, then)) in thens.into_iter().flat_map(|then| [(0, then), (9, then)]) {
+        for failure in [Failure::Lost, Failure::NotSent] {
+            let nodes = replicated::nodes(3);
+            let cluster = seen(replicated::cluster(&nodes).write_buffer(places)).await;
+            let write = Checkout::write().idempotent().deadline(millis(500));
+            let written = cluster.run(&write, |mut lease| {
+                lease.write();
+                then(&cluster, &nodes[0]);
+                async move { Err::<(), _>(Broken(failure)) }
+            });
+            let error = written.await.unwrap_err();
+            let unknown = failure == Failure::Lost;
+            let source = match &error {
+                Error::OutcomeUnknown { source, .. } => source.as_ref(),
+                _ => None,
+            };
+            assert_eq!(source.is_some(), unknown, "{name}, {places}: {error}");
+            let snapshot = cluster.snapshot();
+            assert_eq!(snapshot.outcome_unknown, u64::from(unknown), "{name}");
+            assert_eq!(in_flight(&cluster), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_time_is_up_may_have_run_also_if_it_may_run_twice() {
+    let nodes = replicated::nodes(3);
+    let cluster = seen(replicated::cluster(&nodes)).await;
+    let write = Checkout::write().idempotent().deadline(millis(30));
+    let late = cluster.run(&write, |mut lease| async move {
+        lease.write();
+        sleep(millis(100)).await;
+        Ok(())
+    });
+    let error = late.await.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { source: None, .. }));
+    assert_eq!(nodes[0].state().position, 1);
+    // An answer is one, whatever was lost before.
+    let calls = Cell::new(0);
+    let write = Checkout::write().idempotent();
+    let answered = cluster.run(&write, |_| {
+        calls.set(calls.get() + 1);
+        let failure = [Failure::Lost, Failure::Failed][calls.get() - 1];
+        async move { Err::<(), _>(Broken(failure)) }
+    });
+    assert!(matches!(answered.await, Err(Error::Inner(_))));
+    assert_eq!(cluster.snapshot().outcome_unknown, 1);
 }
 
 // The primary was replaced, and nobody has looked since: it refuses the write, as a replica.

@@ -38,6 +38,10 @@ pub(crate) struct State {
     /// What a connection fails with.
     pub(crate) connect_fails: Option<Failure>,
     pub(crate) panics: bool,
+    /// It panics before there is a future.
+    pub(crate) panics_at_once: bool,
+    /// Whoever connects is sent away until there was a look.
+    pub(crate) knows_nothing: bool,
     /// Where the epoch before ended, if it tells.
     pub(crate) forked_at: Option<u64>,
 }
@@ -78,6 +82,8 @@ impl Fake {
             connect_takes: Duration::ZERO,
             connect_fails: None,
             panics: false,
+            panics_at_once: false,
+            knows_nothing: false,
             forked_at: None,
         };
         let zero = || AtomicU64::new(0);
@@ -117,6 +123,23 @@ impl Fake {
         self.0.open.load(Ordering::SeqCst)
     }
 
+    async fn look(&self, at: Duration) -> Result<Observation<Counter>, Broken> {
+        let _looking = Count::one(&self.0.looking, &self.0.most_looking);
+        let state = self.answers(self.state().takes).await?;
+        assert!(!state.panics, "a bug in the adapter");
+        self.set(|state| state.knows_nothing = false);
+        let position = Counter(state.position);
+        let seen = Observation::new(state.role, CLUSTER, state.epoch, position, at);
+        let seen = seen.incarnation(state.incarnation);
+        Ok(match state.forked_at {
+            Some(position) => seen.history([Fork {
+                epoch: state.epoch - 1,
+                position: Counter(position),
+            }]),
+            None => seen,
+        })
+    }
+
     async fn answers(&self, takes: Duration) -> Result<State, Broken> {
         if !takes.is_zero() {
             sleep(takes).await;
@@ -153,21 +176,13 @@ impl Node for Fake {
     type Connection = Connection;
     type Error = Broken;
 
-    async fn observe(&self, at: Duration) -> Result<Observation<Counter>, Broken> {
+    fn observe(
+        &self,
+        at: Duration,
+    ) -> impl Future<Output = Result<Observation<Counter>, Broken>> + Send {
         self.0.looks.fetch_add(1, Ordering::SeqCst);
-        let _looking = Count::one(&self.0.looking, &self.0.most_looking);
-        let state = self.answers(self.state().takes).await?;
-        assert!(!state.panics, "a bug in the adapter");
-        let position = Counter(state.position);
-        let seen = Observation::new(state.role, CLUSTER, state.epoch, position, at);
-        let seen = seen.incarnation(state.incarnation);
-        Ok(match state.forked_at {
-            Some(position) => seen.history([Fork {
-                epoch: state.epoch - 1,
-                position: Counter(position),
-            }]),
-            None => seen,
-        })
+        assert!(!self.state().panics_at_once, "a bug in the adapter");
+        self.look(at)
     }
 
     async fn connect(&self, incarnation: u64, _: Intent) -> Result<Connection, Broken> {
@@ -176,7 +191,7 @@ impl Node for Fake {
         if let Some(failure) = state.connect_fails {
             return Err(Broken(failure));
         }
-        if state.incarnation != incarnation {
+        if state.incarnation != incarnation || state.knows_nothing {
             return Err(Broken(Failure::Misrouted));
         }
         self.0.open.fetch_add(1, Ordering::SeqCst);
@@ -187,7 +202,9 @@ impl Node for Fake {
     }
 
     async fn position(&self, connection: &mut Connection) -> Result<(u64, Counter), Broken> {
-        let state = self.answers(Duration::ZERO).await?;
+        // What was written stays so.
+        let state = self.answers(Duration::ZERO).await;
+        let state = state.map_err(|_| Broken(Failure::Failed))?;
         let written = connection.written.unwrap_or(state.position);
         Ok((state.epoch, Counter(written)))
     }

@@ -120,8 +120,8 @@ impl<N: Node> Builder<N> {
         self
     }
 
-    /// How long a write without a deadline waits for a primary, and one with a deadline at most; 1 ms
-    /// to 1 day.
+    /// How long a write without a deadline waits for a primary in each attempt, and one with a deadline
+    /// at most; 1 ms to 1 day.
     pub const fn write_wait(mut self, time: Duration) -> Self {
         self.write_wait = time;
         self

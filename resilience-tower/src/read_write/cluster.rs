@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Builder, Checkout, Config, ConfigError, Disposition, Error, Event, Lease, Node, Snapshot,
     member::Member,
-    search::Search,
+    search::{Got, Search},
     shared::Shared,
     stats::{NodeFigures, add},
 };
@@ -79,7 +79,14 @@ impl<N: Node> Cluster<N> {
     /// | was sent, without an answer | elsewhere | [`OutcomeUnknown`](Error::OutcomeUnknown) | likewise |
     /// | is about the call | [`Inner`](Error::Inner) | `Inner` | `Inner` |
     ///
-    /// A lease that is kept longer than the future of the call counts as in flight no more.
+    /// It is the call that is run again, so its failure must be true of all that it did. What failed
+    /// before it ran is safe only if nothing before it in the call had an effect: several writes are
+    /// one transaction, or the call ends after the first. What comes after an effect (another write, a
+    /// wait for replicas, a second answer) reports a failure that [`Node::failure`] calls `Lost` or
+    /// `Failed`. [`Lease::commit_token`] does.
+    ///
+    /// A deadline that ends the call says nothing about the node. A lease that is kept longer than the
+    /// future of the call counts as in flight no more.
     ///
     /// # Errors
     ///
@@ -92,6 +99,21 @@ impl<N: Node> Cluster<N> {
     pub async fn run<T, F, R>(
         &self,
         checkout: &Checkout<N::Position>,
+        call: F,
+    ) -> Result<T, Error<N::Error>>
+    where
+        F: FnMut(Lease<N>) -> R,
+        R: Future<Output = Result<T, N::Error>>,
+    {
+        let mut search = Search::new(self.shared(), checkout);
+        let result = self.attempts(&mut search, checkout, call).await;
+        result.map_err(|error| search.ended(error))
+    }
+
+    async fn attempts<T, F, R>(
+        &self,
+        search: &mut Search<'_, N>,
+        checkout: &Checkout<N::Position>,
         mut call: F,
     ) -> Result<T, Error<N::Error>>
     where
@@ -99,7 +121,6 @@ impl<N: Node> Cluster<N> {
         R: Future<Output = Result<T, N::Error>>,
     {
         let shared = self.shared();
-        let mut search = Search::new(shared, checkout);
         loop {
             let (lease, guard) = search.lease().await?.split();
             // A lease that was found has one.
@@ -113,7 +134,7 @@ impl<N: Node> Cluster<N> {
                 None => called.await,
                 Some(until) => match timeout_at(until, called).await {
                     Ok(result) => result,
-                    Err(_) if checkout.intent.writes() && !checkout.idempotent => {
+                    Err(_) if checkout.intent.writes() => {
                         add(&shared.counts.unknown);
                         let (node, source) = (node(), None);
                         return Err(Error::OutcomeUnknown { node, source });
@@ -129,10 +150,13 @@ impl<N: Node> Cluster<N> {
                 Err(error) => error,
             };
             let failure = member.node.failure(&error);
-            guard.fail(failure);
+            search.goes_on(guard.fail(failure));
             match failure.disposition(checkout.intent, checkout.idempotent) {
                 Disposition::RetryElsewhere => {
-                    search.elsewhere(id, node(), failure, Some(error)).await?;
+                    let (node, got) = (node(), Got::Connection);
+                    search
+                        .elsewhere(id, node, failure, Some(error), got)
+                        .await?;
                 }
                 Disposition::Ambiguous => {
                     add(&shared.counts.unknown);
@@ -184,6 +208,9 @@ impl<N: Node> Cluster<N> {
 
     /// Replaces the nodes. Those that are known by name keep what is known of them, their breaker
     /// included; all are looked at anew.
+    ///
+    /// While a node that is new has not been looked at (for `observe_timeout` at most), nobody knows
+    /// whether it is the primary: writes wait in line, and subscribers hear of no primary.
     ///
     /// # Errors
     ///

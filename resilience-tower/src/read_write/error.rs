@@ -11,10 +11,13 @@ use super::{Disposition, Failure, NoRoute, Reason};
 /// | `NoRoute` | no | later, or never |
 /// | `Breaker` | no | later |
 /// | `BufferFull` | no | later |
-/// | `Unreachable` | no, or it may run twice | elsewhere |
+/// | `Unreachable` | no, or it only reads | elsewhere |
 /// | `Deadline` | no, or it only reads | never: the time is up |
 /// | `OutcomeUnknown` | nobody knows | ambiguous |
 /// | `Inner` | yes | never |
+///
+/// A write that may run twice, and may have run in an attempt before the last, ends with
+/// `OutcomeUnknown` or `Inner`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {

@@ -86,7 +86,7 @@ impl<N: Node> Lease<N> {
     ///
     /// # Errors
     ///
-    /// The node did not answer. The commit holds.
+    /// The node did not answer. The commit holds: do not run the call again for want of its token.
     ///
     /// # Cancel safety
     ///
@@ -131,7 +131,7 @@ impl<N: Node> Lease<N> {
         } = self;
         drop(connection);
         if let Some(guard) = guard {
-            guard.fail(failure);
+            drop(guard.fail(failure));
         } else if failure.re_observe() {
             shared.hurry();
         }
@@ -196,26 +196,33 @@ impl<N: Node> Guard<N> {
     }
 
     pub(super) fn end(self, outcome: Outcome) {
-        self.permit.record(outcome);
-        self.route.end(outcome);
+        drop(self.record(outcome));
     }
 
-    /// The call failed; the cluster is looked at if it may not be what it was.
-    pub(super) fn fail(self, failure: Failure) {
+    /// The attempt failed; the cluster is looked at if it may not be what it was. The call goes on
+    /// with what is given back, or ends.
+    pub(super) fn fail(self, failure: Failure) -> Running<N> {
         if failure.re_observe() {
             self.running.shared().hurry();
         }
-        self.end(match failure {
+        self.record(match failure {
             Failure::Failed => Outcome::Success,
             Failure::Misrouted => Outcome::Ignored,
             _ => Outcome::Failure,
-        });
+        })
     }
 
     /// The call is not made: nothing is told of the node.
-    pub(super) fn pass_over(self) {
+    pub(super) fn pass_over(self) -> Running<N> {
         self.permit.ignore();
         self.route.into_pick().pass_over();
+        self.running
+    }
+
+    fn record(self, outcome: Outcome) -> Running<N> {
+        self.permit.record(outcome);
+        self.route.end(outcome);
+        self.running
     }
 }
 

@@ -85,7 +85,8 @@ impl<N: Node> Member<N> {
 
     /// One look; `None` if there was no answer. A panic of the adapter is none.
     pub(super) async fn look(&self, at: Duration) -> Option<Observation<N::Position>> {
-        let mut observed = pin!(self.node.observe(at));
+        let observed = catch_unwind(AssertUnwindSafe(|| self.node.observe(at))).ok()?;
+        let mut observed = pin!(observed);
         std::future::poll_fn(|cx| {
             let polled = catch_unwind(AssertUnwindSafe(|| observed.as_mut().poll(cx)));
             polled.map_or(Poll::Ready(None), |polled| polled.map(Result::ok))

@@ -23,15 +23,18 @@
 //!
 //! | the call | failed | is tried |
 //! |---|---|---|
-//! | reads | before it ran | at every other node that will do, each once, whatever the budget |
-//! | reads | without an answer | elsewhere, within the budget and `max_attempts` |
+//! | reads | to get a connection | at every other node that will do, each once, whatever the budget |
+//! | reads | with a connection, before it ran or without an answer | elsewhere, within the budget and `max_attempts` |
 //! | writes | before it ran | where the primary is after another look, within both |
 //! | writes | without an answer | never: [`Error::OutcomeUnknown`]; one that may run twice as above |
+//!
+//! A node that [`Cluster::set_nodes`] has just put in the place of one of its name may know nothing of
+//! itself before its first look: a call that it sends away waits for that look, and asks again.
 //!
 //! # Who is spared
 //!
 //! The balancer's ejections and the breakers learn the same of a node: connections that fail and calls
-//! without an answer are failures; an error that is about the call is an answer, and a success. An
+//! whose answer is lost are failures; a call that its own deadline ends says nothing; an error that is about the call is an answer, and a success. An
 //! ejection moves reads to other replicas, never away from the last one, and ends by time. A breaker
 //! refuses, the only node and the primary too, and lets probes through. Reads pass over an open one
 //! without a retry; a write is refused with [`Error::Breaker`]. When another run of a node answers, or in
@@ -41,7 +44,7 @@
 //!
 //! In the place of the pool of connections, innermost, with the adapter's pools within. Retries of the
 //! whole operation go around it: they know what a transaction may repeat. A deadline goes in by
-//! [`Checkout::deadline`]; a timeout around it drops the call, which then says nothing about the node.
+//! [`Checkout::deadline`]; it and a timeout around drop the call, which then says nothing about the node.
 //!
 //! # What a clone shares
 //!
@@ -54,8 +57,9 @@
 //!   and process.
 //! - `observation_ttl` (1 s) is shorter than the failover takes, or a primary that hangs is written to by
 //!   processes that cannot see the new one.
-//! - A write that waits holds its caller for `write_wait` (10 s): more than a failover usually takes, less
-//!   than callers wait. Of 1024 such, one more is refused at once.
+//! - A write that waits holds its caller for `write_wait` (10 s) in each of its attempts: more than a
+//!   failover usually takes, less than callers wait. Of 1024 such, one more is refused at once. Its
+//!   deadline bounds all of it.
 //! - Writes that wait go on in their order, as one burst, when the primary is there.
 //! - A token that leaves the process is signed: [`Signer`].
 //! - [`Error::OutcomeUnknown`] is for a person, or for a look at what the write would have left. A key

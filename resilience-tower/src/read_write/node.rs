@@ -47,7 +47,9 @@ pub trait Node: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The node did not answer.
+    /// The node did not answer. [`failure`](Self::failure) says [`Failure::Failed`] of each of them,
+    /// whatever the engine said: the commit holds, and a call of
+    /// [`Cluster::run`](super::Cluster::run) that asks for its token would have its effect twice.
     fn position(
         &self,
         connection: &mut Self::Connection,

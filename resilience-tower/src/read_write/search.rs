@@ -28,6 +28,19 @@ pub(super) struct Search<'a, N: Node> {
     attempts: u32,
     rejected: Option<Rejected>,
     failed: Option<Error<N::Error>>,
+    /// Where a write may have run, and what went wrong there.
+    lost: Option<(Arc<str>, Option<N::Error>)>,
+    /// That of the call, while no guard has it.
+    running: Option<Running<N>>,
+}
+
+/// How far an attempt came.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Got {
+    /// There was no connection: nothing was sent.
+    NoConnection,
+    /// The call had one.
+    Connection,
 }
 
 type Found<N> = Route<Arc<Member<N>>>;
@@ -41,10 +54,13 @@ enum Looked {
     All,
     /// All, for the first time.
     First,
+    These(Vec<Wanted>),
 }
 
 impl<'a, N: Node> Search<'a, N> {
     pub(super) fn new(shared: &'a Arc<Shared<N>>, checkout: &'a Checkout<N::Position>) -> Self {
+        // Until the call ends, also between its attempts.
+        let running = Some(Running::begin(shared));
         shared.budget.deposit();
         let until = checkout.deadline;
         Self {
@@ -56,6 +72,8 @@ impl<'a, N: Node> Search<'a, N> {
             attempts: 1,
             rejected: None,
             failed: None,
+            lost: None,
+            running,
         }
     }
 
@@ -67,7 +85,6 @@ impl<'a, N: Node> Search<'a, N> {
     /// A connection to a node that will do.
     pub(super) async fn lease(&mut self) -> Result<Lease<N>, Error<N::Error>> {
         loop {
-            let running = Running::begin(self.shared);
             let route = match self.route().await {
                 Ok(route) => route,
                 Err(error) => return Err(self.because(error)),
@@ -87,6 +104,8 @@ impl<'a, N: Node> Search<'a, N> {
                     continue;
                 }
             };
+            let running = self.running.take();
+            let running = running.unwrap_or_else(|| Running::begin(self.shared));
             let guard = Guard::new(route, permit, running);
             if let Some(lease) = self.connect(guard, place).await? {
                 return Ok(lease);
@@ -129,7 +148,7 @@ impl<'a, N: Node> Search<'a, N> {
                 if !self.checkout.needs_primary() {
                     self.tried.push(guard.id());
                 }
-                guard.pass_over();
+                self.running = Some(guard.pass_over());
                 add(&self.shared.counts.outdated);
                 return Ok(None);
             }
@@ -143,13 +162,36 @@ impl<'a, N: Node> Search<'a, N> {
             failure => failure,
         };
         let id = guard.id();
-        guard.fail(failure);
+        let first = member.looks.first();
+        self.goes_on(guard.fail(failure));
         match (failure, source) {
-            (Failure::Failed, Some(error)) => Err(Error::Inner(error)),
+            (Failure::Failed, Some(error)) => return Err(Error::Inner(error)),
+            // What the router knows of it is what its adapter before was told, and not this one.
+            (Failure::Misrouted, _) if !first.is_over() => {
+                self.look(Looked::These(vec![first]), None).await?;
+            }
             (failure, source) => {
                 let node = Arc::clone(&member.name);
-                self.elsewhere(id, node, failure, source).await?;
-                Ok(None)
+                let got = Got::NoConnection;
+                self.elsewhere(id, node, failure, source, got).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// An attempt has ended, and the call has not.
+    pub(super) fn goes_on(&mut self, running: Running<N>) {
+        self.running = Some(running);
+    }
+
+    /// The error with which the call ends. One that says that it did not run is true of the last
+    /// attempt alone.
+    pub(super) fn ended(&mut self, error: Error<N::Error>) -> Error<N::Error> {
+        match (error, self.lost.take()) {
+            (error @ (Error::Inner(_) | Error::OutcomeUnknown { .. }), _) | (error, None) => error,
+            (_, Some((node, source))) => {
+                add(&self.shared.counts.unknown);
+                Error::OutcomeUnknown { node, source }
             }
         }
     }
@@ -169,16 +211,20 @@ impl<'a, N: Node> Search<'a, N> {
         id: EndpointId,
         node: Arc<str>,
         failure: Failure,
-        source: Option<N::Error>,
+        mut source: Option<N::Error>,
+        got: Got,
     ) -> Result<(), Error<N::Error>> {
+        if failure == Failure::Lost && self.checkout.intent.writes() {
+            self.lost = Some((Arc::clone(&node), source.take()));
+        }
         let error = Error::Unreachable {
             node,
             failure,
             source,
         };
         let shared = self.shared;
-        // A read that did not run costs nobody anything, and is sent nowhere twice.
-        if self.checkout.needs_primary() || failure == Failure::Lost {
+        // A read without a connection costs nobody anything, and is sent nowhere twice.
+        if self.checkout.needs_primary() || got == Got::Connection {
             if self.attempts >= shared.max_attempts {
                 return Err(error);
             }
@@ -320,6 +366,7 @@ impl<'a, N: Node> Search<'a, N> {
                 let members = members.iter().map(|watched| &watched.member.looks);
                 members.map(super::member::Looks::first).collect()
             }
+            Looked::These(looks) => looks,
         }
     }
 

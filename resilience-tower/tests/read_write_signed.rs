@@ -469,6 +469,24 @@ mod http {
     }
 
     #[test]
+    fn a_cookie_that_browsers_would_drop_is_refused() {
+        let cookie = || TokenCookie::new(signer());
+        assert_eq!(cookie().path("/shop").map(drop), Err(NameError::Host));
+        let elsewhere = cookie().name("seen").unwrap().path("/shop").unwrap();
+        assert_eq!(
+            elsewhere.name("__HOST-seen").map(drop),
+            Err(NameError::Host)
+        );
+
+        let short = TokenCookie::new(signer().max_age(Duration::from_millis(1)));
+        let value = short.write(&token(Lsn(1))).unwrap();
+        assert!(
+            value.to_str().unwrap().ends_with("; Max-Age=1"),
+            "{value:?}"
+        );
+    }
+
+    #[test]
     fn a_header_is_read_as_it_was_written_and_only_once() {
         let header = TokenHeader::new(signer());
         assert_eq!(header.name(), "x-read-after");

@@ -37,6 +37,13 @@ pub enum Error {
     /// The name of a table that is none.
     #[error("not a table: letters, digits and _ only")]
     Table,
+    /// What was committed holds, and its position was not told: there is no token for it.
+    #[error("the position of the last commit was not told")]
+    NoToken(#[source] Box<Error>),
+    /// All connections of the pool are leased, and none was given back in time: see
+    /// [`NodeBuilder::pool_wait`](super::NodeBuilder::pool_wait).
+    #[error("all connections are leased")]
+    Exhausted,
     /// The connection leads to another run of the server than was looked at, or to one that takes no
     /// writes any more.
     #[error("the node is not what it was when it was looked at")]
@@ -62,7 +69,10 @@ impl Error {
             Self::Statement(error) => of_statement(error),
             Self::Connect(_) | Self::Table => Failure::NotSent,
             Self::Elapsed(_) => Failure::Lost,
-            Self::Changed => Failure::Misrouted,
+            // The second says nothing of the node: it was not asked.
+            Self::Changed | Self::Exhausted => Failure::Misrouted,
+            // It must not run again.
+            Self::NoToken(_) => Failure::Failed,
             Self::Position(_) | Self::Answer | Self::Promotion | Self::Setting { .. } => {
                 Failure::Refused
             }
@@ -79,6 +89,8 @@ fn of_statement(error: &mysql_async::Error) -> Failure {
         | Mysql::Driver(
             DriverError::ConnectionClosed
             | DriverError::PacketOutOfOrder
+            | DriverError::PacketTooLarge
+            | DriverError::BadCompressedPacketHeader
             | DriverError::UnexpectedPacket { .. },
         ) => Failure::Lost,
         _ => Failure::Failed,
@@ -104,6 +116,24 @@ fn of_answer(error: &ServerError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_is_not_told_is_no_reason_to_write_again() {
+        for error in [Error::Changed, Error::Answer] {
+            assert_eq!(Error::NoToken(Box::new(error)).failure(), Failure::Failed);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_may_be_that_of_a_commit() {
+        for error in [
+            DriverError::PacketTooLarge,
+            DriverError::BadCompressedPacketHeader,
+        ] {
+            let error = Error::from(mysql_async::Error::Driver(error));
+            assert_eq!(error.failure(), Failure::Lost, "{error}");
+        }
+    }
 
     #[test]
     fn an_error_of_the_server_says_what_became_of_the_statement() {

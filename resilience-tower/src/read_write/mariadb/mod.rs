@@ -17,6 +17,9 @@
 //! read-only (`SET SESSION TRANSACTION READ ONLY`). A connection is reset when it is given back, which rolls
 //! back what was left open. The pools end with the run of the server.
 //!
+//! `Cluster::run` runs a closure again on the word of its last statement. What was committed before,
+//! each statement by itself, holds: statements that belong together are a transaction.
+//!
 //! # What must be set
 //!
 //! - On all nodes: `log_bin`, `log_slave_updates = ON`, `gtid_strict_mode = ON`, a `server_id` of its
@@ -25,6 +28,8 @@
 //!   no writes. The users of applications must not have `READ ONLY ADMIN` (`SUPER` before 10.11 includes it).
 //! - The user of this process: `REPLICA MONITOR` (`SHOW ALL SLAVES STATUS`), and `SELECT` on the table of
 //!   epochs.
+//! - A look that finds no connection makes one, authenticates and asks, all within one
+//!   `observe_timeout` of the cluster: set it accordingly.
 //! - Whoever promotes a node runs [`Epochs::begin`] on it: after `STOP SLAVE` and `RESET SLAVE ALL`, before
 //!   `read_only = OFF`.
 //! - `sync_binlog = 1` and `innodb_flush_log_at_trx_commit = 1` on the primary: otherwise a crash of the
@@ -43,6 +48,9 @@
 //! The table counts promotions that it has seen. If two nodes are promoted one after the other, and the
 //! second never had the row of the first, both are of one epoch: a conflict, which an operator ends. A
 //! failover manager that counts by itself inserts its own number instead.
+//!
+//! A server that is filled anew from a logical dump while it runs keeps its incarnation, and may be behind
+//! what it showed before: take it out of the cluster meanwhile, and restart it afterwards.
 //!
 //! `@@last_gtid` is one id: of a lease that writes to several replication domains only the last write
 //! is in its token.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable};
+use mysql_async::{Conn, Opts, OptsBuilder, Row, from_row_opt, prelude::Queryable};
 use parking_lot::Mutex;
 use resilience_core::{
     balance::hash_key,
@@ -32,6 +32,7 @@ pub struct Node {
     opts: Opts,
     cluster: u64,
     epochs: Option<Epochs>,
+    pool_wait: Duration,
     /// Taken out while the node is asked, so that one whose answer did not come is gone.
     observer: Mutex<Option<Observer>>,
     /// What was looked at last.
@@ -50,13 +51,19 @@ struct Last {
 }
 
 /// Settings of a [`Node`].
+///
+/// Default: a place in the pool is waited for 0.5 s.
 #[derive(Debug)]
 #[must_use]
 pub struct NodeBuilder {
     opts: Opts,
     cluster: Box<str>,
     epochs: Option<Option<Epochs>>,
+    pool_wait: Duration,
 }
+
+/// Half of what a lease may take to connect by default.
+const POOL_WAIT: Duration = Duration::from_millis(500);
 
 impl NodeBuilder {
     /// The table in which promotions are counted, of all nodes of the cluster.
@@ -73,6 +80,13 @@ impl NodeBuilder {
         self
     }
 
+    /// How long a lease waits for a place in the pool: shorter than the `connect_timeout` of the cluster, or
+    /// a pool that is used up counts as a failure of the node.
+    pub fn pool_wait(mut self, time: Duration) -> Self {
+        self.pool_wait = time;
+        self
+    }
+
     /// The node. No connection is made yet.
     ///
     /// # Errors
@@ -83,6 +97,7 @@ impl NodeBuilder {
             opts: self.opts,
             cluster: hash_key(self.cluster.as_bytes()),
             epochs: self.epochs.ok_or(Error::Table)?,
+            pool_wait: self.pool_wait,
             observer: Mutex::default(),
             last: Mutex::default(),
         })
@@ -103,6 +118,7 @@ impl Node {
             opts,
             cluster: cluster.into(),
             epochs: None,
+            pool_wait: POOL_WAIT,
         }
     }
 
@@ -176,18 +192,35 @@ impl crate::read_write::Node for Node {
             }
             _ => return Err(Error::Changed),
         };
-        let connection = pool.get_conn().await.map_err(Error::of_connect)?;
-        Ok(Connection { connection, epoch })
+        let (connection, place) = pool.get(self.pool_wait).await?;
+        Ok(Connection {
+            connection,
+            epoch,
+            _place: place,
+        })
     }
 
     async fn position(&self, connection: &mut Connection) -> Result<(u64, GtidSet), Error> {
+        let told = self.told(connection).await;
+        // What was committed must not run again.
+        told.map_err(|error| Error::NoToken(Box::new(error)))
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        error.failure()
+    }
+}
+
+impl Node {
+    async fn told(&self, connection: &mut Connection) -> Result<(u64, GtidSet), Error> {
         let epoch = match &self.epochs {
             Some(epochs) => epochs.newest(),
             None => connection.epoch.to_string(),
         };
         let question = format!("SELECT @@last_gtid, @@GLOBAL.gtid_current_pos, {epoch}");
-        let answer: Option<(String, String, u64)> = connection.query_first(question).await?;
-        let (written, current, epoch) = answer.ok_or(Error::Answer)?;
+        let answer: Option<Row> = connection.query_first(question).await?;
+        let answer = answer.and_then(|row| from_row_opt(row).ok());
+        let (written, current, epoch): (String, String, u64) = answer.ok_or(Error::Answer)?;
         if epoch != connection.epoch {
             return Err(Error::Changed);
         }
@@ -198,10 +231,6 @@ impl crate::read_write::Node for Node {
             &written
         };
         Ok((epoch, GtidSet::last(position)?))
-    }
-
-    fn failure(&self, error: &Error) -> Failure {
-        error.failure()
     }
 }
 

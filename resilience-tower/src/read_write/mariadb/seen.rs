@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mysql_async::{Conn, Row, prelude::Queryable};
+use mysql_async::{
+    Conn, Row, from_row_opt,
+    prelude::{FromRow, Queryable},
+};
 use resilience_core::route::{Fork, Gtid, GtidSet, Role};
 
 use super::{
@@ -45,17 +48,20 @@ impl Seen {
             None => format!("{VARIABLES}; {STATUS}"),
         };
         let mut answer = connection.query_iter(question).await?;
-        let rows: Option<Vec<(u64, String)>> = match epochs {
+        let rows: Option<Vec<Row>> = match epochs {
             Some(_) => Some(answer.collect().await?),
             None => None,
         };
-        let variables: Vec<Variables> = answer.collect().await?;
+        let variables: Vec<Row> = answer.collect().await?;
         let follows: Vec<Row> = answer.collect().await?;
-        let after: Option<u64> = match epochs {
-            Some(_) => answer.collect().await?.pop(),
-            None => None,
+        let after: Vec<Row> = match epochs {
+            Some(_) => answer.collect().await?,
+            None => Vec::new(),
         };
         drop(answer);
+        let rows: Option<Vec<(u64, String)>> = rows.map(typed).transpose()?;
+        let variables: Vec<Variables> = typed(variables)?;
+        let after: Option<u64> = typed(after)?.pop();
         let variables = variables.into_iter().next().ok_or(Error::Answer)?;
         let (epoch, history) = match rows {
             Some(rows) => {
@@ -75,6 +81,12 @@ impl Seen {
             history,
         }))
     }
+}
+
+/// Rows of the types that are asked for: a table of somebody else's may have others.
+fn typed<T: FromRow>(rows: Vec<Row>) -> Result<Vec<T>, Error> {
+    let rows = rows.into_iter().map(from_row_opt);
+    rows.collect::<Result<_, _>>().map_err(|_| Error::Answer)
 }
 
 fn placed(variables: Variables, follows: bool) -> Result<(Role, GtidSet), Error> {

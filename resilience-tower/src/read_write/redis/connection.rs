@@ -8,7 +8,10 @@ use ::redis::{
 };
 use parking_lot::Mutex;
 
-use super::{error::Error, info::Info};
+use super::{
+    error::{self, Error},
+    info::Info,
+};
 
 /// A new connection.
 pub(super) async fn open(
@@ -73,6 +76,8 @@ pub struct Connection {
     pub(super) incarnation: u64,
     /// No command runs, and all that ran left no state.
     clean: bool,
+    /// A command that may write was answered, or may have run.
+    wrote: bool,
 }
 
 /// Commands after which a connection is not like a new one.
@@ -97,12 +102,88 @@ const STATEFUL: [&[u8]; 18] = [
     b"WATCH",
 ];
 
+/// Commands that change nothing, as far as they are used often; others count as writes.
+const READS: [&[u8]; 58] = [
+    b"BITCOUNT",
+    b"BITPOS",
+    b"DBSIZE",
+    b"ECHO",
+    b"EVALSHA_RO",
+    b"EVAL_RO",
+    b"EXISTS",
+    b"EXPIRETIME",
+    b"FCALL_RO",
+    b"GEODIST",
+    b"GEOHASH",
+    b"GEOPOS",
+    b"GEOSEARCH",
+    b"GET",
+    b"GETBIT",
+    b"GETRANGE",
+    b"HEXISTS",
+    b"HGET",
+    b"HGETALL",
+    b"HKEYS",
+    b"HLEN",
+    b"HMGET",
+    b"HSCAN",
+    b"HSTRLEN",
+    b"HVALS",
+    b"INFO",
+    b"KEYS",
+    b"LINDEX",
+    b"LLEN",
+    b"LPOS",
+    b"LRANGE",
+    b"MGET",
+    b"MULTI",
+    b"PEXPIRETIME",
+    b"PING",
+    b"PTTL",
+    b"SCAN",
+    b"SCARD",
+    b"SISMEMBER",
+    b"SMEMBERS",
+    b"SMISMEMBER",
+    b"SRANDMEMBER",
+    b"SSCAN",
+    b"STRLEN",
+    b"TIME",
+    b"TTL",
+    b"TYPE",
+    b"UNWATCH",
+    b"WATCH",
+    b"XLEN",
+    b"XRANGE",
+    b"XREAD",
+    b"ZCARD",
+    b"ZCOUNT",
+    b"ZRANGE",
+    b"ZRANK",
+    b"ZSCAN",
+    b"ZSCORE",
+];
+
+/// `None`: a command without a name.
+fn is_of(command: &Cmd, names: &[&[u8]]) -> Option<bool> {
+    match command.args_iter().next()? {
+        ::redis::Arg::Simple(name) => Some(names.iter().any(|one| name.eq_ignore_ascii_case(one))),
+        _ => None,
+    }
+}
+
 fn leaves_state(command: &Cmd) -> bool {
-    let name = command.args_iter().next();
-    name.is_none_or(|name| match name {
-        ::redis::Arg::Simple(name) => STATEFUL.iter().any(|one| name.eq_ignore_ascii_case(one)),
-        _ => true,
-    })
+    is_of(command, &STATEFUL).unwrap_or(true)
+}
+
+fn may_write(command: &Cmd) -> bool {
+    !is_of(command, &READS).unwrap_or(false)
+}
+
+/// What a connection will be if commands that are sent do nothing to it.
+struct Before {
+    clean: bool,
+    wrote: bool,
 }
 
 impl Connection {
@@ -118,6 +199,7 @@ impl Connection {
             epoch,
             incarnation,
             clean: true,
+            wrote: false,
         }
     }
 
@@ -128,12 +210,29 @@ impl Connection {
         Ok(info)
     }
 
-    /// Puts down how a command ended that began on a connection that was `clean`.
-    fn ended<T>(&mut self, clean: bool, result: RedisResult<T>) -> RedisResult<T> {
-        self.clean = clean
+    /// Commands are sent: they may have run until it is known how they ended.
+    fn begin<'a>(&mut self, commands: impl Iterator<Item = &'a Cmd>) -> Before {
+        let wrote = self.wrote;
+        let mut clean = std::mem::replace(&mut self.clean, false);
+        for command in commands {
+            clean &= !leaves_state(command);
+            self.wrote |= may_write(command);
+        }
+        Before { clean, wrote }
+    }
+
+    /// Puts down how commands ended.
+    fn ended<T>(&mut self, before: Before, result: RedisResult<T>) -> RedisResult<T> {
+        self.clean = before.clean
             && !result
                 .as_ref()
                 .is_err_and(|error| error.is_io_error() || error.is_unrecoverable_error());
+        if before.wrote {
+            return result.map_err(error::after_a_write);
+        }
+        if result.as_ref().is_err_and(error::did_not_run) {
+            self.wrote = false;
+        }
         result
     }
 }
@@ -141,9 +240,9 @@ impl Connection {
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            let clean = std::mem::replace(&mut self.clean, false) && !leaves_state(cmd);
+            let before = self.begin(std::iter::once(cmd));
             let result = self.connection.send_packed_command(cmd).await;
-            self.ended(clean, result)
+            self.ended(before, result.and_then(Value::extract_error))
         })
     }
 
@@ -154,13 +253,12 @@ impl ConnectionLike for Connection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
-            let clean =
-                std::mem::replace(&mut self.clean, false) && !pipeline.cmd_iter().any(leaves_state);
+            let before = self.begin(pipeline.cmd_iter());
             let sent = self
                 .connection
                 .send_packed_commands(pipeline, offset, count);
             let result = sent.await;
-            self.ended(clean, result)
+            self.ended(before, result)
         })
     }
 
@@ -198,6 +296,17 @@ mod tests {
         assert!(leaves_state(&Cmd::new()));
         for name in ["GET", "SET", "WATCHED", "EVAL", "WAIT"] {
             assert!(!leaves_state(::redis::cmd(name).arg("x")), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_to_read_may_write() {
+        for name in ["SET", "eval", "WAIT", "EXEC", "NEW.COMMAND"] {
+            assert!(may_write(::redis::cmd(name).arg("x")), "{name}");
+        }
+        assert!(may_write(&Cmd::new()));
+        for name in ["get", "HGETALL", "INFO", "WATCH"] {
+            assert!(!may_write(::redis::cmd(name).arg("x")), "{name}");
         }
     }
 }

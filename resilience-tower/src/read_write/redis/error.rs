@@ -33,6 +33,9 @@ pub enum Error {
     /// one that takes no writes any more.
     #[error("the node is not what it was when it was looked at")]
     Changed,
+    /// What was written holds, and the position was not told: there is no token for it.
+    #[error("the position of the last write was not told")]
+    NoToken(#[source] Box<Error>),
     /// No sentinels were given.
     #[error("no sentinels")]
     NoSentinels,
@@ -58,6 +61,8 @@ impl Error {
             Self::Address(_) | Self::Connect(_) | Self::NoSentinels => Failure::NotSent,
             Self::Elapsed(_) => Failure::Lost,
             Self::Changed => Failure::Misrouted,
+            // It must not run again.
+            Self::NoToken(_) => Failure::Failed,
             Self::Info { .. } | Self::NoMajority { .. } | Self::Disagreement => Failure::Refused,
         }
     }
@@ -84,11 +89,37 @@ fn of_command(error: &RedisError) -> Failure {
     known.unwrap_or(Failure::Failed)
 }
 
-/// What a node's answer to one command says. None of these commands ran, but for `Failed`.
+/// The code of an error that stands for another, as of [`after_a_write`].
+const AFTER_A_WRITE: &str = "AFTERWRITE";
+
+/// A command for which this is the answer changed nothing.
+pub(super) fn did_not_run(error: &RedisError) -> bool {
+    let failure = of_command(error);
+    matches!(
+        failure,
+        Failure::NotSent | Failure::Misrouted | Failure::Refused
+    )
+}
+
+/// The error of a command on a connection where one that may write was answered before: that the
+/// second did not run does not say that nothing has.
+pub(super) fn after_a_write(error: RedisError) -> RedisError {
+    match did_not_run(&error) {
+        true => {
+            let text = error.to_string();
+            ::redis::make_extension_error(AFTER_A_WRITE.to_owned(), Some(text))
+        }
+        false => error,
+    }
+}
+
+/// What a node's answer to one command says. None of these commands ran, but for `Failed` and `Lost`.
 fn of_answer(error: &ServerError) -> Failure {
     let text = error.details().unwrap_or_default();
     match error.code() {
-        "READONLY" | "MOVED" | "ASK" | "UNBLOCKED" => Failure::Misrouted,
+        "READONLY" | "MOVED" | "ASK" => Failure::Misrouted,
+        // To `WAIT` as well, after a write that was done.
+        "UNBLOCKED" | AFTER_A_WRITE => Failure::Lost,
         "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "NOREPLICAS"
         | "MISCONF" | "OOM" => Failure::Refused,
         // `EXEC`, of a transaction whose commands were taken: the code stands in the text.
@@ -121,7 +152,7 @@ mod tests {
             answered(
                 "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
             ),
-            Failure::Misrouted
+            Failure::Lost
         );
         assert_eq!(
             answered("LOADING Redis is loading the dataset in memory"),
@@ -162,6 +193,29 @@ mod tests {
             answered("EXECABORT Transaction discarded because of previous errors."),
             Failure::Failed
         );
+    }
+
+    #[test]
+    fn what_did_not_run_after_a_write_does_not_run_again() {
+        let after = |answer: &str| {
+            let value = ::redis::parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
+            after_a_write(value.extract_error().unwrap_err())
+        };
+        let read_only = after("READONLY You can't write against a read only replica.");
+        assert!(read_only.to_string().contains("read only"), "{read_only}");
+        assert_eq!(Error::from(read_only).failure(), Failure::Lost);
+        let refused = after("OOM command not allowed when used memory > 'maxmemory'.");
+        assert_eq!(Error::from(refused).failure(), Failure::Lost);
+        let wrong = after("WRONGTYPE Operation against a key holding the wrong kind of value");
+        assert_eq!(wrong.code(), Some("WRONGTYPE"));
+        assert_eq!(Error::from(wrong).failure(), Failure::Failed);
+    }
+
+    #[test]
+    fn a_token_that_is_not_told_is_no_reason_to_write_again() {
+        for error in [Error::Changed, Error::Info { missing: "role" }] {
+            assert_eq!(Error::NoToken(Box::new(error)).failure(), Failure::Failed);
+        }
     }
 
     #[test]

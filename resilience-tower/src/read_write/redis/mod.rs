@@ -15,6 +15,17 @@
 //! state than data (`MULTI`, `WATCH`, `SELECT`, `AUTH` and the like) or whose answer did not come is
 //! closed at the end of the lease; all others are kept.
 //!
+//! # A lease with several writes
+//!
+//! They are several: what was answered holds, also if the next one is refused. Once a command that may
+//! write was answered on a lease, an error by which another did not run has the code `AFTERWRITE`, and
+//! its own in the text. It counts as lost: a write in `Cluster::run` is then
+//! [`OutcomeUnknown`](super::Error::OutcomeUnknown), and not begun again. Writes that belong together
+//! are a transaction (`pipe().atomic()`), of which all run or none.
+//!
+//! The code of an error is taken for the server's. A script that has written and returns an error reply
+//! with such a code (`READONLY`, `BUSY`, `OOM`) is taken for one that did not run, and may run again.
+//!
 //! # What must be set
 //!
 //! - The user of this process may run `INFO` on the nodes; the sentinels' user `SENTINEL MASTER` and
@@ -26,7 +37,10 @@
 //!   lease for reads is refused by a replica, but not by the primary, where such a lease may lead too.
 //! - `min-replicas-to-write 1` and `min-replicas-max-lag 10` bound what a primary that is cut off goes
 //!   on to accept. `WAIT 1 100` on the lease, after the write, tells how many replicas have it; neither
-//!   makes a write safe from failover.
+//!   makes a write safe from failover. A primary that becomes a replica meanwhile answers `UNBLOCKED`,
+//!   which counts as lost.
+//! - A look that finds no connection makes one, by TCP, TLS and `AUTH`, and asks, all within one
+//!   `observe_timeout` of the cluster: set it accordingly.
 //!
 //! # What it cannot know
 //!

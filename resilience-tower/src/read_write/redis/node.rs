@@ -246,11 +246,15 @@ impl crate::read_write::Node for Node {
     }
 
     async fn position(&self, connection: &mut Connection) -> Result<(u64, Offset), Error> {
-        let info = connection.info().await?;
-        match info.incarnation == connection.incarnation {
-            true => Ok((connection.epoch, info.position.without_before())),
-            false => Err(Error::Changed),
-        }
+        let error = match connection.info().await {
+            Ok(info) if info.incarnation == connection.incarnation => {
+                return Ok((connection.epoch, info.position.without_before()));
+            }
+            Ok(_) => Error::Changed,
+            Err(error) => error,
+        };
+        // What was written must not run again.
+        Err(Error::NoToken(Box::new(error)))
     }
 
     fn failure(&self, error: &Error) -> Failure {

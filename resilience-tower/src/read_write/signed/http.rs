@@ -31,6 +31,9 @@ pub struct TokenHeader {
 /// Of cookies of one name, which a browser sends for several paths, so many are tried.
 const TRIED: usize = 4;
 
+/// The prefix of names by which browsers refuse a cookie from other hosts.
+const HOST: &str = "__Host-";
+
 impl TokenCookie {
     /// The cookie `__Host-read-after`, for all paths.
     pub fn new(signer: Signer) -> Self {
@@ -45,23 +48,34 @@ impl TokenCookie {
     ///
     /// # Errors
     ///
-    /// A name that is no token of RFC 9110.
+    /// A name that is no token of RFC 9110, or one with that prefix where there is another path.
     pub fn name(mut self, name: &str) -> Result<Self, NameError> {
         let named = !name.is_empty() && name.bytes().all(is_token);
         self.name = named.then(|| name.to_owned()).ok_or(NameError::Name)?;
-        Ok(self)
+        self.is_kept()
     }
 
-    /// Another path.
+    /// Another path; the cookie needs another [`name`](Self::name) first.
     ///
     /// # Errors
     ///
-    /// A path without a leading `/`, or with a `;` or a control character.
+    /// A path without a leading `/`, or with a `;` or a control character; another than `/` for a name
+    /// with the prefix `__Host-`.
     pub fn path(mut self, path: &str) -> Result<Self, NameError> {
         let plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b';';
         let fits = path.starts_with('/') && path.bytes().all(plain);
         self.path = fits.then(|| path.to_owned()).ok_or(NameError::Path)?;
-        Ok(self)
+        self.is_kept()
+    }
+
+    /// Browsers drop a cookie of another path whose name has the prefix, in any case of letters.
+    fn is_kept(self) -> Result<Self, NameError> {
+        let prefix = self.name.get(..HOST.len());
+        let of_host = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(HOST));
+        match of_host && self.path != "/" {
+            true => Err(NameError::Host),
+            false => Ok(self),
+        }
     }
 
     /// The token of a request; `None` without such a cookie. Of several, the first that is signed
@@ -98,7 +112,11 @@ impl TokenCookie {
         let text = self.signer.sign(token)?;
         let mut value = format!("{name}={text}; Path={path}; HttpOnly; Secure; SameSite=Lax");
         if let Some(age) = self.signer.max_age {
-            value.push_str(&format!("; Max-Age={}", age.as_secs()));
+            // Rounded up: at 0 browsers drop it at once. The token tells its end itself.
+            let seconds = age
+                .as_secs()
+                .saturating_add(u64::from(age.subsec_nanos() > 0));
+            value.push_str(&format!("; Max-Age={seconds}"));
         }
         // All parts were checked.
         HeaderValue::try_from(value).map_err(|_| TokenError::Malformed)
@@ -154,6 +172,9 @@ pub enum NameError {
     /// The name is no token of RFC 9110.
     #[error("the name of a cookie has letters, digits and !#$%&'*+-.^_`|~ only")]
     Name,
+    /// A name with the prefix `__Host-`, and a path other than `/`.
+    #[error("a cookie with the prefix __Host- needs the path /")]
+    Host,
     /// The path does not begin with `/`, or holds what no cookie can.
     #[error("the path of a cookie begins with / and has neither ; nor control characters")]
     Path,

@@ -80,7 +80,7 @@
 //! | `redis` | with `rate-limit` `rate_limit::redis`: one quota for several processes | no |
 //! | `wait` | `rate_limit::wait`, on tokio's clock | no |
 //! | `client-key` | `client_key`: whom a request counts for, behind trusted proxies | no |
-//! | `read-write` | `read_write`: each call goes to the right node of a replicated store, on tokio | no |
+//! | `read-write` | `read_write`: each call goes to the right node of a replicated store, on tokio; with `http` also `read_write::http`, and signed tokens in cookies and headers | no |
 //! | `postgres`, `mariadb`, `redis` | engines for `read-write` | no |
 //! | `serde` | settings from configuration files | no |
 //! | `retry` | `retry`, on tokio's clock; with `http` also `retry::http` | no |

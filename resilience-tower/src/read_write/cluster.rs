@@ -272,6 +272,12 @@ impl<N: Node> Cluster<N> {
         &self.shared().budget
     }
 
+    /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<N> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Self)
+    }
+
     /// The figures of now.
     pub fn snapshot(&self) -> Snapshot<N::Position> {
         let shared = self.shared();

@@ -3,7 +3,7 @@
 //! The rules (who is the primary, which replica is fresh enough, what a token says) are those of
 //! [`resilience_core::route`]. This module looks at the nodes, keeps what the rules ask for (a look, a
 //! wait, a place in line), connects, and learns from how calls end. What a node is, an adapter says:
-//! [`Node`].
+//! [`Node`]. Nodes that are services, without connections to lease, are called by [`per_call`].
 //!
 //! # What becomes of a call
 //!
@@ -119,11 +119,14 @@ mod checkout;
 mod cluster;
 mod error;
 mod future;
+#[cfg(feature = "http")]
+pub mod http;
 mod lease;
 #[cfg(feature = "mariadb")]
 pub mod mariadb;
 mod member;
 mod node;
+pub mod per_call;
 mod poll;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -44,7 +44,7 @@ pub(super) enum Got {
 }
 
 type Found<N> = Route<Arc<Member<N>>>;
-type Next<N> = Result<Step<Arc<Member<N>>>, NoRoute>;
+pub(super) type Next<N> = Result<Step<Arc<Member<N>>>, NoRoute>;
 
 /// Who is looked at before the router is asked again.
 enum Looked {
@@ -77,6 +77,35 @@ impl<'a, N: Node> Search<'a, N> {
         }
     }
 
+    /// The search of a call that arrived before, and was on these nodes.
+    pub(super) const fn resumed(
+        shared: &'a Arc<Shared<N>>,
+        checkout: &'a Checkout<N::Position>,
+        arrived: Duration,
+        until: Option<Instant>,
+        tried: Vec<EndpointId>,
+        rejected: Option<Rejected>,
+        running: Option<Running<N>>,
+    ) -> Self {
+        Self {
+            shared,
+            checkout,
+            arrived,
+            until,
+            tried,
+            attempts: 1,
+            rejected,
+            failed: None,
+            lost: None,
+            running,
+        }
+    }
+
+    /// The nodes that the call is not sent to any more.
+    pub(super) fn into_tried(self) -> Vec<EndpointId> {
+        self.tried
+    }
+
     /// The end of the call, if it has one.
     pub(super) const fn until(&self) -> Option<Instant> {
         self.until
@@ -85,7 +114,20 @@ impl<'a, N: Node> Search<'a, N> {
     /// A connection to a node that will do.
     pub(super) async fn lease(&mut self) -> Result<Lease<N>, Error<N::Error>> {
         loop {
-            let route = match self.route().await {
+            let (guard, place) = self.guard(None).await?;
+            if let Some(lease) = self.connect(guard, place).await? {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// A node that will do, and whose breaker admits the call. `asked`: what the router said.
+    pub(super) async fn guard(
+        &mut self,
+        mut asked: Option<Next<N>>,
+    ) -> Result<(Guard<N>, Place), Error<N::Error>> {
+        loop {
+            let route = match self.route(asked.take()).await {
                 Ok(route) => route,
                 Err(error) => return Err(self.because(error)),
             };
@@ -106,11 +148,13 @@ impl<'a, N: Node> Search<'a, N> {
             };
             let running = self.running.take();
             let running = running.unwrap_or_else(|| Running::begin(self.shared));
-            let guard = Guard::new(route, permit, running);
-            if let Some(lease) = self.connect(guard, place).await? {
-                return Ok(lease);
-            }
+            return Ok((Guard::new(route, permit, running), place));
         }
+    }
+
+    /// Has one node looked at.
+    pub(super) async fn look_at(&self, id: EndpointId) -> Result<(), Error<N::Error>> {
+        self.look(Looked::One(id), None).await.map(drop)
     }
 
     /// What is most to the point when no node is left.
@@ -246,7 +290,7 @@ impl<'a, N: Node> Search<'a, N> {
     }
 
     /// The node to go to, after what must be done before.
-    async fn route(&self) -> Result<Found<N>, Error<N::Error>> {
+    async fn route(&self, asked: Option<Next<N>>) -> Result<Found<N>, Error<N::Error>> {
         let shared = self.shared;
         let preferred = self.checkout.preferred.as_ref();
         let preferred = preferred.and_then(|name| shared.router.id(name));
@@ -255,7 +299,7 @@ impl<'a, N: Node> Search<'a, N> {
             return self.buffered(&request).await;
         }
         let mut began = false;
-        let mut next = shared.router.route(&request);
+        let mut next = asked.unwrap_or_else(|| shared.router.route(&request));
         loop {
             let looked = match next {
                 Ok(Step::Go(route)) => return Ok(route),

@@ -184,3 +184,41 @@ pub fn hedge(name: impl Into<Arc<str>>, policy: &HedgePolicy) -> Subscription {
         }
     })
 }
+
+/// Tells what becomes of the nodes of `cluster`, until the subscription is dropped; `name` is the
+/// cluster's in the events.
+///
+/// At level `WARN` when a node is down, foreign, fenced, lagging or set back, or nobody takes writes,
+/// else `INFO`.
+#[cfg(feature = "read-write")]
+pub fn read_write<N: crate::read_write::Node>(
+    name: impl Into<Arc<str>>,
+    cluster: &crate::read_write::Cluster<N>,
+) -> Subscription {
+    let name = name.into();
+    cluster.router().subscribe(move |event| node(&name, event))
+}
+
+#[cfg(feature = "read-write")]
+fn node(name: &str, event: &resilience_core::route::Event) {
+    use resilience_core::route::Change;
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::event!(
+                name: "resilience.read_write.change",
+                target: "resilience_tower",
+                tracing::Level::$level,
+                resilience.policy = "read_write",
+                resilience.name = name,
+                resilience.read_write.node = &*event.node,
+                resilience.read_write.change = event.change.as_str(),
+                resilience.read_write.epoch = event.epoch,
+                "a node changed",
+            )
+        };
+    }
+    match event.change {
+        Change::Up | Change::Promoted | Change::Primary | Change::CaughtUp => tell!(INFO),
+        _ => tell!(WARN),
+    }
+}

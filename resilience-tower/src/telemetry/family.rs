@@ -186,6 +186,36 @@ families! {
     #[cfg(feature = "fallback")]
     FALLBACKS_LOST = Counter Count "resilience_fallbacks_lost_total" Some("reason"),
         "Fallbacks that gave no answer";
+    #[cfg(feature = "read-write")]
+    NODES = Gauge Count "resilience_nodes" Some("state"),
+        "Nodes of a replicated store in this state";
+    #[cfg(feature = "read-write")]
+    NODE_LAG = Greatest Seconds "resilience_node_lag_seconds" None,
+        "How old the data of the replica that is furthest behind may be, of those that are in";
+    #[cfg(feature = "read-write")]
+    ROUTED = Counter Count "resilience_routed_total" Some("why"),
+        "Calls that were given a node";
+    #[cfg(feature = "read-write")]
+    ROUTE_STEPS = Counter Count "resilience_route_steps_total" Some("step"),
+        "Looks and waits that calls were told before they were given a node";
+    #[cfg(feature = "read-write")]
+    NODE_ANSWERS = Counter Count "resilience_node_answers_total" Some("answer"),
+        "Answers of nodes that told a newer epoch, or were not what they should be";
+    #[cfg(feature = "read-write")]
+    LOOKS = Counter Count "resilience_node_looks_total" None,
+        "Looks at nodes that began";
+    #[cfg(feature = "read-write")]
+    LOOKS_FAILED = Counter Count "resilience_node_looks_failed_total" None,
+        "Looks at nodes without an answer";
+    #[cfg(feature = "read-write")]
+    BUFFERED = Counter Count "resilience_buffered_writes_total" None,
+        "Writes that waited for a primary";
+    #[cfg(feature = "read-write")]
+    PASSED_OVER = Counter Count "resilience_nodes_passed_over_total" Some("reason"),
+        "Nodes that were given and not used";
+    #[cfg(feature = "read-write")]
+    OUTCOME_UNKNOWN = Counter Count "resilience_outcome_unknown_total" None,
+        "Writes of which nobody knows whether they ran";
     CALL_DURATION = Histogram Seconds "resilience_call_duration_seconds" Some("outcome"),
         "How long calls took, all attempts and waits included";
     CALL_ATTEMPTS = Histogram Count "resilience_call_attempts" None,

@@ -25,6 +25,7 @@ mod collector;
 mod figures;
 #[cfg(feature = "metrics")]
 mod figures_attempts;
+mod nodes;
 #[cfg(feature = "metrics")]
 mod recorder;
 #[cfg(feature = "metrics")]

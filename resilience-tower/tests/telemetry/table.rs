@@ -1,5 +1,10 @@
 //! The metrics that there are, against the table of them.
-#![cfg(all(feature = "cache", feature = "fallback", feature = "redis"))]
+#![cfg(all(
+    feature = "cache",
+    feature = "fallback",
+    feature = "read-write",
+    feature = "redis"
+))]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -72,6 +77,9 @@ fn all() -> Kept {
     let config = Config::builder(quota).build().unwrap();
     let redis = RedisLimiter::new("redis://127.0.0.1:1/", "s", config).unwrap();
     collector.add("s", &redis);
+    let (runtime, cluster) = super::nodes::cluster();
+    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(500)).await });
+    collector.add("t", &cluster);
     kept.local(|| {
         collector.publish();
         let refused = |_: Result<&(), &Infallible>| Ended::Refused(Refusal::new("x", "y"));

@@ -59,6 +59,13 @@ impl<B: Body> ReplayBody<B> {
     }
 }
 
+impl<B: Body> Default for ReplayBody<B> {
+    /// No body.
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 /// What was kept of a body, between two attempts.
 #[derive(Debug)]
 pub(super) struct Recording<B> {

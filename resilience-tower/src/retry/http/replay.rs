@@ -24,12 +24,14 @@ use crate::timeout::deadline::{Deadline, HasDeadline};
 #[derive(Clone, Copy, Debug)]
 pub struct HttpReplay {
     body_limit: usize,
+    any_method: bool,
 }
 
 impl Default for HttpReplay {
     fn default() -> Self {
         Self {
             body_limit: 64 * 1024,
+            any_method: false,
         }
     }
 }
@@ -40,6 +42,13 @@ impl HttpReplay {
     #[must_use]
     pub const fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
+        self
+    }
+
+    /// Keeps requests of all methods: for who knows that a call did not run before it is sent again.
+    #[cfg(feature = "read-write")]
+    pub(crate) const fn any_method(mut self) -> Self {
+        self.any_method = true;
         self
     }
 
@@ -70,7 +79,7 @@ impl<B: Body<Data = Bytes>> Replay<Request<B>> for HttpReplay {
     fn first(&self, request: Request<B>, again: bool) -> (Self::Request, Option<Kept<B>>) {
         let size = request.body().size_hint().lower();
         let fits = usize::try_from(size).is_ok_and(|size| size <= self.body_limit);
-        let again = again && fits && Self::may_be_sent_twice(&request);
+        let again = again && fits && (self.any_method || Self::may_be_sent_twice(&request));
         let (head, body) = request.into_parts();
         if !again {
             return (Request::from_parts(head, ReplayBody::once(body)), None);

@@ -64,7 +64,7 @@ impl Observe for HedgePolicy {
     }
 }
 
-fn tell_budget(samples: &mut Samples<'_>, budget: BudgetSnapshot) {
+pub(super) fn tell_budget(samples: &mut Samples<'_>, budget: BudgetSnapshot) {
     samples.gauge(&of::BUDGET_BALANCE, "", budget.balance.into());
     samples.gauge(&of::BUDGET_BURST, "", budget.config.burst_size().into());
 }

@@ -5,6 +5,8 @@ mod answers;
 mod attempts;
 mod guards;
 mod limits;
+#[cfg(feature = "read-write")]
+mod nodes;
 
 use super::samples::Samples;
 
@@ -26,6 +28,7 @@ pub(super) type WayBack<S> = Box<dyn Fn() -> Option<S> + Send + Sync>;
 /// | `deadline::Deadlines` | `deadline` |
 /// | `balance::Balancer` | `balance` |
 /// | `chaos::Chaos` | `chaos` |
+/// | `Cluster` of this crate's `read_write`, with its budget | `read_write` |
 /// | `Coalescing` of this crate's `coalesce` | `coalesce` |
 /// | `Store` of this crate's `cache`, with its shared calls | `cache` |
 /// | `Fallbacks` of this crate's `fallback` | `fallback` |

@@ -2,14 +2,18 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc::Receiver,
+    },
     thread,
     time::Duration,
 };
 
 use proptest::prelude::*;
 use resilience_core::{
-    adaptive::{AdaptiveLimit, Algorithm, Config, ConfigBuilder, Estimate},
+    adaptive::{AdaptiveLimit, Algorithm, Change, Config, ConfigBuilder, Estimate, OwnedPermit},
     clock::ManualClock,
 };
 
@@ -375,4 +379,120 @@ proptest! {
             }
         }
     }
+}
+
+/// The limits that subscribers were told, in order.
+fn told(receiver: &Receiver<Change>) -> Vec<(u32, u32)> {
+    let limits = receiver.try_iter().map(|change| match change {
+        Change::Limit { from, to } => (from, to),
+        other => panic!("{other:?}"),
+    });
+    limits.collect()
+}
+
+/// AIMD with all of `limit` in use, window after window, until the limit is `wanted` or beyond. The
+/// last call of each ends it.
+fn move_to(limit: &AdaptiveLimit, clock: &ManualClock, wanted: u32) {
+    let way = limit.limit().cmp(&wanted);
+    let end = |permit: OwnedPermit| match way {
+        std::cmp::Ordering::Greater => permit.overloaded(),
+        _ => permit.success(),
+    };
+    while way.is_ne() && limit.limit().cmp(&wanted) == way {
+        clock.advance(80 * MS);
+        let last = limit.try_acquire_owned().unwrap();
+        let others: Vec<_> = (1..limit.limit())
+            .map(|_| limit.try_acquire_owned().unwrap())
+            .collect();
+        clock.advance(10 * MS);
+        others.into_iter().for_each(end);
+        clock.advance(10 * MS);
+        end(last);
+    }
+}
+
+fn few(initial: u32) -> ConfigBuilder {
+    let config = Config::builder().algorithm(Algorithm::Aimd).min_samples(1);
+    config.initial_limit(initial).min_limit(4).max_limit(44)
+}
+
+#[test]
+fn a_limit_is_told_when_it_has_moved_by_a_quarter_since_it_was_told() {
+    let (limit, clock) = with(few(20));
+    let (_subscription, receiver) = limit.subscribe_channel(16);
+    move_to(&limit, &clock, 24);
+    assert_eq!(told(&receiver), []);
+    move_to(&limit, &clock, 25);
+    assert_eq!(told(&receiver), [(20, 25)]);
+    // Nor is it told on the way back until it is a quarter again.
+    move_to(&limit, &clock, 23);
+    assert_eq!((limit.limit() > 20, told(&receiver)), (true, vec![]));
+    move_to(&limit, &clock, 20);
+    let [(25, to)] = told(&receiver)[..] else {
+        panic!("one change, from what was told");
+    };
+    assert_eq!(to, limit.limit());
+}
+
+#[test]
+fn a_limit_that_comes_to_its_end_is_told_and_one_that_stays_there_is_not() {
+    let (limit, clock) = with(few(40));
+    let (_subscription, receiver) = limit.subscribe_channel(16);
+    move_to(&limit, &clock, 43);
+    assert_eq!(told(&receiver), []);
+    move_to(&limit, &clock, 44);
+    assert_eq!(told(&receiver), [(40, 44)]);
+    // Away by less than a quarter, and back.
+    move_to(&limit, &clock, 40);
+    assert!(limit.limit() < 44);
+    move_to(&limit, &clock, 44);
+    assert_eq!((limit.limit(), told(&receiver)), (44, vec![]));
+    move_to(&limit, &clock, 4);
+    let told = told(&receiver);
+    assert!(told.is_sorted_by(|one, next| one.1 == next.0), "{told:?}");
+    assert_eq!((told[0].0, told[told.len() - 1].1), (44, 4));
+}
+
+#[test]
+fn settings_are_told_and_the_limit_after_them() {
+    let (limit, _) = with(few(20));
+    let (subscription, receiver) = limit.subscribe_channel(2);
+    let higher = few(30).min_limit(30).build().unwrap();
+    limit.set_config(higher);
+    limit.set_config(higher);
+    let expected = [Change::Settings(higher), Change::Limit { from: 20, to: 30 }];
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), expected);
+    let lower = few(20).build().unwrap();
+    limit.set_config(lower);
+    limit.reset();
+    let expected = [Change::Settings(lower), Change::Limit { from: 30, to: 20 }];
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), expected);
+    // The channel holds two.
+    limit.set_config(higher);
+    limit.set_config(lower);
+    assert_eq!(limit.snapshot().lost_events, 1);
+    drop(subscription);
+    limit.reset();
+    assert_eq!(receiver.try_iter().count(), 2);
+    assert_eq!(limit.snapshot().lost_events, 1);
+}
+
+/// A subscriber may ask the limit itself, and what it panics harms nobody.
+#[test]
+fn subscribers_are_told_outside_of_any_lock() {
+    let (limit, clock) = with(few(43));
+    let (heard, asked) = (Arc::new(AtomicU32::new(0)), limit.downgrade());
+    let counted = Arc::clone(&heard);
+    let subscription = limit.subscribe(move |change| {
+        let limit = asked().expect("the limit is there");
+        let to = limit.snapshot().limit;
+        assert_eq!(*change, Change::Limit { from: 43, to });
+        limit.set_config(limit.config());
+        limit.reset();
+        counted.fetch_add(1, Ordering::Relaxed);
+        panic!("of the subscriber");
+    });
+    move_to(&limit, &clock, 44);
+    subscription.forget();
+    assert_eq!(heard.load(Ordering::Relaxed), 1);
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
+        mpsc::Receiver,
     },
     task::{Wake, Waker},
     thread,
@@ -13,7 +14,7 @@ use std::{
 
 use resilience_core::{
     bulkhead::{
-        Bulkhead, Config, OwnedPermit, Priority,
+        Bulkhead, Change, Config, OwnedPermit, Priority,
         Priority::{High, Low, Normal},
         Reason, Turn, Waiter,
     },
@@ -388,4 +389,182 @@ fn a_permit_allocates_nothing() {
         }
     });
     assert_eq!(count.count_total, 0);
+}
+
+/// What subscribers were told, in order.
+fn told(receiver: &Receiver<Change>) -> Vec<&'static str> {
+    receiver.try_iter().map(Change::as_str).collect()
+}
+
+fn permits<const N: usize>(bulkhead: &Bulkhead) -> [OwnedPermit; N] {
+    [(); N].map(|()| bulkhead.try_acquire_owned().unwrap())
+}
+
+#[test]
+fn a_full_bulkhead_is_told_once_and_room_once_half_of_the_limit_runs() {
+    let (bulkhead, _) = bulkhead(5, 0);
+    let (_subscription, receiver) = bulkhead.subscribe_channel(16);
+    let [first, second, third, ..] = permits::<5>(&bulkhead).map(Some);
+    assert!(told(&receiver).is_empty(), "nobody was refused");
+    drop((first, second, third));
+    let [first, second, third, fourth, fifth] = permits(&bulkhead);
+    (0..5).for_each(|_| assert!(bulkhead.try_acquire().is_err()));
+    assert_eq!(told(&receiver), ["full"]);
+    assert!(bulkhead.snapshot().full);
+    // One that comes back and is taken again is no room.
+    for _ in 0..5 {
+        drop(bulkhead.try_acquire());
+    }
+    drop((first, second));
+    assert!(told(&receiver).is_empty(), "3 of 5 run");
+    drop(third);
+    assert_eq!(told(&receiver), ["room"], "2 of 5 run");
+    assert!(!bulkhead.snapshot().full);
+    drop((fourth, fifth));
+    assert!(told(&receiver).is_empty(), "it was told");
+    let _permits = permits::<5>(&bulkhead);
+    assert!(bulkhead.try_acquire().is_err());
+    assert_eq!(told(&receiver), ["full"], "again");
+}
+
+#[test]
+fn a_bulkhead_of_one_has_room_when_nobody_runs() {
+    let (bulkhead, _) = bulkhead(1, 0);
+    let (_subscription, receiver) = bulkhead.subscribe_channel(16);
+    let permit = bulkhead.try_acquire().unwrap();
+    assert!(bulkhead.enqueue(Normal, None).is_err());
+    drop(permit);
+    assert_eq!(told(&receiver), ["full", "room"]);
+}
+
+#[test]
+fn who_waits_makes_no_bulkhead_full_and_who_waits_in_vain_does() {
+    let (bulkhead, clock) = bulkhead(1, 1);
+    let (_subscription, receiver) = bulkhead.subscribe_channel(16);
+    let running = bulkhead.try_acquire_owned().unwrap();
+    let mut waiter = join(&bulkhead, Normal);
+    assert!(permit(&mut waiter).is_none());
+    assert!(
+        bulkhead
+            .enqueue_within(Normal, Some(Duration::ZERO))
+            .is_err()
+    );
+    assert!(bulkhead.enqueue(Normal, Some(Duration::ZERO)).is_err());
+    assert!(told(&receiver).is_empty(), "no time, and no want of room");
+    clock.advance(10 * SECOND);
+    assert_eq!(refusal(&mut waiter), Some(Reason::Deadline));
+    assert_eq!(told(&receiver), ["full"]);
+    drop(running);
+    assert_eq!(told(&receiver), ["room"]);
+}
+
+#[test]
+fn there_is_no_room_while_somebody_waits() {
+    let (bulkhead, _) = bulkhead(2, 1);
+    let (_subscription, receiver) = bulkhead.subscribe_channel(16);
+    let [first, second] = permits(&bulkhead);
+    let mut low = join(&bulkhead, Low);
+    let mut high = join(&bulkhead, High);
+    assert_eq!(refusal(&mut low), Some(Reason::Displaced));
+    assert_eq!(told(&receiver), ["full"], "its place was taken");
+    assert!(bulkhead.enqueue(Normal, None).is_err());
+    drop(first);
+    assert!(told(&receiver).is_empty(), "the turn was given");
+    drop(second);
+    assert_eq!(told(&receiver), ["room"]);
+    drop(permit(&mut high));
+    assert!(told(&receiver).is_empty());
+}
+
+#[test]
+fn a_turn_that_nobody_takes_and_a_larger_limit_make_room_too() {
+    let (bulkhead, _) = bulkhead(1, 1);
+    let (_subscription, receiver) = bulkhead.subscribe_channel(16);
+    let running = bulkhead.try_acquire_owned().unwrap();
+    let waiter = join(&bulkhead, Normal);
+    assert!(bulkhead.enqueue(Normal, None).is_err());
+    drop(running);
+    assert_eq!(told(&receiver), ["full"], "its turn has come");
+    drop(waiter);
+    assert_eq!(told(&receiver), ["room"], "it gave up");
+    let _permit = bulkhead.try_acquire_owned().unwrap();
+    assert!(bulkhead.try_acquire().is_err());
+    bulkhead.set_config(config(2, 1));
+    assert_eq!(told(&receiver), ["full", "settings", "room"]);
+}
+
+#[test]
+fn other_settings_are_told_and_the_same_are_not() {
+    let (bulkhead, _) = bulkhead(2, 0);
+    let (subscription, receiver) = bulkhead.subscribe_channel(1);
+    let other = config(3, 0);
+    bulkhead.set_config(other);
+    assert_eq!(receiver.try_recv(), Ok(Change::Settings(other)));
+    bulkhead.set_config(other);
+    assert!(receiver.try_recv().is_err());
+    // The channel holds one.
+    bulkhead.set_config(config(4, 0));
+    bulkhead.set_config(other);
+    assert_eq!(bulkhead.snapshot().lost_events, 1);
+    drop(subscription);
+    bulkhead.set_config(config(4, 0));
+    assert_eq!(receiver.try_iter().count(), 1);
+    assert_eq!(bulkhead.snapshot().lost_events, 1);
+}
+
+/// A subscriber may ask the bulkhead itself, and what it panics harms nobody.
+#[test]
+fn subscribers_are_told_outside_of_any_lock() {
+    let (bulkhead, _) = bulkhead(1, 1);
+    let (told, asked) = (Arc::new(AtomicU32::new(0)), bulkhead.downgrade());
+    let counted = Arc::clone(&told);
+    let subscription = bulkhead.subscribe(move |change| {
+        let bulkhead = asked().expect("the bulkhead is there");
+        assert_eq!(bulkhead.snapshot().full, *change == Change::Full);
+        bulkhead.set_config(bulkhead.config());
+        drop(bulkhead.enqueue(Normal, None));
+        counted.fetch_add(1, Ordering::Relaxed);
+        panic!("of the subscriber");
+    });
+    let permit = bulkhead.try_acquire().unwrap();
+    assert!(bulkhead.try_acquire().is_err());
+    drop(permit);
+    subscription.forget();
+    assert_eq!(told.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn threads_that_are_refused_and_wait_at_once_leave_no_full_bulkhead_behind() {
+    for _ in 0..50 {
+        let (bulkhead, _) = bulkhead(2, 1);
+        let (_subscription, receiver) = bulkhead.subscribe_channel(10_000);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let _permit = bulkhead.try_acquire();
+                        let _waiter = bulkhead.enqueue(Normal, None);
+                    }
+                });
+            }
+        });
+        assert!(!bulkhead.snapshot().full);
+        let told = told(&receiver);
+        let count = |name| told.iter().filter(|told| **told == name).count();
+        assert_eq!(count("full"), count("room"));
+    }
+}
+
+#[test]
+fn a_permit_of_a_full_bulkhead_allocates_nothing() {
+    let (bulkhead, _) = bulkhead(4, 0);
+    let _permits = permits::<3>(&bulkhead);
+    let call = || {
+        let _permit = bulkhead.try_acquire().unwrap();
+        assert!(bulkhead.try_acquire().is_err());
+    };
+    call();
+    let count = allocation_counter::measure(|| (0..100).for_each(|_| call()));
+    assert_eq!(count.count_total, 0);
+    assert!(bulkhead.snapshot().full);
 }

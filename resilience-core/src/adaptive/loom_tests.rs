@@ -8,7 +8,7 @@ use loom::{
     thread,
 };
 
-use super::{AdaptiveLimit, Algorithm, Config};
+use super::{AdaptiveLimit, Algorithm, Change, Config};
 use crate::clock::{SharedClock, Still};
 
 fn limit(initial: u32) -> AdaptiveLimit {
@@ -56,5 +56,33 @@ fn loom_a_limit_that_moves_loses_no_place() {
         other.join().unwrap();
         let snapshot = limit.snapshot();
         assert_eq!((snapshot.in_flight, snapshot.limit), (0, 2));
+    });
+}
+
+#[test]
+fn loom_a_limit_that_two_calls_move_is_told_once_for_each_move() {
+    loom::model(|| {
+        let limit = limit(1);
+        let (_subscription, told) = limit.subscribe_channel(8);
+        let most = Config::builder().initial_limit(1).min_limit(1).max_limit(2);
+        let most = most.build().unwrap();
+        let other = {
+            let limit = limit.clone();
+            let least = Config::builder().initial_limit(4).min_limit(4);
+            thread::spawn(move || limit.set_config(least.build().unwrap()))
+        };
+        limit.set_config(most);
+        other.join().unwrap();
+        let limits = |change| match change {
+            Change::Limit { from, to } => Some((from, to)),
+            Change::Settings(_) => None,
+        };
+        let told: Vec<_> = told.try_iter().filter_map(limits).collect();
+        // To four, and to two again if that came last; of two threads each may tell its own first.
+        match limit.limit() {
+            4 => assert_eq!(told, [(1, 4)]),
+            2 => assert!(told == [(1, 4), (4, 2)] || told == [(4, 2), (1, 4)]),
+            other => panic!("{other}"),
+        }
     });
 }

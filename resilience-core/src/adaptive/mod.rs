@@ -11,6 +11,7 @@
 //! | and a call that is dropped, or panics? | it says nothing, and its place comes back |
 //! | a limit that falls? | ends no call: it holds once enough have ended |
 //! | how low? | [`min_limit`](Config::min_limit): so many always run. There is no phase that lets fewer in to measure |
+//! | who hears of it? | who [subscribed](AdaptiveLimit::subscribe): when the limit has moved by a quarter since it was told, or came to its minimum or maximum; not of each window |
 //!
 //! # Algorithms
 //!
@@ -54,6 +55,7 @@
 //! a short lock, in which it is added to five sums; the last of a window computes the limit there.
 //! Refused and ignored calls take none. The clock is read when a call begins, and when it ends.
 
+mod change;
 mod config;
 mod estimate;
 #[cfg(all(test, resilience_loom))]
@@ -62,20 +64,29 @@ mod permit;
 mod usual;
 mod window;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
 
-use self::window::{Ended, Window};
 pub use self::{
+    change::Change,
     config::{Algorithm, Config, ConfigBuilder},
     estimate::Estimate,
     permit::{OwnedPermit, Permit},
 };
-pub use crate::settings::ConfigError;
+use self::{
+    change::Told,
+    window::{Ended, Window},
+};
 use crate::{
     bulkhead::Word,
     clock::SharedClock,
+    events::Events,
     primitive::{AtomicU64, Lock, Ordering},
 };
+pub use crate::{events::Subscription, settings::ConfigError};
 
 /// A limit on calls at once that finds itself; clones are handles on the same one.
 ///
@@ -99,6 +110,7 @@ struct Inner {
     course: Lock<Course>,
     refused: AtomicU64,
     clock: SharedClock,
+    events: Arc<Events<Change>>,
 }
 
 /// What moves the limit.
@@ -109,6 +121,7 @@ struct Course {
     last_rtt: Option<Duration>,
     windows: u64,
     overloaded_windows: u64,
+    told: Told,
 }
 
 /// A call was refused: as many run as the upstream bears.
@@ -140,6 +153,8 @@ pub struct Snapshot {
     pub windows: u64,
     /// Those of them that were overloaded.
     pub overloaded_windows: u64,
+    /// Events that did not fit the channel of a subscriber.
+    pub lost_events: u64,
 }
 
 impl AdaptiveLimit {
@@ -156,6 +171,7 @@ impl AdaptiveLimit {
             course: Lock::new(Course::new(config, clock.nanos())),
             refused: AtomicU64::new(0),
             clock,
+            events: Arc::default(),
         }))
     }
 
@@ -196,21 +212,27 @@ impl AdaptiveLimit {
     /// | `window` | holds from the next window on |
     /// | all others | hold from the end of the window that runs |
     pub fn set_config(&self, config: Config) {
-        let mut course = self.0.course.lock();
+        let inner = &*self.0;
+        let mut course = inner.course.lock();
+        let before = *course.estimate.config();
         course.estimate.set_config(config);
-        self.0.word.set_limit(course.estimate.limit());
+        let moved = inner.move_limit(&mut course);
+        drop(course);
+        if before != config {
+            inner.events.emit(&Change::Settings(config));
+        }
+        inner.tell(moved);
     }
 
     /// Goes back to the initial limit and forgets what was learned, after the upstream was
     /// replaced. No call ends.
     pub fn reset(&self) {
-        let mut course = self.0.course.lock();
-        *course = Course {
-            windows: course.windows,
-            overloaded_windows: course.overloaded_windows,
-            ..Course::new(*course.estimate.config(), self.0.clock.nanos())
-        };
-        self.0.word.set_limit(course.estimate.limit());
+        let inner = &*self.0;
+        let mut course = inner.course.lock();
+        course.begin_anew(inner.clock.nanos());
+        let moved = inner.move_limit(&mut course);
+        drop(course);
+        inner.tell(moved);
     }
 
     /// The most calls at once, of this moment; takes no lock.
@@ -230,7 +252,22 @@ impl AdaptiveLimit {
             usual_rtt: course.estimate.usual_rtt(),
             windows: course.windows,
             overloaded_windows: course.overloaded_windows,
+            lost_events: self.0.events.lost(),
         }
+    }
+
+    /// Calls `callback` after each [change](Change) until the subscription is dropped. It is run by the
+    /// call that ended last in its window, or by who changed the settings, outside of any lock; what
+    /// it panics is caught.
+    pub fn subscribe(&self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Subscription {
+        self.0.events.subscribe(callback)
+    }
+
+    /// As [`subscribe`](Self::subscribe), by a channel that holds at most `capacity` events (at
+    /// least 1). It never waits: an event that finds it full is dropped and
+    /// [counted](Snapshot::lost_events).
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Change>) {
+        self.0.events.channel(capacity)
     }
 
     /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
@@ -264,14 +301,30 @@ impl Inner {
         let now = self.clock.nanos();
         let mut course = self.course.lock();
         if course.book(began, now, in_flight, ended) {
-            self.word.set_limit(course.estimate.limit());
+            let moved = self.move_limit(&mut course);
+            drop(course);
+            self.tell(moved);
+        }
+    }
+
+    /// Lets the limit of `course` hold. What subscribers should know, once its lock is released.
+    fn move_limit(&self, course: &mut Course) -> Option<Change> {
+        let limit = course.estimate.limit();
+        self.word.set_limit(limit);
+        course.told.move_to(limit, course.estimate.config())
+    }
+
+    #[inline]
+    fn tell(&self, moved: Option<Change>) {
+        if let Some(change) = moved {
+            self.events.emit(&change);
         }
     }
 
     #[inline]
     fn give_back(&self) {
         // Nobody waits here.
-        let _waiting = self.word.give_back();
+        let _nobody = self.word.give_back();
     }
 }
 
@@ -283,7 +336,16 @@ impl Course {
             last_rtt: None,
             windows: 0,
             overloaded_windows: 0,
+            told: Told::new(config.initial_limit()),
         }
+    }
+
+    /// With what counts and what was told kept.
+    fn begin_anew(&mut self, now: u64) {
+        let config = *self.estimate.config();
+        self.estimate = Estimate::new(config);
+        self.window = Window::begin(now, &config);
+        self.last_rtt = None;
     }
 
     /// Whether the limit may have moved.

@@ -10,7 +10,7 @@ use loom::{
     thread,
 };
 
-use super::{Bulkhead, Config, Priority, Turn};
+use super::{Bulkhead, Change, Config, Priority, Turn};
 use crate::clock::{SharedClock, Still};
 
 fn bulkhead(limit: u32, max_queue: usize) -> Bulkhead {
@@ -96,5 +96,42 @@ fn loom_a_larger_limit_lets_in_who_begins_to_wait() {
         let mut waiter = bulkhead.enqueue(Priority::Normal, None).unwrap();
         other.join().unwrap();
         assert!(matches!(waiter.poll(Waker::noop()), Turn::Admitted(_)));
+    });
+}
+
+#[test]
+fn loom_whoever_was_told_of_a_full_bulkhead_is_told_of_room_once_nobody_runs() {
+    loom::model(|| {
+        let bulkhead = bulkhead(1, 0);
+        let (_subscription, told) = bulkhead.subscribe_channel(8);
+        let other = {
+            let bulkhead = bulkhead.clone();
+            thread::spawn(move || bulkhead.try_acquire().is_ok())
+        };
+        let own = bulkhead.try_acquire().is_ok();
+        let refused = !(own & other.join().unwrap());
+        let told: Vec<_> = told.try_iter().collect();
+        let count = |one| told.iter().filter(|change| **change == one).count();
+        // Who is refused while the other's permit comes back may find room again.
+        assert!(count(Change::Full) <= refused.into());
+        assert_eq!(count(Change::Room), count(Change::Full));
+        assert!(!bulkhead.snapshot().full);
+    });
+}
+
+#[test]
+fn loom_room_is_told_once_by_who_ends_or_gives_up_last() {
+    loom::model(|| {
+        let bulkhead = bulkhead(1, 1);
+        let (_subscription, told) = bulkhead.subscribe_channel(8);
+        let permit = bulkhead.try_acquire_owned().unwrap();
+        let waiter = bulkhead.enqueue(Priority::Normal, None).unwrap();
+        bulkhead.try_acquire().unwrap_err();
+        let other = thread::spawn(move || drop(permit));
+        drop(waiter);
+        other.join().unwrap();
+        let told: Vec<_> = told.try_iter().collect();
+        assert_eq!(told, [Change::Full, Change::Room]);
+        assert!(!bulkhead.snapshot().full);
     });
 }

@@ -14,12 +14,15 @@
 //! | what if a waiter gives up? | its place closes; a turn that it was given and did not learn of goes to the next |
 //! | a change of the limit? | a larger one lets the line in at once; a smaller one ends no call: it holds once enough have ended |
 //! | a call that panics or is dropped? | its [`Permit`] comes back |
+//! | who hears of it? | who [subscribed](Bulkhead::subscribe): once when a call is refused for want of room, and once when at most half of the limit runs and nobody waits; not of each refusal |
 //!
 //! # Concurrency
 //!
-//! Taking and giving back a permit while nobody waits is one compare-exchange each. Those who wait
-//! share a short lock, in which a place is found and given up in O(log n).
+//! Taking a permit while nobody waits is one compare-exchange, giving it back one subtraction. Those who
+//! wait share a short lock, in which a place is found and given up in O(log n). What subscribers are
+//! told of is in the same word.
 
+mod change;
 mod config;
 mod line;
 #[cfg(all(test, resilience_loom))]
@@ -30,22 +33,32 @@ mod registry;
 mod wait;
 mod word;
 
-use std::{fmt, sync::Arc, task::Waker, time::Duration};
+use std::{
+    fmt, mem,
+    sync::{Arc, mpsc::Receiver},
+    task::Waker,
+    time::Duration,
+};
 
-use self::line::{Ended, Id, Line};
 pub(crate) use self::word::{MOST, Word};
 pub use self::{
+    change::Change,
     config::{Config, ConfigBuilder},
     permit::{OwnedPermit, Permit},
     refused::{Reason, Refused},
     registry::{Full, Registry, RegistryBuilder},
     wait::{Turn, Waiter},
 };
-pub use crate::settings::ConfigError;
+use self::{
+    line::{Ended, Id, Line},
+    word::Returned,
+};
 use crate::{
     clock::{Clock, SharedClock},
+    events::Events,
     primitive::{AtomicU64, Lock, Ordering},
 };
+pub use crate::{events::Subscription, settings::ConfigError};
 
 /// Who goes first: a higher one before a lower one.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -83,6 +96,7 @@ struct Inner {
     /// By [`Reason`].
     refused: [AtomicU64; Reason::ALL.len()],
     clock: SharedClock,
+    events: Arc<Events<Change>>,
 }
 
 /// The figures of a bulkhead at one moment.
@@ -97,6 +111,10 @@ pub struct Snapshot {
     pub queued: usize,
     /// Calls that were refused since the bulkhead was made.
     pub refused: u64,
+    /// Whether a call was refused for want of room, and there was none since; see [`Change::Room`].
+    pub full: bool,
+    /// Events that did not fit the channel of a subscriber.
+    pub lost_events: u64,
     by_reason: [u64; Reason::ALL.len()],
 }
 
@@ -120,6 +138,7 @@ impl Bulkhead {
             line: Lock::new(Line::new(config)),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
             clock: clock.into(),
+            events: Arc::default(),
         }))
     }
 
@@ -178,7 +197,7 @@ impl Bulkhead {
         left: Option<Duration>,
     ) -> Result<Waiter, Refused> {
         if left.is_some_and(|left| left.is_zero()) {
-            return Err(self.0.refuse(Reason::Deadline));
+            return Err(self.0.count(Reason::Deadline));
         }
         self.wait_until(priority, |now| now.checked_add(left?))
     }
@@ -211,6 +230,8 @@ impl Bulkhead {
         });
         match place {
             Ok((id, deadline)) => Ok(Waiter::waiting(Arc::clone(inner), id, deadline)),
+            // Its time was up when it came.
+            Err(Reason::Deadline) => Err(inner.count(Reason::Deadline)),
             Err(reason) => Err(inner.refuse(reason)),
         }
     }
@@ -229,11 +250,16 @@ impl Bulkhead {
     /// | `max_wait` | those in line keep their deadline |
     pub fn set_config(&self, config: Config) {
         let inner = &*self.0;
-        inner.with_line(|line| {
-            line.config = config;
+        let before = inner.with_lock(|line| {
+            let before = mem::replace(&mut line.config, config);
             inner.word.set_limit(config.limit());
             line.advance(&inner.word, inner.clock.now());
+            before
         });
+        if before != config {
+            inner.events.emit(&Change::Settings(config));
+        }
+        inner.tell_room();
     }
 
     /// Whether this is the only handle: nobody runs, waits, or may begin to.
@@ -257,8 +283,26 @@ impl Bulkhead {
             in_flight,
             queued,
             refused: by_reason.iter().sum(),
+            full: self.0.word.is_full(),
+            lost_events: self.0.events.lost(),
             by_reason,
         }
+    }
+
+    /// Calls `callback` after each [change](Change) until the subscription is dropped. It is run by the
+    /// call that was refused, ended or gave up, or by who changed the settings, outside of any lock;
+    /// what it panics is caught.
+    ///
+    /// It does not keep a bulkhead in its [`Registry`]: one that is evicted tells nothing any more.
+    pub fn subscribe(&self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Subscription {
+        self.0.events.subscribe(callback)
+    }
+
+    /// As [`subscribe`](Self::subscribe), by a channel that holds at most `capacity` events (at
+    /// least 1). It never waits: an event that finds it full is dropped and
+    /// [counted](Snapshot::lost_events).
+    pub fn subscribe_channel(&self, capacity: usize) -> (Subscription, Receiver<Change>) {
+        self.0.events.channel(capacity)
     }
 
     /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
@@ -275,8 +319,18 @@ impl Bulkhead {
 }
 
 impl Inner {
+    /// Refuses a call for want of room.
     #[cold]
     fn refuse(&self, reason: Reason) -> Refused {
+        let refused = self.count(reason);
+        if self.word.set_full() {
+            self.events.emit(&Change::Full);
+        }
+        refused
+    }
+
+    #[cold]
+    fn count(&self, reason: Reason) -> Refused {
         // ORDERING: Relaxed. A count for people to read.
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
         let (in_flight, limit) = self.word.figures();
@@ -289,18 +343,37 @@ impl Inner {
 
     #[inline]
     fn give_back(&self) {
-        if self.word.give_back() {
-            self.next();
+        let returned = self.word.give_back();
+        if returned.is_of_interest() {
+            self.next(&returned);
         }
     }
 
     #[cold]
-    fn next(&self) {
-        self.with_line(|line| line.advance(&self.word, self.clock.now()));
+    fn next(&self, returned: &Returned) {
+        if returned.is_awaited() {
+            self.with_line(|line| line.advance(&self.word, self.clock.now()));
+        } else if returned.is_room() {
+            self.tell_room();
+        }
+    }
+
+    /// Whoever may have made room looks whether there is.
+    fn tell_room(&self) {
+        if self.word.clear_full() {
+            self.events.emit(&Change::Room);
+        }
+    }
+
+    /// As [`with_lock`](Self::with_lock), after which nobody may wait.
+    fn with_line<T>(&self, work: impl FnOnce(&mut Line) -> T) -> T {
+        let done = self.with_lock(work);
+        self.tell_room();
+        done
     }
 
     /// Does `work` with the lock, and wakes whom it says without.
-    fn with_line<T>(&self, work: impl FnOnce(&mut Line) -> T) -> T {
+    fn with_lock<T>(&self, work: impl FnOnce(&mut Line) -> T) -> T {
         let mut line = self.line.lock();
         let done = work(&mut line);
         if line.len() == 0 {

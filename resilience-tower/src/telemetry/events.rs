@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use resilience_core::adaptive::{self, AdaptiveLimit};
 use resilience_core::balance::{Balancer, Change, Event};
 use resilience_core::breaker::{CircuitBreaker, Registry, State, Subscription, Transition};
+use resilience_core::bulkhead::{self, Bulkhead};
 use resilience_core::hedge::{self, HedgePolicy};
 use resilience_core::load_shed::{LevelChange, LoadShed};
 use resilience_core::retry::{BudgetChange, RetryBudget};
@@ -221,4 +223,61 @@ fn node(name: &str, event: &resilience_core::route::Event) {
         Change::Up | Change::Promoted | Change::Primary | Change::CaughtUp => tell!(INFO),
         _ => tell!(WARN),
     }
+}
+
+/// Tells when a call was refused by `bulkhead` for want of room, when there is room again, and when it
+/// has other settings, until the subscription is dropped; `name` is the bulkhead's in the events.
+///
+/// At level `WARN` when it is full, else `INFO`.
+pub fn bulkhead(name: impl Into<Arc<str>>, bulkhead: &Bulkhead) -> Subscription {
+    let (name, back) = (name.into(), bulkhead.downgrade());
+    bulkhead.subscribe(move |change| {
+        let figures = back().map(|bulkhead| bulkhead.snapshot());
+        room(&name, *change, figures);
+    })
+}
+
+fn room(name: &str, change: bulkhead::Change, figures: Option<bulkhead::Snapshot>) {
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::event!(
+                name: "resilience.bulkhead.change",
+                target: "resilience_tower",
+                tracing::Level::$level,
+                resilience.policy = "bulkhead",
+                resilience.name = name,
+                resilience.bulkhead.change = change.as_str(),
+                resilience.bulkhead.limit = figures.map(|figures| figures.limit),
+                resilience.bulkhead.refused = figures.map(|figures| figures.refused),
+                "the bulkhead changed",
+            )
+        };
+    }
+    if change == bulkhead::Change::Full {
+        tell!(WARN);
+    } else {
+        tell!(INFO);
+    }
+}
+
+/// Tells when the limit of `limit` has moved by a quarter since it was told, or came to its minimum or
+/// maximum, until the subscription is dropped; `name` is the limit's in the events.
+///
+/// At level `INFO`: it is there to move.
+pub fn adaptive(name: impl Into<Arc<str>>, limit: &AdaptiveLimit) -> Subscription {
+    let name = name.into();
+    limit.subscribe(move |change| {
+        if let adaptive::Change::Limit { from, to } = *change {
+            tracing::event!(
+                name: "resilience.adaptive.limit",
+                target: "resilience_tower",
+                tracing::Level::INFO,
+                resilience.policy = "adaptive",
+                resilience.name = &*name,
+                resilience.adaptive.from = from,
+                resilience.adaptive.to = to,
+                "the adaptive limit changed",
+            );
+        }
+    })
 }

@@ -6,8 +6,10 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use resilience_core::adaptive::{self, AdaptiveLimit};
 use resilience_core::balance::{self, Balancer, Endpoint};
 use resilience_core::breaker::{CircuitBreaker, Config, Mode, Registry};
+use resilience_core::bulkhead::{self, Bulkhead};
 use resilience_core::clock::ManualClock;
 use resilience_core::hedge::{self, HedgePolicy};
 use resilience_core::retry::{BudgetConfig, RetryBudget};
@@ -442,6 +444,74 @@ fn a_delay_that_was_learned_is_an_event() {
     let to: f64 = learned.fields["resilience.hedge.to_s"].parse().unwrap();
     assert!((1.0..1.0625).contains(&to), "{to}");
     assert_documented(learned, "| field of hedges |");
+}
+
+#[test]
+fn a_full_bulkhead_is_an_event_and_so_is_its_room() {
+    let config = bulkhead::Config::builder().limit(1).build().unwrap();
+    let bulkhead = Bulkhead::with_clock(config, ManualClock::new());
+    let subscription = events::bulkhead("payments", &bulkhead);
+    let kept = Kept::default();
+    kept.local(|| {
+        let permit = bulkhead.try_acquire().unwrap();
+        (0..3).for_each(|_| assert!(bulkhead.try_acquire().is_err()));
+        drop(permit);
+        drop(subscription);
+        let more = bulkhead::Config::builder().limit(2).build().unwrap();
+        bulkhead.set_config(more);
+    });
+    let [full, room] = &kept.events()[..] else {
+        panic!("two events: {:?}", kept.events());
+    };
+    assert_eq!(
+        (full.name, &*full.level, &*room.level),
+        ("resilience.bulkhead.change", "WARN", "INFO")
+    );
+    assert_eq!(
+        full.fields,
+        fields([
+            ("message", "the bulkhead changed"),
+            ("resilience.policy", "bulkhead"),
+            ("resilience.name", "payments"),
+            ("resilience.bulkhead.change", "full"),
+            ("resilience.bulkhead.limit", "1"),
+            ("resilience.bulkhead.refused", "1"),
+        ])
+    );
+    assert_eq!(&*room.fields["resilience.bulkhead.change"], "room");
+    assert_eq!(&*room.fields["resilience.bulkhead.refused"], "3");
+    assert_documented(full, "| field of a bulkhead |");
+}
+
+#[test]
+fn an_adaptive_limit_that_moves_far_is_an_event() {
+    let of = |limit| adaptive::Config::builder().initial_limit(limit);
+    let limit = AdaptiveLimit::with_clock(of(20).build().unwrap(), ManualClock::new());
+    events::adaptive("payments", &limit).forget();
+    let kept = Kept::default();
+    kept.local(|| {
+        limit.set_config(of(16).max_limit(16).build().unwrap());
+        limit.set_config(of(15).max_limit(30).build().unwrap());
+        limit.reset();
+    });
+    let [moved] = &kept.events()[..] else {
+        panic!("one event: {:?}", kept.events());
+    };
+    assert_eq!(
+        (moved.name, &*moved.level),
+        ("resilience.adaptive.limit", "INFO")
+    );
+    assert_eq!(
+        moved.fields,
+        fields([
+            ("message", "the adaptive limit changed"),
+            ("resilience.policy", "adaptive"),
+            ("resilience.name", "payments"),
+            ("resilience.adaptive.from", "20"),
+            ("resilience.adaptive.to", "16"),
+        ])
+    );
+    assert_documented(moved, "| field of an adaptive limit |");
 }
 
 #[test]

@@ -23,6 +23,9 @@ use crate::clock::SharedClock;
 /// there the next time, so that it costs the same at any size; with more than 64 bulkheads, [`Full`]
 /// means that none of those could go.
 ///
+/// What becomes of its bulkheads is told by each of them, to who [subscribed](Bulkhead::subscribe) to it:
+/// there is no subscription to all.
+///
 /// # Concurrency
 ///
 /// The lookup of a key that is there takes no lock and waits for nobody: it reads one small sorted

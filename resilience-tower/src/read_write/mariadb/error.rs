@@ -39,7 +39,7 @@ pub enum Error {
     Table,
     /// What was committed holds, and its position was not told: there is no token for it.
     #[error("the position of the last commit was not told")]
-    NoToken(#[source] Box<Error>),
+    NoToken(#[source] Box<Self>),
     /// All connections of the pool are leased, and none was given back in time: see
     /// [`NodeBuilder::pool_wait`](super::NodeBuilder::pool_wait).
     #[error("all connections are leased")]

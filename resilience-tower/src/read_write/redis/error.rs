@@ -35,7 +35,7 @@ pub enum Error {
     Changed,
     /// What was written holds, and the position was not told: there is no token for it.
     #[error("the position of the last write was not told")]
-    NoToken(#[source] Box<Error>),
+    NoToken(#[source] Box<Self>),
     /// No sentinels were given.
     #[error("no sentinels")]
     NoSentinels,

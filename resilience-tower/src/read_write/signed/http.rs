@@ -52,7 +52,7 @@ impl TokenCookie {
     pub fn name(mut self, name: &str) -> Result<Self, NameError> {
         let named = !name.is_empty() && name.bytes().all(is_token);
         self.name = named.then(|| name.to_owned()).ok_or(NameError::Name)?;
-        self.is_kept()
+        self.kept()
     }
 
     /// Another path; the cookie needs another [`name`](Self::name) first.
@@ -65,11 +65,11 @@ impl TokenCookie {
         let plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b';';
         let fits = path.starts_with('/') && path.bytes().all(plain);
         self.path = fits.then(|| path.to_owned()).ok_or(NameError::Path)?;
-        self.is_kept()
+        self.kept()
     }
 
     /// Browsers drop a cookie of another path whose name has the prefix, in any case of letters.
-    fn is_kept(self) -> Result<Self, NameError> {
+    fn kept(self) -> Result<Self, NameError> {
         let prefix = self.name.get(..HOST.len());
         let of_host = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(HOST));
         match of_host && self.path != "/" {

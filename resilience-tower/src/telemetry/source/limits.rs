@@ -100,6 +100,7 @@ impl Observe for Bulkhead {
             let refused = figures.refused_for(reason);
             samples.count(&of::REFUSED, reason.as_str(), refused);
         }
+        samples.count(&of::LOST_EVENTS, "", figures.lost_events);
     }
 }
 
@@ -147,6 +148,7 @@ impl Observe for AdaptiveLimit {
         let others = figures.windows.saturating_sub(overloaded);
         samples.count(&of::WINDOWS, "true", overloaded);
         samples.count(&of::WINDOWS, "false", others);
+        samples.count(&of::LOST_EVENTS, "", figures.lost_events);
     }
 }
 

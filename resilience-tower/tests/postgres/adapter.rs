@@ -1,11 +1,14 @@
 //! What a node says of itself, and which connections it gives.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use engines::postgres as engine;
 use resilience_core::route::{Lsn, NodeSnapshot, Request, Router, Step};
 use resilience_tower::read_write::{
-    Failure, Intent, Node as _, Position, Role, Token,
+    Checkout, Cluster, Error as ClusterError, Failure, Intent, Node as _, Position, Role, Token,
     postgres::{Connection, Error, Node},
 };
 use tokio::time::{Instant, sleep};
@@ -77,9 +80,23 @@ async fn a_node_says_what_it_is_and_gives_connections_that_are_safe() {
     commits(&primary, &replica).await;
     positions(&servers, &primary, &replica).await;
     privileges(&servers).await;
+    untold(&servers).await;
+    exhausted(&servers).await;
     failures(&primary, &replica).await;
+    statistics(&servers).await;
     crashes(&servers, &replica).await;
     timelines(&servers, &primary, &replica, &other).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_connections_and_is_silent_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let silent = silent.expect("a port");
+    let port = silent.local_addr().expect("bound").port();
+    let config = format!("host=127.0.0.1 port={port} user=app");
+    let node = Node::new(config.parse().expect("settings"));
+    let told = tokio::time::timeout(BOUND, node.observe(Duration::ZERO)).await;
+    told.expect("it is given up").expect_err("it is silent");
 }
 
 async fn backend(connection: &Connection) -> i32 {
@@ -215,7 +232,64 @@ async fn commits(primary: &Watched, replica: &Watched) {
     // A replica has no commits.
     let mut reads = replica.connect(Intent::Read).await;
     let told = replica.node.position(&mut reads).await;
-    assert!(matches!(told, Err(Error::NotPrimary)), "{told:?}");
+    let untold = told.expect_err("a replica");
+    assert!(
+        matches!(&untold, Error::NoToken(error) if matches!(**error, Error::NotPrimary)),
+        "{untold:?}"
+    );
+    assert_eq!(replica.judge(untold), Failure::Failed);
+}
+
+/// A write is acknowledged, and then the server ends the connection instead of telling the position.
+async fn untold(servers: &engine::Cluster) {
+    let server = servers.node(0);
+    let cluster = Cluster::builder([("it", reached(server).build())]);
+    let second = Duration::from_secs(1);
+    let cluster = cluster.observe_timeout(second).connect_timeout(second);
+    let cluster = cluster.spawn().expect("settings");
+    let ran = AtomicU32::new(0);
+    let checkout = Checkout::write();
+    let run = cluster.run(&checkout, async |mut lease| {
+        ran.fetch_add(1, Ordering::Relaxed);
+        lease
+            .execute("INSERT INTO writes SELECT max(id) + 1 FROM writes", &[])
+            .await?;
+        let end = format!("SELECT pg_terminate_backend({})", backend(&lease).await);
+        server.sql(&end).await.expect("told");
+        lease.commit_token().await
+    });
+    let failed = run.await.expect_err("there is no token");
+    assert!(
+        matches!(&failed, ClusterError::Inner(Error::NoToken(_))),
+        "{failed:?}"
+    );
+    assert_eq!(ran.into_inner(), 1);
+}
+
+/// The statistics begin anew, and the server goes on.
+async fn statistics(servers: &engine::Cluster) {
+    let server = servers.node(0);
+    let node = Watched::of(reached(server).build());
+    node.look().await.expect("it answers");
+    let before = node.run();
+    let reset = "SELECT pg_stat_reset_shared('bgwriter')";
+    server.sql(reset).await.expect("told");
+    let stale = node.node.connect(before, Intent::Read).await;
+    assert!(matches!(stale, Err(Error::Restarted)), "{stale:?}");
+    drop(node.connect(Intent::Read).await);
+    assert_ne!(node.run(), before);
+}
+
+/// Nobody gives back a connection: that says nothing of the node.
+async fn exhausted(servers: &engine::Cluster) {
+    let node = reached(servers.node(0)).pool_size(1);
+    let node = Watched::of(node.pool_wait(Duration::from_millis(10)).build());
+    let held = node.connect(Intent::Read).await;
+    let none = node.node.connect(node.run(), Intent::Read).await;
+    let none = none.expect_err("one is leased");
+    assert!(matches!(none, Error::Exhausted), "{none:?}");
+    assert_eq!(node.judge(none), Failure::Misrouted);
+    drop(held);
 }
 
 async fn lsn(connection: &Connection, function: &str) -> Lsn {
@@ -336,6 +410,17 @@ async fn failures(primary: &Watched, replica: &Watched) {
     let wrong = reads.query_one("SELECT 1 / 0", &[]).await;
     assert_eq!(replica.judge(wrong.expect_err("by zero")), Failure::Failed);
 
+    // What a statement may use is spent, or what the server has.
+    for (code, failure) in [
+        ("53400", Failure::Failed),
+        ("53200", Failure::Failed),
+        ("53100", Failure::Refused),
+    ] {
+        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$");
+        let raised = reads.batch_execute(&raise).await.expect_err("raised");
+        assert_eq!(replica.judge(raised), failure, "{code}");
+    }
+
     // Nobody is there.
     let nobody = Node::new("host=127.0.0.1 port=1 user=app".parse().expect("settings"));
     let refused = nobody.connect(0, Intent::Read).await.expect_err("nobody");
@@ -391,7 +476,8 @@ async fn timelines(
     replica: &Watched,
     other: &Watched,
 ) {
-    one_session(&Watched::of(reached(servers.node(1)).pool_size(1).build())).await;
+    let one = reached(servers.node(1)).pool_size(1).pool_wait(BOUND);
+    one_session(&Watched::of(one.build())).await;
 
     // Whoever receives nothing is on the timeline of its log files, while there is but one.
     for node in [replica, other] {

@@ -11,18 +11,22 @@ use tokio_postgres::{
 use super::{look::Looks, node::Node, session};
 
 /// A connection to a server that is gone is given up after so long.
-const GIVEN_UP: Duration = Duration::from_secs(10);
+pub(super) const GIVEN_UP: Duration = Duration::from_secs(10);
+
+/// Half of what a lease may take to connect by default.
+const POOL_WAIT: Duration = Duration::from_millis(500);
 
 /// How a [`Node`] is reached.
 ///
-/// Defaults: no TLS; looks as the role of the leases; 16 connections that read and 16 that write, at most;
-/// histories by `pg_read_file`; synchronous commits.
+/// Defaults: no TLS; looks as the role of the leases; 16 connections that read and 16 that write, at most,
+/// one of which is waited for 0.5 s; histories by `pg_read_file`; synchronous commits.
 #[must_use]
 pub struct NodeBuilder {
     config: Config,
     looks: Option<Config>,
     connect: Arc<dyn Connect>,
     pool_size: usize,
+    pool_wait: Duration,
     history_function: Option<String>,
     asynchronous_commit: bool,
 }
@@ -34,6 +38,7 @@ impl NodeBuilder {
             looks: None,
             connect: Arc::new(ConfigConnectImpl { tls: NoTls }),
             pool_size: 16,
+            pool_wait: POOL_WAIT,
             history_function: None,
             asynchronous_commit: false,
         }
@@ -61,6 +66,13 @@ impl NodeBuilder {
     /// The most connections that read, and the most that write; 0 counts as 1. Leases beyond wait.
     pub fn pool_size(mut self, size: usize) -> Self {
         self.pool_size = size.max(1);
+        self
+    }
+
+    /// How long a lease waits for a place in the pool: shorter than the `connect_timeout` of the cluster, or
+    /// a pool that is used up counts as a failure of the node.
+    pub fn pool_wait(mut self, time: Duration) -> Self {
+        self.pool_wait = time;
         self
     }
 
@@ -94,6 +106,7 @@ impl NodeBuilder {
                 self.config.clone(),
                 reads,
                 self.pool_size,
+                self.pool_wait,
             )
         };
         Node {

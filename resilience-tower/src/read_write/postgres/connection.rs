@@ -96,7 +96,8 @@ impl Drop for Connection {
         };
         match Handle::try_current() {
             Ok(runtime) if !session.client.is_closed() => {
-                runtime.spawn(give_back(session));
+                // Not in the pool before it is known to be clean, also if the task never runs.
+                runtime.spawn(give_back(Guard(Some(session))));
             }
             _ => drop(Pooled::take(session)),
         }
@@ -104,9 +105,7 @@ impl Drop for Connection {
 }
 
 /// To its pool, or closed.
-async fn give_back(session: Pooled) {
-    // Not in the pool before it is known to be clean, also if this task is dropped.
-    let mut guard = Guard(Some(session));
+async fn give_back(mut guard: Guard) {
     let Some(session) = &guard.0 else { return };
     if timeout(LEFT_RUNNING, session.is_clean()).await == Ok(true) {
         drop(guard.0.take());

@@ -17,15 +17,19 @@ pub enum Error {
     /// The pool gives none.
     #[error("the pool of connections is closed")]
     Closed,
+    /// All connections of the pool are leased, and none was given back in time: see
+    /// [`NodeBuilder::pool_wait`](super::NodeBuilder::pool_wait).
+    #[error("all connections are leased")]
+    Exhausted,
     /// The server has restarted since it was looked at.
     #[error("the server has restarted since it was looked at")]
     Restarted,
     /// Asked for the position of a commit, a replica answered.
     #[error("not a primary")]
     NotPrimary,
-    /// The transaction is committed, and its position was not told: there is no token for it.
-    #[error("committed, but its position was not told")]
-    NoToken(#[source] tokio_postgres::Error),
+    /// What was committed holds, and its position was not told: there is no token for it.
+    #[error("the position of the last commit was not told")]
+    NoToken(#[source] Box<Self>),
     /// A statement was given up: its time was up.
     #[error("no answer in time")]
     Timeout(#[from] tokio::time::error::Elapsed),
@@ -61,7 +65,8 @@ impl Error {
                 None => Failure::NotSent,
             },
             Self::Closed | Self::Timeline { .. } | Self::Privilege => Failure::NotSent,
-            Self::Restarted | Self::NotPrimary => Failure::Misrouted,
+            // The last says nothing of the node: it was not asked.
+            Self::Restarted | Self::NotPrimary | Self::Exhausted => Failure::Misrouted,
             // It must not run again.
             Self::NoToken(_) => Failure::Failed,
             Self::Answer { .. } | Self::Timeout(_) => Failure::Lost,
@@ -79,6 +84,15 @@ fn told(error: &DbError) -> Failure {
     let code = error.code();
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         return Failure::Misrouted;
+    }
+    // The statement itself wants more memory or temporary files than it may have, anywhere.
+    if [
+        SqlState::OUT_OF_MEMORY,
+        SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+    ]
+    .contains(code)
+    {
+        return Failure::Failed;
     }
     // 57P02 is sent while all processes are told to quit, in the middle of a commit as well.
     if *code == SqlState::CRASH_SHUTDOWN {

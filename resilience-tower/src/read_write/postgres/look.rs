@@ -5,22 +5,24 @@ use std::{fmt, sync::Arc, time::Duration};
 use deadpool_postgres::Connect;
 use parking_lot::Mutex;
 use resilience_core::route::{Fork, Lsn, Observation, Role, parse_history, parse_timeline};
-use tokio::{sync, task::JoinHandle};
+use tokio::{sync, task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use super::{
+    builder::GIVEN_UP,
     error::Error,
     session::{Server, rows},
 };
 
-/// The role and the position, and *then* the timeline: one that is told later is no older.
+/// The role and the position, and *then* the timeline: one that is told later is no older. A receiver
+/// that waits is at the end of a timeline, and its replica may be on the next one already.
 const FLUSHED: &str = "SELECT r, CASE WHEN r THEN pg_last_wal_replay_lsn() \
      ELSE pg_current_wal_flush_lsn() END FROM pg_is_in_recovery() r; ";
 const INSERTED: &str = "SELECT r, CASE WHEN r THEN pg_last_wal_replay_lsn() \
      ELSE pg_current_wal_insert_lsn() END FROM pg_is_in_recovery() r; ";
 const TIMELINE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL \
      ELSE substring(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END; \
-     SELECT pid, received_tli FROM pg_stat_wal_receiver";
+     SELECT pid, received_tli FROM pg_stat_wal_receiver WHERE status IS DISTINCT FROM 'waiting'";
 
 /// The bounds of the timeline of a replica that receives nothing; asked after its position.
 const BOUNDS: &str = "SELECT greatest(min_recovery_end_timeline, timeline_id) \
@@ -54,7 +56,7 @@ struct Slot {
 
 struct Open {
     client: Client,
-    task: JoinHandle<()>,
+    _task: Ended,
     server: Server,
     /// When the first question was sent that has no answer yet.
     asked: Mutex<Option<Duration>>,
@@ -70,9 +72,12 @@ struct Known {
     history_asked: Option<(u64, Duration)>,
 }
 
-impl Drop for Open {
+/// The task of a connection, which ends with it.
+struct Ended(JoinHandle<()>);
+
+impl Drop for Ended {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -158,22 +163,21 @@ impl Looks {
     fn begin(&self) -> JoinHandle<Result<Open, Error>> {
         let (connect, config) = (Arc::clone(&self.connect), self.config.clone());
         tokio::spawn(async move {
-            let connected = connect.connect(&config).await;
-            let (client, task) = connected.map_err(Error::NotConnected)?;
-            let server = Server::of(&client).await;
-            match server {
-                Ok(server) => Ok(Open {
-                    client,
-                    task,
-                    server,
-                    asked: Mutex::new(None),
-                }),
-                Err(error) => {
-                    task.abort();
-                    Err(error)
-                }
-            }
+            // Also of one that takes connections, and says nothing on them.
+            timeout(GIVEN_UP, Open::connect(&*connect, &config)).await?
         })
+    }
+
+    /// Those who connect come to another run than `run` of the server: the next look asks anew.
+    pub(super) async fn forget(&self, run: u64) {
+        let mut slot = self.slot.lock().await;
+        if slot
+            .open
+            .as_ref()
+            .is_some_and(|open| open.server.run != run)
+        {
+            slot.open = None;
+        }
     }
 
     /// The timeline that a replica receives.
@@ -243,6 +247,19 @@ impl Slot {
 }
 
 impl Open {
+    async fn connect(connect: &dyn Connect, config: &Config) -> Result<Self, Error> {
+        let connected = connect.connect(config).await;
+        let (client, task) = connected.map_err(Error::NotConnected)?;
+        let task = Ended(task);
+        let server = Server::of(&client).await?;
+        Ok(Self {
+            client,
+            _task: task,
+            server,
+            asked: Mutex::new(None),
+        })
+    }
+
     /// It is worth asking on.
     fn answers(&self, at: Duration) -> bool {
         let asked = *self.asked.lock();

@@ -54,14 +54,16 @@
 //!
 //! A [`Connection`] of the run of the server that was looked at; one of an earlier run is closed and
 //! never handed out. Those that read have `default_transaction_read_only`, so that a write that was
-//! sent the wrong way fails (25006) also if the node has become the primary. The position was read
+//! sent the wrong way fails (25006) also if the node has become the primary; a transaction that says
+//! `READ WRITE` by itself may write there. The position was read
 //! before the connection is handed out, and so before any snapshot of it: all that a token asks for
 //! is there. In a `REPEATABLE READ` or `SERIALIZABLE` transaction all reads are as fresh as its
 //! first.
 //!
 //! When it is dropped, a task looks whether a transaction was left open or the session may write
-//! where it must not, and closes it then; otherwise it goes back to its pool. Settings of the
-//! session other than these stay as they are: use `SET LOCAL`.
+//! where it must not, and closes it then; otherwise it goes back to its pool with all else that it
+//! has: settings (use `SET LOCAL`), advisory locks (`pg_advisory_xact_lock`), `LISTEN`, temporary
+//! tables. Who leaves such a thing behind leaves it to the next lease.
 //!
 //! # Tokens
 //!
@@ -81,9 +83,10 @@
 //!
 //! | error | [`Failure`](super::Failure) |
 //! |---|---|
-//! | no connection, a connection to another run | `NotSent`, `Misrouted` |
+//! | no connection, a connection to another run, no place in the pool | `NotSent`, `Misrouted`, `Misrouted` |
+//! | no token for what was committed | `Failed`: it must not run again |
 //! | 25006 | `Misrouted` |
-//! | 57P01, 57P03, 57P05, class 53 (no connections, memory or disk left), class 58 and XX001, XX002 (the node's disk) | `Refused`: rolled back, by the node's fault |
+//! | 57P01, 57P03, 57P05, class 53 (no connections or disk left) but for 53200 and 53400 (the statement's memory and temporary files), class 58 and XX001, XX002 (the node's disk) | `Refused`: rolled back, by the node's fault |
 //! | 40001 as replay had to go on (a conflict with recovery) | `Refused` |
 //! | 57P02, class 08, a connection that broke, a statement whose time was up, an answer that cannot be understood | `Lost` |
 //! | all others, 40001 and 40P01 among them | `Failed` |

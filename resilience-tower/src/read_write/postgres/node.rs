@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool::managed::PoolError;
+use deadpool::managed::{PoolError, TimeoutType};
 use resilience_core::route::{Failure, Intent, Lsn, Observation};
 use tokio_postgres::{Config, error::SqlState};
 
@@ -54,6 +54,7 @@ impl crate::read_write::Node for Node {
         loop {
             let pooled = pool.get().await.map_err(|error| match error {
                 PoolError::Backend(error) => error,
+                PoolError::Timeout(TimeoutType::Wait) => Error::Exhausted,
                 _ => Error::Closed,
             })?;
             if pooled.server.run == incarnation {
@@ -61,7 +62,9 @@ impl crate::read_write::Node for Node {
             }
             let fresh = Pooled::metrics(&pooled).recycle_count == 0;
             if fresh {
-                // Of a run that nobody has looked at; the next call may take it.
+                // Of a run that nobody has looked at; the next call may take it. The connection for
+                // looks does not tell, where the server goes on and only its statistics began anew.
+                self.looks.forget(pooled.server.run).await;
                 return Err(Error::Restarted);
             }
             drop(Pooled::take(pooled));
@@ -69,6 +72,18 @@ impl crate::read_write::Node for Node {
     }
 
     async fn position(&self, connection: &mut Connection) -> Result<(u64, Lsn), Error> {
+        let told = self.told(connection).await;
+        // What was committed must not run again.
+        told.map_err(|error| Error::NoToken(Box::new(error)))
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        error.failure()
+    }
+}
+
+impl Node {
+    async fn told(&self, connection: &Connection) -> Result<(u64, Lsn), Error> {
         let question = format!("SELECT current_setting('synchronous_commit'); {POSITIONS}");
         let answer = connection.simple_query(&question).await;
         let answer = answer.map_err(|error| match error.code() {
@@ -81,9 +96,5 @@ impl crate::read_write::Node for Node {
         let inserted = self.asynchronous || setting == Some("off");
         let told = positions.and_then(|row| place(row, inserted, connection.server()));
         told.ok_or(Error::answer("the position of a commit"))
-    }
-
-    fn failure(&self, error: &Error) -> Failure {
-        error.failure()
     }
 }

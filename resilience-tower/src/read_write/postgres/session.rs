@@ -1,8 +1,11 @@
 //! Pooled connections, each of which knows to which run of the server it leads.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use deadpool::{
+    Runtime,
+    managed::{self, Metrics, RecycleError, RecycleResult},
+};
 use deadpool_postgres::{ClientWrapper, Connect};
 use resilience_core::balance::hash_key;
 use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
@@ -83,7 +86,13 @@ pub(super) struct Manager {
     reads: bool,
 }
 
-pub(super) fn pool(connect: Arc<dyn Connect>, config: Config, reads: bool, size: usize) -> Pool {
+pub(super) fn pool(
+    connect: Arc<dyn Connect>,
+    config: Config,
+    reads: bool,
+    size: usize,
+    wait: Duration,
+) -> Pool {
     let manager = Manager {
         connect,
         config,
@@ -91,8 +100,10 @@ pub(super) fn pool(connect: Arc<dyn Connect>, config: Config, reads: bool, size:
     };
     Pool::builder(manager)
         .max_size(size)
+        .wait_timeout(Some(wait))
+        .runtime(Runtime::Tokio1)
         .build()
-        .expect("a pool without timeouts needs no runtime")
+        .expect("it has a runtime")
 }
 
 impl managed::Manager for Manager {

@@ -72,7 +72,7 @@ impl<'a> Transaction<'a> {
                     Err(error) if completed < 2 => return Err(error.into()),
                     Err(error) => {
                         self.end();
-                        return Err(Error::NoToken(error));
+                        return Err(Error::NoToken(Box::new(error.into())));
                     }
                 }
             }
@@ -86,7 +86,8 @@ impl<'a> Transaction<'a> {
         };
         let cluster = self.server.cluster;
         self.end();
-        let (epoch, position) = place.ok_or(Error::answer("the position of a commit"))?;
+        let unknown = || Error::NoToken(Box::new(Error::answer("the position of a commit")));
+        let (epoch, position) = place.ok_or_else(unknown)?;
         Ok(Token {
             cluster,
             epoch,

@@ -56,7 +56,7 @@ pub use self::{
 ///
 /// ```
 /// use resilience_core::route::{Lsn, Token};
-/// use resilience_tower::read_write::{Signer, SigningKey, VerifyError};
+/// use resilience_tower::read_write::{Signer, SigningKey};
 ///
 /// # let random = [7; 32];
 /// let signer = Signer::new([SigningKey::new("2026-11", random)?])?.cluster(7);
@@ -64,7 +64,7 @@ pub use self::{
 ///
 /// let text = signer.sign(&token)?;
 /// assert_eq!(signer.verify::<Lsn>(&text)?, token);
-/// assert_eq!(signer.verify::<Lsn>(&text[1..]), Err(VerifyError::Malformed));
+/// assert!(signer.verify::<Lsn>(&text[1..]).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]

@@ -343,8 +343,11 @@ async fn the_primary_is_killed_and_replaced(shop: &Arc<Shop>) {
     let book = shop
         .writes_during(async {
             sleep(Duration::from_millis(200)).await;
+            let others: Vec<_> = others.iter().collect();
+            new.get_ahead_of(&others).await.expect("it has most");
             old.kill().await.expect("killed");
             sleep(Duration::from_millis(200)).await;
+            others.iter().for_each(|other| other.stream().open());
             new.promote().await.expect("promoted");
             let promoted = Instant::now();
             shop.written().await;

@@ -206,6 +206,31 @@ impl Node {
         Ok(())
     }
 
+    /// Makes sure that `others` can [follow](Self::follow) this replica once it is promoted, which one
+    /// that has more than it never can: their streams are cut and stay so, and it receives until it
+    /// has what they have. Called while the primary runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`sql`](Self::sql), and when it takes too long.
+    pub async fn get_ahead_of(&self, others: &[&Self]) -> Result<(), Error> {
+        let mut most = 0;
+        for other in others {
+            other.stream.cut();
+            let mut wait = Wait::new(format!("{}: receives nothing", other.name()));
+            let receivers = "select count(*) from pg_stat_wal_receiver where status = 'streaming'";
+            while other.sql(receivers).await? != "0" {
+                other.again(&mut wait).await?;
+            }
+            most = most.max(other.received().await?);
+        }
+        let mut wait = Wait::new(format!("{}: has received up to {most}", self.name()));
+        while self.received().await? < most {
+            self.again(&mut wait).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn again(&self, wait: &mut Wait) -> Result<(), Error> {
         self.place.again(wait).await
     }

@@ -270,7 +270,10 @@ async fn no_read_fails_when_a_replica_dies(stage: &Stage, engine: &Cluster) {
 
 /// F7.c2
 async fn writes_work_again_after_a_promotion(stage: &Stage, engine: &Cluster) {
+    let (new, other) = (engine.node(1), engine.node(2));
+    new.get_ahead_of(&[other]).await.unwrap();
     engine.node(0).kill().await.unwrap();
+    other.stream().open();
     eventually("nobody takes writes", async || {
         match stage.content.insert(&project("no", "demo")).await {
             Err(StoreError::NoPrimary { retry_after }) => {

@@ -11,9 +11,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use crate::exchange::Exchange;
-use crate::framing::BodyEnd;
-use crate::pool::Lease;
-use crate::shared::InFlight;
+use crate::server::framing::BodyEnd;
+use crate::upstream::InFlight;
+use crate::upstream::pool::Lease;
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -91,6 +91,8 @@ pub(crate) struct Origin {
     pub(crate) peer: IpAddr,
     /// Whether the peer is one of our proxies.
     pub(crate) trusted: bool,
+    /// `http` or `https`: how the request came to us.
+    pub(crate) scheme: &'static str,
 }
 
 /// Tells the upstream where the request came from: `X-Forwarded-*`, `Forwarded` (RFC 7239) and
@@ -111,9 +113,13 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: Origin, client: IpA
     let peer = origin.peer.to_canonical();
     let host = headers.get(HOST).cloned();
     append(headers, X_FORWARDED_FOR, &peer.to_string());
-    append(headers, FORWARDED, &forwarded_element(peer, host.as_ref()));
+    append(
+        headers,
+        FORWARDED,
+        &forwarded_element(peer, host.as_ref(), origin.scheme),
+    );
     if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
-        entry.insert(HeaderValue::from_static("http"));
+        entry.insert(HeaderValue::from_static(origin.scheme));
     }
     if let (Some(host), Entry::Vacant(entry)) = (host, headers.entry(X_FORWARDED_HOST)) {
         entry.insert(host);
@@ -155,15 +161,15 @@ fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
     }
 }
 
-fn forwarded_element(peer: IpAddr, host: Option<&HeaderValue>) -> String {
+fn forwarded_element(peer: IpAddr, host: Option<&HeaderValue>, scheme: &str) -> String {
     let node = match peer {
         IpAddr::V4(peer) => peer.to_string(),
         IpAddr::V6(peer) => format!("\"[{peer}]\""),
     };
     match host.and_then(|host| host.to_str().ok()) {
         // The guard admits no quote or backslash in a host.
-        Some(host) => format!("for={node};host=\"{host}\";proto=http"),
-        None => format!("for={node};proto=http"),
+        Some(host) => format!("for={node};host=\"{host}\";proto={scheme}"),
+        None => format!("for={node};proto={scheme}"),
     }
 }
 

@@ -36,23 +36,20 @@ pub mod config;
 pub mod path;
 
 mod body;
+mod built_in;
 mod exchange;
-mod forward;
-mod framing;
 mod guard;
 mod handle;
 mod headers;
-mod health;
-mod limit;
 mod metrics;
-mod pool;
+mod pipeline;
+mod policy;
 mod problem;
-mod proxy;
 mod route;
 mod server;
 mod shared;
 mod snapshot;
-mod upload;
+mod upstream;
 
 pub use self::body::{Body, BoxError};
 pub use self::config::{Config, ConfigError};

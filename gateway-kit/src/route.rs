@@ -6,7 +6,8 @@ use std::sync::Arc;
 use matchit::Router;
 
 use crate::config::RouteConfig;
-use crate::shared::Upstream;
+use crate::policy::Policies;
+use crate::upstream::Upstream;
 
 /// One compiled route.
 #[derive(Debug)]
@@ -14,10 +15,11 @@ pub(crate) struct Route {
     pub(crate) prefix: String,
     replacement: Option<String>,
     pub(crate) upstream: Arc<Upstream>,
+    pub(crate) policies: Policies,
 }
 
 impl Route {
-    pub(crate) fn new(config: &RouteConfig, upstream: Arc<Upstream>) -> Self {
+    pub(crate) fn new(config: &RouteConfig, upstream: Arc<Upstream>, policies: Policies) -> Self {
         let replacement = match &config.rewrite {
             _ if config.strip_prefix => Some(""),
             Some(rewrite) => Some(rewrite.as_str().trim_end_matches('/')),
@@ -27,6 +29,7 @@ impl Route {
             prefix: config.prefix.as_str().to_owned(),
             replacement: replacement.map(str::to_owned),
             upstream,
+            policies,
         }
     }
 

@@ -10,9 +10,10 @@ use resilience_core::breaker::CircuitBreaker;
 use resilience_core::clock::SharedClock;
 
 use crate::config::{Config, UpstreamConfig};
-use crate::limit::{self, ClientLimiter};
-use crate::metrics::{EndpointMetrics, Metrics};
-use crate::pool::{Pool, Settings};
+use crate::metrics::Metrics;
+use crate::policy::rate_limit::{self, ClientLimiter};
+use crate::upstream::pool::{Pool, Settings};
+use crate::upstream::{Endpoint, Upstream};
 
 /// State that all snapshots of one gateway share.
 #[derive(Debug)]
@@ -23,27 +24,6 @@ pub(crate) struct Shared {
     draining: AtomicBool,
     endpoints: Mutex<HashMap<(String, String), Arc<Endpoint>>>,
     limiter: Mutex<Option<ClientLimiter>>,
-}
-
-/// One address of an upstream.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) upstream: String,
-    /// `host:port`.
-    pub(crate) address: String,
-    pub(crate) breaker: CircuitBreaker,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) metrics: EndpointMetrics,
-    in_flight: AtomicU64,
-}
-
-/// A service behind the gateway, as one snapshot sees it.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) name: String,
-    pub(crate) settings: UpstreamConfig,
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    next: AtomicUsize,
 }
 
 impl Shared {
@@ -74,7 +54,7 @@ impl Shared {
             return Ok(None);
         };
         if slot.is_none() {
-            let limiter = limit::limiter(settings, &self.clock)
+            let limiter = rate_limit::limiter(settings, &self.clock)
                 .map_err(|error| crate::Error::Settings(error.to_string()))?;
             *slot = Some(limiter);
         }
@@ -121,39 +101,5 @@ impl Shared {
             pool: Arc::new(Pool::new(address.to_owned(), settings, self.clock.clone())),
             in_flight: AtomicU64::new(0),
         }
-    }
-}
-
-impl Upstream {
-    /// All endpoints once, beginning with the one whose turn it is.
-    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        // ORDERING: Relaxed; only the count matters.
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let count = self.endpoints.len();
-        (0..count).map(move |step| &self.endpoints[(first % count + step) % count])
-    }
-}
-
-impl Endpoint {
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Counts a call until the guard is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> InFlight {
-        // ORDERING: Relaxed; a gauge that publishes nothing else.
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
-    }
-}
-
-/// One call counted in flight.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct InFlight(Arc<Endpoint>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -142,7 +142,7 @@ impl Config {
                     "must be at least 1",
                 ));
             }
-            crate::limit::quota(limit)
+            crate::policy::rate_limit::quota(limit)
                 .map_err(|error| ConfigError::new("rate_limit", error.to_string()))?;
         }
         let server = &self.server;

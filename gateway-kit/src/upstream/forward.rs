@@ -10,9 +10,9 @@ use resilience_tower::breaker::http::HttpClassifier;
 use tower_service::Service;
 
 use crate::body::Body;
-use crate::pool::SendError;
-use crate::shared::Endpoint;
-use crate::upload::{Progress, Upload};
+use crate::upstream::Endpoint;
+use crate::upstream::pool::SendError;
+use crate::upstream::upload::{Progress, Upload};
 
 /// Why an attempt brought no answer.
 #[derive(Debug, thiserror::Error)]

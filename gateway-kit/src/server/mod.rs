@@ -1,5 +1,7 @@
 //! Listening, serving and stopping.
 
+pub(crate) mod framing;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +22,8 @@ use tokio::task::JoinSet;
 
 use crate::body::Body;
 use crate::config::{Config, ServerConfig, ShutdownConfig};
-use crate::framing::Watched;
 use crate::handle::Handle;
+use crate::server::framing::Watched;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 
@@ -47,6 +49,13 @@ pub enum Error {
 pub(crate) struct Inner {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// The connection a request came on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Downstream {
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: bool,
 }
 
 /// A reverse proxy that listens on one address.
@@ -124,7 +133,7 @@ impl Gateway {
     pub fn service(&self, peer: SocketAddr) -> GatewayService {
         GatewayService {
             inner: Arc::clone(&self.inner),
-            peer,
+            downstream: Downstream { peer, tls: false },
         }
     }
 
@@ -210,12 +219,13 @@ impl Gateway {
         let _ = stream.set_nodelay(true);
         let (stream, framing) = Watched::new(stream);
         let inner = Arc::clone(&self.inner);
+        let downstream = Downstream { peer, tls: false };
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let inner = Arc::clone(&inner);
             let end = framing.body_end();
             let mut request = request.map(|body| Body::from(body).watched(end));
             framing.restore(request.headers_mut());
-            async move { Ok::<_, Infallible>(inner.handle(request, peer).await) }
+            async move { Ok::<_, Infallible>(inner.handle(request, downstream).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -252,13 +262,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct GatewayService {
     inner: Arc<Inner>,
-    peer: SocketAddr,
+    downstream: Downstream,
 }
 
 impl GatewayService {
     /// Answers one request with any body.
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
-        self.inner.handle(request, self.peer).await
+        self.inner.handle(request, self.downstream).await
     }
 }
 

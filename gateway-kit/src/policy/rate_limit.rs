@@ -71,3 +71,17 @@ pub(crate) fn problem(limited: &Limited) -> Problem {
         number(whole_seconds(limited.reset_after)),
     )
 }
+
+/// The limit per client address as a step of the pipeline; clones share the buckets.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientLimit(pub(crate) ClientLimiter);
+
+impl ClientLimit {
+    /// Takes one from the bucket of `client`.
+    pub(crate) fn check(&self, client: IpAddr) -> Result<(), Problem> {
+        match self.0.try_acquire(&ClientKey::new(client)) {
+            Ok(_) => Ok(()),
+            Err(limited) => Err(problem(&limited)),
+        }
+    }
+}

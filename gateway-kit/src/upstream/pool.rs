@@ -12,7 +12,7 @@ use resilience_core::clock::{Clock, SharedClock};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use crate::upload::Upload;
+use crate::upstream::upload::Upload;
 
 /// The idle connections of one endpoint; the most recently used first, so that surplus ones
 /// grow old and are closed.

@@ -9,7 +9,7 @@ use crate::body::Body;
 use crate::metrics::state_name;
 use crate::problem::Problem;
 use crate::server::Inner;
-use crate::shared::Upstream;
+use crate::upstream::Upstream;
 
 /// The path as a label, and the answer.
 type BuiltIn = (&'static str, Result<Response<Body>, Problem>);

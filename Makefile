@@ -115,7 +115,7 @@ consistency: ## a short run of the consistency check on a real PostgreSQL cluste
 check-consistency: ## a million checked reads while a real PostgreSQL cluster fails, and 100 million simulated decisions (CHECKS=, SEED=, FAULTS=, DECISIONS=)
 	$(CARGO) run --release --locked -p consistency -- \
 		--checks $(or $(CHECKS),1000000) --seed $(or $(SEED),1) --faults $(or $(FAULTS),all) --tasks 64
-	ROUTE_DECISIONS=$(or $(DECISIONS),100000000) $(CARGO) test --release --locked -p resilience-core --all-features --test main -- route_simulation::
+	ROUTE_DECISIONS=$(or $(DECISIONS),100000000) $(CARGO) test --release --locked -p resilience-core --all-features --test main -- route_simulation:: --nocapture
 
 clean: ## remove what the build made
 	$(CARGO) clean

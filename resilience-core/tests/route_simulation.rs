@@ -2,9 +2,18 @@
 //! primaries that come back. What the router is told and what it answers is checked against what
 //! each node holds.
 //!
-//! A million decisions; `ROUTE_DECISIONS=100000000` for more.
+//! A million decisions; `ROUTE_DECISIONS=100000000` for more. Each world has its own seed, and each
+//! core its own worlds.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use resilience_core::{
     balance::{self, Endpoint},
@@ -73,7 +82,7 @@ struct World {
     router: Router<Lsn, usize>,
     nodes: [Node; NODES],
     /// By epoch less one: where those before it ended.
-    histories: Vec<Vec<Fork<Lsn>>>,
+    histories: Vec<Arc<[Fork<Lsn>]>>,
     phase: Phase,
     /// Answers under way: when they come, of whom, of which epoch.
     answers: Vec<(Duration, usize, u64, Observation<Lsn>)>,
@@ -88,6 +97,7 @@ struct World {
 
 #[derive(Debug, Default)]
 struct Seen {
+    worlds: u64,
     decisions: u64,
     reads: u64,
     bounded: u64,
@@ -142,7 +152,7 @@ impl World {
             clock,
             router,
             nodes: [node(true), node(false), node(false), node(false)],
-            histories: vec![vec![]],
+            histories: vec![Arc::default()],
             phase: Phase::Calm,
             answers: vec![],
             tokens: [const { None }; SESSIONS],
@@ -280,7 +290,7 @@ impl World {
         }
         let chosen = able[self.dice.below(able.len() as u64) as usize];
         let fork = Lsn(self.nodes[chosen].position);
-        let mut history = self.histories.last().unwrap().clone();
+        let mut history = self.histories.last().unwrap().to_vec();
         history.push(Fork {
             epoch: newest,
             position: fork,
@@ -288,7 +298,7 @@ impl World {
         if let Some(old) = self.primary() {
             self.nodes[old].replaced_alive = self.nodes[old].up;
         }
-        self.histories.push(history);
+        self.histories.push(history.into());
         self.told.push(None);
         self.nodes[chosen].primary = true;
         self.nodes[chosen].epoch = newest + 1;
@@ -349,10 +359,9 @@ impl World {
         let answer = node.up.then(|| {
             let position = Lsn(node.position);
             let answer = Observation::new(role, CLUSTER, node.epoch, position, now);
-            let history = self.histories[node.epoch as usize - 1].clone();
             let answer = answer.incarnation(node.incarnation);
             if node.primary {
-                answer.history(history)
+                answer.history(Arc::clone(&self.histories[node.epoch as usize - 1]))
             } else {
                 answer
             }
@@ -371,9 +380,7 @@ impl World {
 
     fn deliver(&mut self) {
         let now = self.clock.now();
-        let (due, later) = self.answers.drain(..).partition(|(at, ..)| *at <= now);
-        self.answers = later;
-        let due: Vec<(Duration, usize, u64, Observation<Lsn>)> = due;
+        let due = self.answers.extract_if(.., |(at, ..)| *at <= now);
         for (_, index, epoch, answer) in due {
             self.told[epoch as usize - 1].get_or_insert(now);
             self.router.observe(NAMES[index], answer);
@@ -591,37 +598,96 @@ impl World {
     }
 }
 
+impl Seen {
+    fn add(&mut self, other: &Self) {
+        self.decisions += other.decisions;
+        self.reads += other.reads;
+        self.bounded += other.bounded;
+        self.on_replicas += other.on_replicas;
+        self.writes += other.writes;
+        self.refused += other.refused;
+        self.failovers += other.failovers;
+        self.lost += other.lost;
+        self.diverged += other.diverged;
+        self.zombies += other.zombies;
+        self.rebuilt += other.rebuilt;
+        self.unseen_switches += other.unseen_switches;
+        self.unheard += other.unheard;
+        self.untold += other.untold;
+    }
+}
+
+/// What all threads have seen.
+struct Run {
+    wanted: u64,
+    /// The last seed that is taken.
+    seed: AtomicU64,
+    seen: Mutex<Seen>,
+}
+
+impl Run {
+    /// World after world, until all have decided as often as is wanted.
+    fn worlds(&self) {
+        while self
+            .seen
+            .lock()
+            .is_ok_and(|seen| seen.decisions < self.wanted)
+        {
+            let seed = self.seed.fetch_add(1, Ordering::Relaxed) + 1;
+            let failing = Failing { run: self, seed };
+            let mut world = World::new(seed);
+            for _ in 0..20 {
+                (0..250).for_each(|_| world.step());
+                world.settle();
+            }
+            drop(failing);
+            self.ended(&world.seen);
+        }
+    }
+
+    fn ended(&self, seen: &Seen) {
+        let mut all = self.seen.lock().unwrap();
+        let before = all.decisions;
+        all.add(seen);
+        all.worlds += 1;
+        let part = (self.wanted / 20).max(1);
+        if all.decisions / part > before / part {
+            println!("{} decisions in {} worlds", all.decisions, all.worlds);
+        }
+    }
+}
+
+/// Tells which world a check failed in, and ends all others.
+struct Failing<'a> {
+    run: &'a Run,
+    seed: u64,
+}
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("in the world of seed {}", self.seed);
+            self.run.seen.lock().unwrap().decisions += self.run.wanted;
+        }
+    }
+}
+
 #[test]
 fn no_read_is_stale_no_zombie_is_written_to_and_every_lost_write_is_told() {
     let wanted = std::env::var("ROUTE_DECISIONS").ok();
-    let wanted: u64 = wanted
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1_000_000);
-    let mut all = Seen::default();
-    let mut seed = 0;
-    while all.decisions < wanted {
-        seed += 1;
-        let mut world = World::new(seed);
-        for _ in 0..20 {
-            (0..250).for_each(|_| world.step());
-            world.settle();
+    let wanted = wanted.and_then(|text| text.parse().ok());
+    let run = Run {
+        wanted: wanted.unwrap_or(1_000_000),
+        seed: AtomicU64::new(0),
+        seen: Mutex::default(),
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| run.worlds());
         }
-        let seen = world.seen;
-        all.decisions += seen.decisions;
-        all.reads += seen.reads;
-        all.bounded += seen.bounded;
-        all.on_replicas += seen.on_replicas;
-        all.writes += seen.writes;
-        all.refused += seen.refused;
-        all.failovers += seen.failovers;
-        all.lost += seen.lost;
-        all.diverged += seen.diverged;
-        all.zombies += seen.zombies;
-        all.rebuilt += seen.rebuilt;
-        all.unseen_switches += seen.unseen_switches;
-        all.unheard += seen.unheard;
-        all.untold += seen.untold;
-    }
+    });
+    let all = run.seen.into_inner().unwrap();
     println!("{all:#?}");
     // The world is not too kind to tell.
     for faults in [
@@ -635,4 +701,8 @@ fn no_read_is_stale_no_zombie_is_written_to_and_every_lost_write_is_told() {
     }
     assert!(all.writes > all.decisions / 20, "{all:#?}");
     assert!(all.on_replicas > all.reads / 4, "{all:#?}");
+    println!(
+        "{} decisions: stale 0, writes on a primary known to be replaced 0, lost and not told 0",
+        all.decisions
+    );
 }

@@ -37,10 +37,12 @@ pub mod path;
 
 mod body;
 mod built_in;
+mod embed;
 mod exchange;
 mod guard;
 mod handle;
 mod headers;
+mod layers;
 mod metrics;
 mod pipeline;
 mod policy;
@@ -53,5 +55,7 @@ mod upstream;
 
 pub use self::body::{Body, BoxError};
 pub use self::config::{Config, ConfigError};
+pub use self::embed::GatewayService;
 pub use self::handle::{EndpointState, Handle};
-pub use self::server::{Error, Gateway, GatewayService};
+pub use self::layers::Next;
+pub use self::server::{Builder, Error, Gateway};

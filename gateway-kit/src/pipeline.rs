@@ -29,6 +29,7 @@ use crate::body::Body;
 use crate::exchange::Exchange;
 use crate::guard::{self, Checked};
 use crate::headers::{self, CORRELATION_ID, Origin};
+use crate::layers::through;
 use crate::policy::Policies;
 use crate::problem::Problem;
 use crate::route::Route;
@@ -50,6 +51,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The answer, or what a refusal says.
+    fn answer(&mut self, answer: Result<Response<Body>, Problem>) -> Response<Body> {
+        answer.unwrap_or_else(|problem| {
+            self.exchange.fail(problem.code);
+            problem.into_response(&self.exchange.correlation_id)
+        })
+    }
+
     /// The policies of the route, or those for requests without one.
     pub(crate) fn policies(&self) -> &Policies {
         match &self.route {
@@ -81,13 +90,14 @@ impl Inner {
             };
         }
         let mut context = self.context(&request, checked, downstream, exchange);
-        let response = match self.edge(request, &mut context).await {
-            Ok(response) => response,
-            Err(problem) => {
-                context.exchange.fail(problem.code);
-                problem.into_response(&context.exchange.correlation_id)
-            }
+        let answer = match &self.layers.edge {
+            None => self.edge(request, &mut context).await,
+            Some(layered) => through!(layered, request, {
+                let answer = self.edge(request, &mut context).await;
+                context.answer(answer)
+            }),
         };
+        let response = context.answer(answer);
         finished(response, context.exchange)
     }
 
@@ -127,7 +137,13 @@ impl Inner {
         }
         let route = context.route.clone().ok_or_else(Problem::no_route)?;
         context.exchange.routed(&route);
-        self.routed(request, &route, context).await
+        let Some(layered) = &self.layers.route else {
+            return self.routed(request, &route, context).await;
+        };
+        through!(layered, request, {
+            let answer = self.routed(request, &route, context).await;
+            context.answer(answer)
+        })
     }
 
     /// What concerns the requests of one route.
@@ -142,12 +158,27 @@ impl Inner {
         if let Ok(id) = HeaderValue::from_str(&context.exchange.correlation_id) {
             request.headers_mut().insert(CORRELATION_ID, id);
         }
-        let request = call::outgoing(request, route, &context.checked)?;
-        let mut response = call::forward(route, request, context.snapshot.body_timeout).await?;
-        headers::remove_hop_by_hop(response.headers_mut());
-        *response.version_mut() = Version::HTTP_11;
-        Ok(response)
+        let Some(layered) = &self.layers.upstream else {
+            return upstream(request, route, context).await;
+        };
+        through!(layered, request, {
+            let answer = upstream(request, route, context).await;
+            context.answer(answer)
+        })
     }
+}
+
+/// The call to the service, and its answer in the form that is passed on.
+async fn upstream(
+    request: Request<Body>,
+    route: &Arc<Route>,
+    context: &Context,
+) -> Result<Response<Body>, Problem> {
+    let request = call::outgoing(request, route, &context.checked)?;
+    let mut response = call::forward(route, request, context.snapshot.body_timeout).await?;
+    headers::remove_hop_by_hop(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
 }
 
 fn refused(problem: Problem, mut exchange: Exchange) -> Response<Body> {

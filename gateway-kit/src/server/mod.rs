@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,10 +18,14 @@ use resilience_core::clock::SharedClock;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tower_layer::Layer;
+use tower_service::Service;
 
-use crate::body::Body;
+use crate::body::{Body, BoxError};
 use crate::config::{Config, ServerConfig, ShutdownConfig};
+use crate::embed::GatewayService;
 use crate::handle::Handle;
+use crate::layers::{Layered, Layers, Next};
 use crate::server::framing::Watched;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -44,11 +47,125 @@ pub enum Error {
     Settings(String),
 }
 
+/// Makes a [`Gateway`], or a [`GatewayService`] for a program that listens itself.
+///
+/// A layer at one of the three places is a tower layer over `Request<Body>` and
+/// `Response<Body>`; one per place (compose several with
+/// `tower::ServiceBuilder`). An error of a layer is answered with 500.
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    config: Config,
+    clock: SharedClock,
+    layers: Layers,
+}
+
+/// A place for a layer.
+macro_rules! place {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub fn $name<L>(mut self, layer: L) -> Self
+        where
+            L: Layer<Next>,
+            L::Service:
+                Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+            <L::Service as Service<Request<Body>>>::Error: Into<BoxError>,
+            <L::Service as Service<Request<Body>>>::Future: Send,
+        {
+            self.layers.$name = Some(Layered::new(layer));
+            self
+        }
+    };
+}
+
+impl Builder {
+    /// The clock of breakers, limits and idle connections. Timeouts of the network follow
+    /// tokio's time.
+    pub fn clock(mut self, clock: impl Into<SharedClock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    place! {
+        /// Around everything after the guard and the built-in endpoints.
+        edge
+    }
+    place! {
+        /// Around what happens once the route is known: authentication, cache, compression.
+        route
+    }
+    place! {
+        /// Around the call to the service: retries, balancing, breaker. The request is as the
+        /// service gets it, the answer as the service gave it.
+        upstream
+    }
+
+    /// Compiles the configuration and starts to listen.
+    ///
+    /// # Errors
+    /// The address is taken or not ours, or a configuration built by hand contradicts itself.
+    pub async fn bind(self) -> Result<Gateway, Error> {
+        let config = self.config.clone();
+        let inner = self.compile()?;
+        let listen = |source| Error::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+        Ok(Gateway {
+            inner,
+            listener,
+            local_addr,
+            server: config.server,
+            shutdown: config.shutdown,
+        })
+    }
+
+    /// Compiles the configuration into a service for a program that listens itself; `peer`
+    /// finds the client's address in what that program's server puts into a request. `listen`,
+    /// `server` and `shutdown` are without effect.
+    ///
+    /// # Errors
+    /// A configuration built by hand contradicts itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn build(config: gateway_kit::Config) -> Result<(), gateway_kit::Error> {
+    /// use std::net::SocketAddr;
+    /// # struct ConnectInfo<T>(T);
+    /// # impl Clone for ConnectInfo<SocketAddr> { fn clone(&self) -> Self { Self(self.0) } }
+    ///
+    /// let proxy = gateway_kit::Gateway::builder(config)
+    ///     .service(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0))?;
+    /// // axum: Router::new().route(..).fallback_service(proxy)
+    /// # let _ = proxy; Ok(()) }
+    /// ```
+    pub fn service(
+        self,
+        peer: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
+    ) -> Result<GatewayService, Error> {
+        Ok(GatewayService::new(self.compile()?, peer))
+    }
+
+    fn compile(self) -> Result<Arc<Inner>, Error> {
+        let shared = Arc::new(Shared::new(self.clock));
+        let snapshot = Snapshot::compile(&self.config, &shared)?;
+        Ok(Arc::new(Inner {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            shared,
+            layers: self.layers,
+        }))
+    }
+}
+
 /// What a gateway, its handles and its services share.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) layers: Layers,
 }
 
 /// The connection a request came on.
@@ -87,36 +204,16 @@ impl Gateway {
     /// # Errors
     /// The address is taken or not ours, or a configuration built by hand contradicts itself.
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        Self::bind_with_clock(config, SharedClock::std()).await
+        Self::builder(config).bind().await
     }
 
-    /// The same with a clock for breakers, limits and idle connections. Timeouts of the network
-    /// follow tokio's time.
-    ///
-    /// # Errors
-    /// As [`bind`](Self::bind).
-    pub async fn bind_with_clock(
-        config: Config,
-        clock: impl Into<SharedClock>,
-    ) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(clock.into()));
-        let snapshot = Snapshot::compile(&config, &shared)?;
-        let listen = |source| Error::Listen {
-            address: config.listen,
-            source,
-        };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let local_addr = listener.local_addr().map_err(listen)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                snapshot: ArcSwap::from_pointee(snapshot),
-                shared,
-            }),
-            listener,
-            local_addr,
-            server: config.server,
-            shutdown: config.shutdown,
-        })
+    /// A gateway with more than a configuration: a clock, layers of your own.
+    pub fn builder(config: Config) -> Builder {
+        Builder {
+            config,
+            clock: SharedClock::std(),
+            layers: Layers::default(),
+        }
     }
 
     /// Where the gateway listens; the port is the real one also if the configuration says 0.
@@ -127,14 +224,6 @@ impl Gateway {
     /// A handle on the running state: breakers, upstreams, metrics.
     pub fn handle(&self) -> Handle {
         Handle::new(Arc::clone(&self.inner))
-    }
-
-    /// The gateway as a service for requests of `peer`, for use behind another server.
-    pub fn service(&self, peer: SocketAddr) -> GatewayService {
-        GatewayService {
-            inner: Arc::clone(&self.inner),
-            downstream: Downstream { peer, tls: false },
-        }
     }
 
     /// Serves until `shutdown` is done, then stops in order: readiness answers 503, after the
@@ -256,36 +345,3 @@ impl Gateway {
 const SWEEP: Duration = Duration::from_secs(5);
 /// The pause after a failed accept, which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// The gateway as a [`tower_service::Service`]: always ready, never an error. Clones share
-/// everything.
-#[derive(Clone, Debug)]
-pub struct GatewayService {
-    inner: Arc<Inner>,
-    downstream: Downstream,
-}
-
-impl GatewayService {
-    /// Answers one request with any body.
-    pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
-        self.inner.handle(request, self.downstream).await
-    }
-}
-
-impl tower_service::Service<Request<Incoming>> for GatewayService {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(
-        &mut self,
-        _cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Infallible>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.handle(request.map(Body::from)).await) })
-    }
-}

@@ -1,6 +1,7 @@
 //! The gateway over real sockets. One program, so that it links once.
 
 mod config;
+mod embed;
 mod guard;
 mod headers;
 mod operation;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_kit::{Config, Gateway, Handle};
+use gateway_kit::{Builder, Config, Gateway, Handle};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -40,6 +40,11 @@ pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     .await;
 }
 
+pub(crate) fn parsed(config: &str) -> Config {
+    let text = format!("listen = \"127.0.0.1:0\"\n{config}");
+    Config::from_toml(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// A gateway that runs until it is stopped or dropped.
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
@@ -54,9 +59,11 @@ impl Running {
     }
 
     pub(crate) async fn start_with_clock(config: &str, clock: impl Into<SharedClock>) -> Self {
-        let text = format!("listen = \"127.0.0.1:0\"\n{config}");
-        let config = Config::from_toml(&text).unwrap_or_else(|error| panic!("{error}"));
-        let gateway = Gateway::bind_with_clock(config, clock).await.unwrap();
+        Self::start_with(config, |builder| builder.clock(clock)).await
+    }
+
+    pub(crate) async fn start_with(config: &str, with: impl FnOnce(Builder) -> Builder) -> Self {
+        let gateway = with(Gateway::builder(parsed(config))).bind().await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let (addr, handle) = (gateway.local_addr(), gateway.handle());
         let task = tokio::spawn(gateway.serve(async {

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use crate::exchange::Exchange;
 use crate::server::framing::BodyEnd;
-use crate::upstream::InFlight;
+use crate::upstream::balance::Picked;
 use crate::upstream::pool::Lease;
 
 /// Any error.
@@ -29,7 +29,7 @@ pub struct Body {
     /// The upstream connection the frames come from; given back at the end of the body.
     lease: Option<Lease>,
     /// Counts the call at its endpoint until the body ends.
-    in_flight: Option<InFlight>,
+    in_flight: Option<Picked>,
     /// Tells the client's connection that the request body has ended.
     end: Option<BodyEnd>,
     /// What is measured; recorded when the body is dropped.
@@ -69,7 +69,7 @@ impl Body {
         self
     }
 
-    pub(crate) fn counted(mut self, in_flight: InFlight) -> Self {
+    pub(crate) fn counted(mut self, in_flight: Picked) -> Self {
         if !self.is_end_stream() {
             self.in_flight = Some(in_flight);
         }

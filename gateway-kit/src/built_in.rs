@@ -2,14 +2,13 @@
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use resilience_core::breaker::State;
 use serde_json::json;
 
 use crate::body::Body;
 use crate::metrics::state_name;
 use crate::problem::Problem;
 use crate::server::Inner;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, View};
 
 /// The path as a label, and the answer.
 type BuiltIn = (&'static str, Result<Response<Body>, Problem>);
@@ -36,28 +35,20 @@ impl Inner {
     fn ready(&self) -> Response<Body> {
         let snapshot = self.snapshot.load();
         let draining = self.shared.is_draining();
-        let down = |upstream: &Upstream| {
-            let mut endpoints = upstream.endpoints.iter();
-            endpoints.all(|endpoint| {
-                // An open breaker whose time is over admits the next call. Counting it as down
-                // would keep that call away, and the gateway unready for ever.
-                let breaker = endpoint.breaker.snapshot();
-                breaker.state == State::Open
-                    && breaker.retry_after.is_some_and(|wait| !wait.is_zero())
-            })
-        };
+        let down = |upstream: &Upstream| !upstream.service.views().iter().any(View::is_up);
         let mut missing = snapshot.upstreams.values();
         let missing = missing.any(|upstream| upstream.settings.required && down(upstream));
         let upstreams: serde_json::Map<_, _> = snapshot
             .upstreams
             .values()
             .map(|upstream| {
-                let endpoints: serde_json::Map<_, _> = upstream
-                    .endpoints
+                let views = upstream.service.views();
+                let endpoints: serde_json::Map<_, _> = views
                     .iter()
-                    .map(|endpoint| {
-                        let state = state_name(endpoint.breaker.state());
-                        (endpoint.address.clone(), json!({ "breaker": state }))
+                    .map(|view| {
+                        let breaker = state_name(view.endpoint.breaker.state());
+                        let state = json!({ "breaker": breaker, "up": view.is_up() });
+                        (view.endpoint.address.clone(), state)
                     })
                     .collect();
                 (upstream.name.clone(), endpoints.into())
@@ -74,8 +65,9 @@ impl Inner {
     /// The metrics, with the gauges that are read when someone looks.
     pub(crate) fn render_metrics(&self) -> String {
         for upstream in self.snapshot.load().upstreams.values() {
-            for endpoint in &upstream.endpoints {
-                endpoint.metrics.observe(endpoint.breaker.state());
+            for view in upstream.service.views() {
+                let state = view.endpoint.breaker.state();
+                view.endpoint.metrics.observe(state, view.is_up());
             }
         }
         self.shared.metrics.render()

@@ -1,6 +1,7 @@
 //! A handle on a running gateway, for a status page, an admin API or a test.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use resilience_core::breaker::{self, CircuitBreaker};
 
@@ -26,6 +27,20 @@ pub struct EndpointState {
     pub in_flight: u64,
     /// Idle connections kept.
     pub idle_connections: usize,
+    /// Its weight; 0: no new requests.
+    pub weight: u32,
+    /// Its priority group.
+    pub priority: u8,
+    /// Where it runs.
+    pub zone: Option<String>,
+    /// What the health checks found; `true` without any.
+    pub healthy: bool,
+    /// The rest of its ejection.
+    pub ejected_for: Option<Duration>,
+    /// The peak EWMA of its latency; `None` before its first answer.
+    pub latency: Option<Duration>,
+    /// It is healthy, not ejected, and its breaker lets requests through.
+    pub is_up: bool,
 }
 
 impl Handle {
@@ -36,7 +51,7 @@ impl Handle {
     /// The breaker of the endpoint at `index` (in the order of the configuration) of `upstream`.
     pub fn breaker(&self, upstream: &str, index: usize) -> Option<CircuitBreaker> {
         let snapshot = self.inner.snapshot.load();
-        let endpoints = &snapshot.upstreams.get(upstream)?.endpoints;
+        let endpoints = snapshot.upstreams.get(upstream)?.service.endpoints();
         endpoints
             .get(index)
             .map(|endpoint| endpoint.breaker.clone())
@@ -47,8 +62,11 @@ impl Handle {
         let snapshot = self.inner.snapshot.load();
         let upstreams = snapshot.upstreams.values();
         upstreams
-            .flat_map(|upstream| &upstream.endpoints)
-            .map(|endpoint| endpoint.breaker.clone())
+            .flat_map(|upstream| {
+                let endpoints = upstream.service.endpoints();
+                let breakers = endpoints.iter().map(|endpoint| endpoint.breaker.clone());
+                breakers.collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -57,15 +75,35 @@ impl Handle {
         let snapshot = self.inner.snapshot.load();
         let upstreams = snapshot.upstreams.values();
         upstreams
-            .flat_map(|upstream| &upstream.endpoints)
-            .map(|endpoint| EndpointState {
-                upstream: endpoint.upstream.clone(),
-                address: endpoint.address.clone(),
-                breaker: endpoint.breaker.snapshot(),
-                in_flight: endpoint.in_flight(),
-                idle_connections: endpoint.pool.idle(),
+            .flat_map(|upstream| upstream.service.views())
+            .map(|view| EndpointState {
+                is_up: view.is_up(),
+                upstream: view.endpoint.upstream.clone(),
+                address: view.endpoint.address.clone(),
+                breaker: view.endpoint.breaker.snapshot(),
+                in_flight: view.known.in_flight.into(),
+                idle_connections: view.endpoint.pool.idle(),
+                weight: view.known.weight,
+                priority: view.known.priority,
+                zone: view.known.zone.as_deref().map(str::to_owned),
+                healthy: view.known.healthy,
+                ejected_for: view.known.ejected_for,
+                latency: view.known.latency,
             })
             .collect()
+    }
+
+    /// Gives the endpoint at `address` of `upstream` another weight, 0 (no new requests) to 1000;
+    /// whether it is there. It holds until the configured weight changes, or the endpoint goes.
+    pub fn set_weight(&self, upstream: &str, address: &str, weight: u32) -> bool {
+        let snapshot = self.inner.snapshot.load();
+        let upstream = snapshot.upstreams.get(upstream);
+        upstream.is_some_and(|upstream| upstream.service.set_weight(address, weight))
+    }
+
+    /// Gives the endpoint no new requests; those that run end. Whether it is there.
+    pub fn drain(&self, upstream: &str, address: &str) -> bool {
+        self.set_weight(upstream, address, 0)
     }
 
     /// The metrics as `/metrics` shows them.

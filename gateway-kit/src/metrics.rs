@@ -143,14 +143,13 @@ impl Metrics {
 
 impl EndpointMetrics {
     /// Brings the gauges up to date; done when someone looks.
-    pub(crate) fn observe(&self, state: State) {
-        let (number, up) = match state {
-            State::Closed => (0.0, 1.0),
-            State::HalfOpen => (1.0, 1.0),
-            _ => (2.0, 0.0),
-        };
-        self.state.set(number);
-        self.up.set(up);
+    pub(crate) fn observe(&self, state: State, is_up: bool) {
+        self.state.set(match state {
+            State::Closed => 0.0,
+            State::HalfOpen => 1.0,
+            _ => 2.0,
+        });
+        self.up.set(f64::from(u8::from(is_up)));
     }
 }
 

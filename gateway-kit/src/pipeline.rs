@@ -174,8 +174,11 @@ async fn upstream(
     route: &Arc<Route>,
     context: &Context,
 ) -> Result<Response<Body>, Problem> {
+    let upstream = &route.upstream;
+    let key = upstream.key(request.headers(), context.client, &context.checked.path);
     let request = call::outgoing(request, route, &context.checked)?;
-    let mut response = call::forward(route, request, context.snapshot.body_timeout).await?;
+    let body_timeout = context.snapshot.body_timeout;
+    let mut response = call::forward(upstream, key, request, body_timeout).await?;
     headers::remove_hop_by_hop(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     Ok(response)

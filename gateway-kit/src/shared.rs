@@ -3,26 +3,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use resilience_core::breaker::CircuitBreaker;
 use resilience_core::clock::SharedClock;
 
-use crate::config::{Config, UpstreamConfig};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::rate_limit::{self, ClientLimiter};
-use crate::upstream::pool::{Pool, Settings};
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::service::Service;
 
 /// State that all snapshots of one gateway share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     /// Set when the gateway begins to stop.
     draining: AtomicBool,
-    endpoints: Mutex<HashMap<(String, String), Arc<Endpoint>>>,
+    services: Mutex<HashMap<String, Arc<Service>>>,
     limiter: Mutex<Option<ClientLimiter>>,
 }
 
@@ -30,9 +28,9 @@ impl Shared {
     pub(crate) fn new(clock: SharedClock) -> Self {
         Self {
             clock,
-            metrics: Metrics::new(),
+            metrics: Arc::new(Metrics::new()),
             draining: AtomicBool::new(false),
-            endpoints: Mutex::new(HashMap::new()),
+            services: Mutex::new(HashMap::new()),
             limiter: Mutex::new(None),
         }
     }
@@ -61,45 +59,25 @@ impl Shared {
         Ok(slot.clone())
     }
 
-    /// Attaches an upstream to the state its addresses have already, or makes it.
-    pub(crate) fn upstream(&self, name: &str, config: &UpstreamConfig) -> Upstream {
-        let endpoints = config
-            .endpoints
-            .iter()
-            .map(|url| self.endpoint(name, url.authority(), config))
-            .collect();
-        Upstream {
-            name: name.to_owned(),
-            settings: config.clone(),
-            endpoints,
-            next: AtomicUsize::new(0),
-        }
+    /// The service of that name, with all that is known of it; a new one is not kept before
+    /// [`attach`](Self::attach).
+    pub(crate) fn service(&self, name: &str) -> Arc<Service> {
+        let known = self.services.lock().get(name).cloned();
+        known.unwrap_or_else(|| Arc::new(Service::new(name, &self.metrics, &self.clock)))
     }
 
-    fn endpoint(&self, upstream: &str, address: &str, config: &UpstreamConfig) -> Arc<Endpoint> {
-        let key = (upstream.to_owned(), address.to_owned());
-        let mut endpoints = self.endpoints.lock();
-        let endpoint = endpoints
-            .entry(key)
-            .or_insert_with(|| Arc::new(self.new_endpoint(upstream, address, config)));
-        Arc::clone(endpoint)
-    }
-
-    fn new_endpoint(&self, upstream: &str, address: &str, config: &UpstreamConfig) -> Endpoint {
-        let name = format!("{upstream}/{address}");
-        let breaker = CircuitBreaker::with_clock(&name, config.breaker.clone(), self.clock.clone());
-        let settings = Settings {
-            connect_timeout: config.connect_timeout,
-            idle_timeout: config.idle_timeout,
-            max_idle: config.max_idle,
-        };
-        Endpoint {
-            upstream: upstream.to_owned(),
-            address: address.to_owned(),
-            metrics: self.metrics.endpoint(upstream, address, &breaker),
-            breaker,
-            pool: Arc::new(Pool::new(address.to_owned(), settings, self.clock.clone())),
-            in_flight: AtomicU64::new(0),
+    /// Puts `config` in force for the services of a snapshot. Those that are in it no more are
+    /// let go, and end with the last request that holds them.
+    pub(crate) fn attach(&self, config: &Config, services: &[Arc<Service>]) {
+        for service in services {
+            if let Some(upstream) = config.upstreams.get(&service.name) {
+                service.configure(config, upstream);
+            }
         }
+        let next = services.iter();
+        let next = next.map(|service| (service.name.clone(), Arc::clone(service)));
+        let gone = std::mem::replace(&mut *self.services.lock(), next.collect());
+        // Outside the lock.
+        drop(gone);
     }
 }

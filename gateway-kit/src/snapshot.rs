@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Error;
-use crate::config::{Config, Network};
+use crate::config::{Config, Network, UpstreamConfig};
 use crate::headers::Origin;
 use crate::policy::Policies;
 use crate::policy::rate_limit::ClientLimit;
@@ -27,13 +27,18 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Compiles `config` and attaches it to the state in `shared`.
+    /// Compiles `config`. What runs by an earlier snapshot goes on as it was until
+    /// [`attach`](Self::attach).
     pub(crate) fn compile(config: &Config, shared: &Shared) -> Result<Self, Error> {
-        let upstreams: BTreeMap<String, Arc<Upstream>> = config
-            .upstreams
-            .iter()
-            .map(|(name, settings)| (name.clone(), Arc::new(shared.upstream(name, settings))))
-            .collect();
+        let upstream = |(name, settings): (&String, &UpstreamConfig)| {
+            let upstream = Upstream {
+                name: name.clone(),
+                settings: settings.clone(),
+                service: shared.service(name),
+            };
+            (name.clone(), Arc::new(upstream))
+        };
+        let upstreams: BTreeMap<_, _> = config.upstreams.iter().map(upstream).collect();
         let policies = Policies {
             client_limit: shared.limiter(config)?.map(ClientLimit),
         };
@@ -56,6 +61,14 @@ impl Snapshot {
             body_timeout: config.server.body_timeout,
             trusted: config.trusted_proxies.clone(),
         })
+    }
+
+    /// Puts the `config` that this was compiled from in force: endpoints that stay keep what is
+    /// known of them, also where their settings change, and those gone get no new requests.
+    pub(crate) fn attach(&self, config: &Config, shared: &Shared) {
+        let services = self.upstreams.values();
+        let services: Vec<_> = services.map(|one| Arc::clone(&one.service)).collect();
+        shared.attach(config, &services);
     }
 
     pub(crate) fn origin(&self, downstream: Downstream) -> Origin {

@@ -10,7 +10,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, ConfigError, RouteConfig};
+use super::{Config, ConfigError, RouteConfig, balance};
 
 impl Config {
     /// Reads and checks a configuration.
@@ -93,14 +93,7 @@ impl Config {
                     "needs at least one endpoint",
                 ));
             }
-            for (index, endpoint) in upstream.endpoints.iter().enumerate() {
-                if upstream.endpoints[..index].contains(endpoint) {
-                    return Err(ConfigError::new(
-                        field(&format!("endpoints[{index}]")),
-                        "is listed already; each endpoint once",
-                    ));
-                }
-            }
+            balance::check(upstream, field)?;
             check_duration(field("connect_timeout"), upstream.connect_timeout)?;
             check_duration(field("response_timeout"), upstream.response_timeout)?;
             check_duration(field("idle_timeout"), upstream.idle_timeout)?;
@@ -173,14 +166,14 @@ impl Config {
     }
 }
 
-fn check_duration(field: impl Into<String>, value: Duration) -> Result<(), ConfigError> {
+pub(super) fn check_duration(field: impl Into<String>, value: Duration) -> Result<(), ConfigError> {
     if (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&value) {
         return Ok(());
     }
     Err(ConfigError::new(field, "must be from \"1ms\" to \"1day\""))
 }
 
-fn check_range(
+pub(super) fn check_range(
     field: &str,
     value: usize,
     allowed: std::ops::RangeInclusive<usize>,

@@ -3,8 +3,10 @@
 //! Every refusal is a [`ConfigError`] that names the line, the field, the value and what is
 //! allowed. Unknown keys are refused. Durations are written as `"30s"`, `"500ms"`, `"1m"`.
 
+pub(crate) mod balance;
 mod error;
 mod load;
+mod switch;
 mod values;
 
 use std::collections::BTreeMap;
@@ -15,8 +17,10 @@ use std::time::Duration;
 use resilience_core::breaker;
 use serde::Deserialize;
 
+pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
 pub use self::error::ConfigError;
-pub use self::values::{EndpointUrl, Network, Prefix};
+pub use self::switch::Switch;
+pub use self::values::{EndpointUrl, FieldName, Network, Prefix};
 
 /// Everything a gateway can be told.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +39,9 @@ pub struct Config {
     /// The services behind the gateway, `[upstream.NAME]`.
     #[serde(default, rename = "upstream")]
     pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// The zone of this gateway: endpoints of the same one come first, as far as they can bear it;
+    /// default none, and all zones are alike.
+    pub zone: Option<String>,
     /// Requests allowed per client address; default no limit.
     pub rate_limit: Option<RateLimitConfig>,
     /// Limits of the listening side.
@@ -69,8 +76,14 @@ pub struct RouteConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
-    /// The addresses, used in turn.
-    pub endpoints: Vec<EndpointUrl>,
+    /// The endpoints.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Who gets the next request; `false`: always the first endpoint.
+    #[serde(default)]
+    pub balance: Switch<BalanceConfig>,
+    /// Who gets no requests for a time, by those that failed; `false`: nobody.
+    #[serde(default)]
+    pub ejection: Switch<EjectionConfig>,
     /// Readiness needs at least one endpoint of this upstream; default false.
     #[serde(default)]
     pub required: bool,

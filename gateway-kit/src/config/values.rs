@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use http::HeaderName;
 use http::uri::Authority;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -112,5 +113,27 @@ impl TryFrom<String> for Network {
             ));
         }
         Ok(Self(net))
+    }
+}
+
+/// The name of a header field.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct FieldName(HeaderName);
+
+impl FieldName {
+    /// The name, in lower case.
+    pub const fn name(&self) -> &HeaderName {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for FieldName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let name = HeaderName::from_bytes(text.as_bytes());
+        name.map(Self)
+            .map_err(|_| "must be the name of a header field")
     }
 }

@@ -152,6 +152,7 @@ impl Builder {
     fn compile(self) -> Result<Arc<Inner>, Error> {
         let shared = Arc::new(Shared::new(self.clock));
         let snapshot = Snapshot::compile(&self.config, &shared)?;
+        snapshot.attach(&self.config, &shared);
         Ok(Arc::new(Inner {
             snapshot: ArcSwap::from_pointee(snapshot),
             shared,
@@ -333,7 +334,7 @@ impl Gateway {
 
     fn sweep(&self) {
         for upstream in self.inner.snapshot.load().upstreams.values() {
-            for endpoint in &upstream.endpoints {
+            for endpoint in upstream.service.endpoints().iter() {
                 endpoint.pool.sweep();
             }
         }

@@ -1,20 +1,20 @@
-//! A request on its way to a service: its form there, the endpoints in turn, and what a failure
-//! means for the client.
+//! A request on its way to a service: its form there, one endpoint after the other, and what a
+//! failure means for the client.
 
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
-use resilience_tower::breaker::{self, BreakerLayer};
-use tower_layer::Layer;
-use tower_service::Service;
+use resilience_core::breaker::Classify;
 
 use crate::body::Body;
 use crate::guard::Checked;
 use crate::problem::Problem;
 use crate::route::Route;
-use crate::upstream::forward::{AttemptClassifier, AttemptError, FnService, Patience, attempt};
+use crate::upstream::Upstream;
+use crate::upstream::balance::Nobody;
+use crate::upstream::forward::{AttemptClassifier, AttemptError, Patience, attempt};
 use crate::upstream::upload::Upload;
 
 /// Told to a client when no endpoint could be reached; there is no better estimate.
@@ -48,63 +48,70 @@ fn set_framing(headers: &mut HeaderMap, chunked: bool) {
     }
 }
 
-/// Tries the endpoints in turn until one takes the request.
+/// Tries one endpoint after the other until one takes the request.
 pub(crate) async fn forward(
-    route: &Route,
+    upstream: &Upstream,
+    key: Option<u64>,
     request: Request<Upload>,
     body_timeout: Duration,
 ) -> Result<Response<Body>, Problem> {
-    let upstream = &route.upstream;
     let patience = Patience {
         response: upstream.settings.response_timeout,
         body: body_timeout,
     };
+    let classifier = AttemptClassifier {
+        ignored: &upstream.settings.ignored_statuses,
+    };
     let mut slot = Some(request);
-    let mut refused: Option<Duration> = None;
     let mut last = None;
-    for endpoint in upstream.in_turn() {
+    let mut picks = upstream.picks(key);
+    let nobody = loop {
+        let mut picked = match picks.next() {
+            Ok(picked) => picked,
+            Err(nobody) => break nobody,
+        };
+        let endpoint = picked.endpoint();
         if let Some(request) = &mut slot {
-            set_host(request, &endpoint.address);
+            set_host(request, &endpoint.authority);
         }
-        let call = FnService(|slot| attempt(endpoint, slot, patience));
-        let mut guarded = BreakerLayer::from_handle(endpoint.breaker.clone())
-            .classify(AttemptClassifier {
-                ignored: &upstream.settings.ignored_statuses,
-            })
-            .layer(call);
-        match guarded.call(&mut slot).await {
-            Ok(response) => return Ok(response),
-            Err(breaker::Error::Rejected(rejected)) => {
-                endpoint.metrics.rejected.increment(1);
-                let wait = rejected.retry_after();
-                refused = Some(refused.map_or(wait, |least| least.min(wait)));
-            }
+        let result = attempt(endpoint, &mut slot, patience).await;
+        picked.record(classifier.classify(result.as_ref()));
+        match result {
+            Ok(response) => return Ok(response.map(|body| body.counted(picked))),
             // Nothing was sent, so the next one may have it, whatever the method.
-            Err(breaker::Error::Inner(error @ AttemptError::Unreachable { .. })) => {
-                tracing::warn!(endpoint = %endpoint.address, %error, "upstream unreachable");
+            Err(error @ AttemptError::Unreachable { .. }) => {
+                let endpoint = &picked.endpoint().address;
+                tracing::warn!(%endpoint, %error, "upstream unreachable");
                 last = Some(error);
             }
-            Err(breaker::Error::Inner(error)) => return Err(attempt_problem(&error)),
-            Err(_) => return Err(Problem::internal()),
+            Err(error) => return Err(attempt_problem(&error)),
         }
-    }
-    Err(match (last, refused) {
-        (Some(error), _) => attempt_problem(&error),
-        (None, Some(wait)) => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Err(last.map_or_else(|| nobody_problem(nobody), |error| attempt_problem(&error)))
+}
+
+fn nobody_problem(nobody: Nobody) -> Problem {
+    let (code, detail, wait) = match nobody {
+        Nobody::Open(wait) => (
             "circuit_open",
-            "Service unavailable",
             "the service behind this route is failing and is given time to recover",
-        )
-        .retry_after(wait),
-        (None, None) => Problem::internal(),
-    })
+            wait,
+        ),
+        Nobody::Tried => return Problem::internal(),
+        Nobody::None(_) => (
+            "no_endpoint",
+            "the service behind this route takes no requests at present",
+            RETRY_UNREACHABLE,
+        ),
+    };
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    Problem::new(unavailable, code, "Service unavailable", detail).retry_after(wait)
 }
 
 /// HTTP/1.0 clients may send no Host; the upstream needs one.
-fn set_host(request: &mut Request<Upload>, address: &str) {
+fn set_host(request: &mut Request<Upload>, authority: &str) {
     if !request.headers().contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(address)
+        && let Ok(host) = HeaderValue::from_str(authority)
     {
         request.headers_mut().insert(HOST, host);
     }

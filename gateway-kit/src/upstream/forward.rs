@@ -1,13 +1,10 @@
 //! One attempt: a request, an endpoint, and the head of its answer.
 
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use resilience_core::breaker::{Classify, Outcome};
 use resilience_tower::breaker::http::HttpClassifier;
-use tower_service::Service;
 
 use crate::body::Body;
 use crate::upstream::Endpoint;
@@ -45,7 +42,7 @@ pub(crate) struct Patience {
 
 /// Sends the request in `slot`; puts it back if nothing of it was sent.
 pub(crate) async fn attempt(
-    endpoint: &Arc<Endpoint>,
+    endpoint: &Endpoint,
     slot: &mut Option<Request<Upload>>,
     patience: Patience,
 ) -> Result<Response<Body>, AttemptError> {
@@ -53,7 +50,6 @@ pub(crate) async fn attempt(
     let request = slot.take().ok_or(AttemptError::Broken)?;
     let progress = request.body().progress();
     endpoint.metrics.requests.increment(1);
-    let in_flight = endpoint.enter();
     let sending = endpoint.pool.send(request);
     let (response, lease) = match patiently(sending, progress.as_deref(), patience).await? {
         Ok(answered) => answered,
@@ -70,7 +66,7 @@ pub(crate) async fn attempt(
         }
     };
     check_answer(response.status(), response.headers())?;
-    Ok(response.map(|body| Body::from(body).leased(lease).counted(in_flight)))
+    Ok(response.map(|body| Body::from(body).leased(lease)))
 }
 
 /// Waits for `sending`; its time starts anew whenever a piece of the request is passed on, so
@@ -135,27 +131,5 @@ impl<B> Classify<Response<B>, AttemptError> for AttemptClassifier<'_> {
             Ok(response) if self.ignored.contains(&response.status().as_u16()) => Outcome::Ignored,
             other => HttpClassifier.classify(other),
         }
-    }
-}
-
-/// A service made of a function, so that layers go around an attempt without boxing it.
-#[derive(Clone, Copy)]
-pub(crate) struct FnService<F>(pub(crate) F);
-
-impl<F, Req, Fut, Res, E> Service<Req> for FnService<F>
-where
-    F: FnMut(Req) -> Fut,
-    Fut: Future<Output = Result<Res, E>>,
-{
-    type Response = Res;
-    type Error = E;
-    type Future = Fut;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, req: Req) -> Fut {
-        (self.0)(req)
     }
 }

@@ -1,29 +1,33 @@
 //! The services behind the gateway: endpoints, who gets the next request, one attempt.
 
+pub(crate) mod balance;
 pub(crate) mod call;
 pub(crate) mod forward;
 pub(crate) mod pool;
+pub(crate) mod service;
 pub(crate) mod upload;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use resilience_core::breaker::CircuitBreaker;
+use resilience_core::balance::EndpointSnapshot;
+use resilience_core::breaker::{CircuitBreaker, State};
 
 use crate::config::UpstreamConfig;
 use crate::metrics::EndpointMetrics;
 use crate::upstream::pool::Pool;
+use crate::upstream::service::Service;
 
 /// One address of an upstream.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) upstream: String,
-    /// `host:port`.
+    /// Where it is connected to, `host:port`.
     pub(crate) address: String,
+    /// Its name in `Host`, `host:port`.
+    pub(crate) authority: String,
     pub(crate) breaker: CircuitBreaker,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) metrics: EndpointMetrics,
-    pub(super) in_flight: AtomicU64,
+    pub(crate) metrics: Arc<EndpointMetrics>,
 }
 
 /// A service behind the gateway, as one snapshot sees it.
@@ -31,40 +35,24 @@ pub(crate) struct Endpoint {
 pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) settings: UpstreamConfig,
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    pub(super) next: AtomicUsize,
+    pub(crate) service: Arc<Service>,
 }
 
-impl Upstream {
-    /// All endpoints once, beginning with the one whose turn it is.
-    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        // ORDERING: Relaxed; only the count matters.
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let count = self.endpoints.len();
-        (0..count).map(move |step| &self.endpoints[(first % count + step) % count])
-    }
-}
-
-impl Endpoint {
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Counts a call until the guard is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> InFlight {
-        // ORDERING: Relaxed; a gauge that publishes nothing else.
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
-    }
-}
-
-/// One call counted in flight.
+/// An endpoint, and what the balancer knows of it.
 #[derive(Debug)]
-#[must_use]
-pub(crate) struct InFlight(Arc<Endpoint>);
+pub(crate) struct View {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) known: EndpointSnapshot,
+}
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+impl View {
+    /// Whether requests may go to it: healthy, not ejected, and its breaker lets calls through.
+    pub(crate) fn is_up(&self) -> bool {
+        let breaker = self.endpoint.breaker.snapshot();
+        // An open breaker whose time is over admits the next call. Counting it as down would keep
+        // that call away, and the gateway unready for ever.
+        let waits =
+            breaker.state == State::Open && breaker.retry_after.is_some_and(|wait| !wait.is_zero());
+        self.known.healthy && self.known.ejected_for.is_none() && !waits
     }
 }

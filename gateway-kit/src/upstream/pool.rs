@@ -12,6 +12,7 @@ use resilience_core::clock::{Clock, SharedClock};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use crate::config::UpstreamConfig;
 use crate::upstream::upload::Upload;
 
 /// The idle connections of one endpoint; the most recently used first, so that surplus ones
@@ -25,7 +26,8 @@ pub(crate) struct Pool {
     idle: Mutex<Vec<Idle>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// All that connections to an endpoint depend on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
@@ -77,6 +79,16 @@ pub(crate) enum SendError {
     Broken(#[source] hyper::Error),
 }
 
+impl Settings {
+    pub(crate) const fn of(config: &UpstreamConfig) -> Self {
+        Self {
+            connect_timeout: config.connect_timeout,
+            idle_timeout: config.idle_timeout,
+            max_idle: config.max_idle,
+        }
+    }
+}
+
 impl Pool {
     pub(crate) fn new(address: String, settings: Settings, clock: SharedClock) -> Self {
         Self {
@@ -85,6 +97,10 @@ impl Pool {
             clock,
             idle: Mutex::new(Vec::new()),
         }
+    }
+
+    pub(crate) const fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// Sends a request on an idle connection, else on a new one.

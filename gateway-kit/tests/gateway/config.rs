@@ -111,6 +111,63 @@ fn a_refusal_names_line_field_value_and_what_is_allowed() {
             "[upstream.shop]\nignored_statuses = [503, 404]",
             &["line 8: upstream.shop.ignored_statuses[1] = 404: must be from 500 to 599"],
         ),
+        (
+            "[\"http://127.0.0.1:9080\"]",
+            "[{ url = \"http://a:1\", weight = 1001 }]",
+            &["line 8: upstream.shop.endpoints[0].weight = 1001: must be from 0 to 1000"],
+        ),
+        (
+            "[\"http://127.0.0.1:9080\"]",
+            "[{ url = \"http://a:1\", wait = 1 }]",
+            &["line 8: upstream.shop.endpoints[0]", "wait", "`weight`"],
+        ),
+        (
+            "[\"http://127.0.0.1:9080\"]",
+            "[\"http://a:1\", { url = \"http://A:1\" }]",
+            &["line 8: upstream.shop.endpoints[1]", "listed already"],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nbalance = { strategy = \"random\" }",
+            &[
+                "line 8: upstream.shop.balance",
+                "random",
+                "`weighted_round_robin`",
+            ],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nbalance = true",
+            &[
+                "line 8: upstream.shop.balance = true: ",
+                "false, or settings",
+            ],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nbalance = { key = { header = \"a b\" } }",
+            &["line 8: upstream.shop.balance.key", "a header field"],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nbalance = { key = { cookie = \"a;b\" } }",
+            &["line 8: upstream.shop.balance.key.cookie = \"a;b\": "],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nbalance = { max_load = 1 }",
+            &["line 8: upstream.shop.balance.max_load = 1: must be over 1, up to 100"],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nejection = { max_time = \"1s\" }",
+            &["line 8: upstream.shop.ejection.max_time = \"1s\": must be 30s to 1 day"],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nejection = { consecutive_failures = true }",
+            &["line 8: upstream.shop.ejection.consecutive_failures = true: "],
+        ),
     ] {
         let told = refused(from, to);
         for part in wanted {

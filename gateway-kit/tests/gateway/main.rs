@@ -1,5 +1,6 @@
 //! The gateway over real sockets. One program, so that it links once.
 
+mod balance;
 mod config;
 mod embed;
 mod guard;

@@ -1,0 +1,186 @@
+//! The endpoints that one request is tried at, one after the other.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use resilience_core::balance::{Criteria, EndpointId, Pick, Reason, hash_key};
+use resilience_core::breaker::{Outcome, OwnedPermit};
+
+use crate::config::{BalanceStrategy, HashKey};
+use crate::upstream::{Endpoint, Upstream};
+
+impl Upstream {
+    /// The endpoints for a request of this key; see [`key`](Self::key).
+    pub(crate) const fn picks(&self, key: Option<u64>) -> Picks<'_> {
+        Picks {
+            upstream: self,
+            key,
+            tried: Vec::new(),
+            last: None,
+            wait: None,
+        }
+    }
+
+    /// What keeps requests together under `consistent_hash`; `None` with other strategies, and
+    /// where the request lacks it.
+    pub(crate) fn key(&self, headers: &HeaderMap, client: IpAddr, path: &str) -> Option<u64> {
+        let balance = self.settings.balance.on()?;
+        match balance.strategy {
+            BalanceStrategy::ConsistentHash => hash(&balance.key, headers, client, path),
+            _ => None,
+        }
+    }
+}
+
+/// The hash of what `key` names in a request, if it is there.
+pub(crate) fn hash(key: &HashKey, headers: &HeaderMap, client: IpAddr, path: &str) -> Option<u64> {
+    match key {
+        HashKey::Address => Some(match client.to_canonical() {
+            IpAddr::V4(v4) => hash_key(&v4.octets()),
+            IpAddr::V6(v6) => hash_key(&v6.octets()),
+        }),
+        HashKey::Path => Some(hash_key(path.as_bytes())),
+        HashKey::Header(name) => headers
+            .get(name.name())
+            .map(|value| hash_key(value.as_bytes())),
+        HashKey::Cookie(name) => cookie(headers, name).map(hash_key),
+    }
+}
+
+/// The value of the first cookie of that name (RFC 6265, section 4.2.1).
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    let fields = headers.get_all(header::COOKIE).iter();
+    let mut pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
+    pairs.find_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+        value.strip_prefix(b"=")
+    })
+}
+
+/// The endpoints for one request, in the order in which it is to try them.
+#[derive(Debug)]
+pub(crate) struct Picks<'u> {
+    upstream: &'u Upstream,
+    key: Option<u64>,
+    /// Those before the last: a request that succeeds at once allocates nothing.
+    tried: Vec<EndpointId>,
+    last: Option<EndpointId>,
+    /// The least wait that a breaker asked for.
+    wait: Option<Duration>,
+}
+
+/// Why there is no further endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Nobody {
+    /// The breakers of all that were not tried refuse; the first lets a call through after this.
+    Open(Duration),
+    /// All were tried.
+    Tried,
+    /// No endpoint takes requests.
+    None(Reason),
+}
+
+impl Picks<'_> {
+    /// The next endpoint, with a permit of its breaker; never one that was tried before.
+    ///
+    /// An endpoint whose breaker refuses is passed over: that says nothing new about it.
+    pub(crate) fn next(&mut self) -> Result<Picked, Nobody> {
+        loop {
+            self.tried.extend(self.last.take());
+            let mut criteria = Criteria::default().excluding(&self.tried);
+            if let Some(key) = self.key {
+                criteria = criteria.key(key);
+            }
+            let picked = self.upstream.service.balancer.pick_by(criteria);
+            let pick = picked.map_err(|nobody| Nobody::None(nobody.reason))?;
+            if self.tried.contains(&pick.id()) {
+                pick.pass_over();
+                return Err(self.wait.map_or(Nobody::Tried, Nobody::Open));
+            }
+            self.last = Some(pick.id());
+            let endpoint = pick.value();
+            match endpoint.breaker.try_acquire_owned() {
+                Ok(permit) => {
+                    let permit = Some(permit);
+                    return Ok(Picked { pick, permit });
+                }
+                Err(rejected) => {
+                    endpoint.metrics.rejected.increment(1);
+                    let wait = rejected.retry_after();
+                    self.wait = Some(self.wait.map_or(wait, |least| least.min(wait)));
+                    pick.pass_over();
+                }
+            }
+        }
+    }
+
+    #[allow(dead_code, reason = "for retries")]
+    /// Forgets what was tried, so that a further try may go there again.
+    pub(crate) fn again(&mut self) {
+        self.tried.clear();
+        self.last = None;
+        self.wait = None;
+    }
+}
+
+/// An endpoint for one attempt: in flight there until this is dropped. Dropped without an outcome
+/// the attempt was given up, which breaker and balancer judge by their settings.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Picked {
+    pick: Pick<Arc<Endpoint>>,
+    // `None` once the outcome is told.
+    permit: Option<OwnedPermit>,
+}
+
+impl Picked {
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        self.pick.value()
+    }
+
+    /// Tells the breaker and the balancer how the attempt ended; its latency is the time until
+    /// now. Only the first outcome counts.
+    pub(crate) fn record(&mut self, outcome: Outcome) {
+        if let Some(permit) = self.permit.take() {
+            permit.record(outcome);
+            self.pick.record(outcome);
+        }
+    }
+
+    #[allow(dead_code, reason = "for bulkheads")]
+    /// The attempt is not made, for no fault of the endpoint.
+    pub(crate) fn pass_over(self) {
+        if let Some(permit) = self.permit {
+            permit.ignore();
+        }
+        self.pick.pass_over();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, "xsid=1; sid2=2".parse().unwrap());
+        assert_eq!(cookie(&headers, "sid"), None);
+        headers.append(
+            header::COOKIE,
+            "a=b;  sid=abc=; sid=second".parse().unwrap(),
+        );
+        assert_eq!(cookie(&headers, "sid"), Some(&b"abc="[..]));
+        assert_eq!(cookie(&headers, "a"), Some(&b"b"[..]));
+    }
+
+    #[test]
+    fn an_address_is_one_key_in_both_notations() {
+        let headers = HeaderMap::new();
+        let key = |text: &str| hash(&HashKey::Address, &headers, text.parse().unwrap(), "/");
+        assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    }
+}

@@ -77,6 +77,26 @@ async fn a_postgresql_cluster_replicates_fails_recovers_and_leaves_nothing() {
     cluster.node(1).thaw().unwrap();
     cluster.wait_caught_up().await.unwrap();
 
+    // Who gets ahead of another has what that has, and more from then on.
+    let (behind, other) = (cluster.node(1), cluster.node(2));
+    behind.stream().cut();
+    let write = async |statement| {
+        let primary = cluster.node(0);
+        primary.sql(statement).await.unwrap();
+        primary.position().await.unwrap()
+    };
+    let position = write("create table more ()").await;
+    other.wait_replayed(position).await.unwrap();
+    assert!(behind.received().await.unwrap() < position);
+    behind.stream().open();
+    behind.get_ahead_of(&[other]).await.unwrap();
+    assert!(behind.received().await.unwrap() >= position);
+    let position = write("drop table more").await;
+    behind.wait_replayed(position).await.unwrap();
+    assert!(other.received().await.unwrap() < position);
+    other.stream().open();
+    cluster.wait_caught_up().await.unwrap();
+
     // A commit that no replica gets is lost with the primary.
     for replica in &cluster.nodes()[1..] {
         replica.stream().cut();

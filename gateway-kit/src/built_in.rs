@@ -19,7 +19,12 @@ impl Inner {
         const PATHS: [&str; 4] = ["/health", "/health/live", "/health/ready", "/metrics"];
         let path = PATHS.into_iter().find(|known| *known == path)?;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Some((path, Err(Problem::method_not_allowed("GET, HEAD"))));
+            return Some((
+                path,
+                Err(Problem::method_not_allowed(HeaderValue::from_static(
+                    "GET, HEAD",
+                ))),
+            ));
         }
         let response = match path {
             "/metrics" => text(self.render_metrics()),

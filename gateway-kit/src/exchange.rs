@@ -12,6 +12,7 @@ use crate::headers;
 use crate::metrics::{RequestLabels, method_label};
 use crate::route::Route;
 use crate::shared::Shared;
+use crate::upstream::Upstream;
 
 /// Recorded when it is dropped: with the last byte of the answer, or when the client has gone.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Exchange {
     pub(crate) correlation_id: String,
     method: Method,
     route: Option<Arc<Route>>,
+    upstream: Option<Arc<Upstream>>,
     /// Stands for a route when the gateway answers itself.
     built_in: Option<&'static str>,
     started: Duration,
@@ -43,6 +45,7 @@ impl Exchange {
             correlation_id,
             method: request.method().clone(),
             route: None,
+            upstream: None,
             built_in: None,
             started: shared.clock.now(),
             status: None,
@@ -54,6 +57,12 @@ impl Exchange {
 
     pub(crate) fn routed(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
+        self.upstream = route.upstreams().first().cloned();
+    }
+
+    /// The upstream is another than the first of the route.
+    pub(crate) fn chosen(&mut self, upstream: &Arc<Upstream>) {
+        self.upstream = Some(Arc::clone(upstream));
     }
 
     pub(crate) fn built_in(&mut self, path: &'static str) {
@@ -88,7 +97,11 @@ impl Drop for Exchange {
         let elapsed = self.shared.clock.now().saturating_sub(self.started);
         let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
         let (service, route) = match (&self.route, self.built_in) {
-            (Some(route), _) => (route.upstream.name.as_str(), route.prefix.as_str()),
+            (Some(route), _) => {
+                let upstream = self.upstream.as_ref();
+                let service = upstream.map_or("gateway", |upstream| upstream.name.as_str());
+                (service, route.label.as_str())
+            }
             (None, Some(path)) => ("gateway", path),
             (None, None) => ("gateway", "none"),
         };

@@ -35,9 +35,9 @@ pub(crate) fn check(parts: &mut Parts) -> Result<Checked, Problem> {
 fn check_method(method: &Method) -> Result<(), Problem> {
     // CONNECT would make us a tunnel; TRACE would echo what we add.
     if *method == Method::CONNECT || *method == Method::TRACE {
-        return Err(Problem::method_not_allowed(
+        return Err(Problem::method_not_allowed(HeaderValue::from_static(
             "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-        ));
+        )));
     }
     Ok(())
 }

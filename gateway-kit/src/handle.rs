@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use resilience_core::breaker::{self, CircuitBreaker};
 
+use crate::config::BalanceStrategy;
+use crate::route::Route;
 use crate::server::Inner;
+use crate::upstream::{Upstream, View};
 
 /// Reads a running gateway; clones are cheap and outlive it.
 #[derive(Clone, Debug)]
@@ -43,6 +46,34 @@ pub struct EndpointState {
     pub is_up: bool,
 }
 
+/// A route, at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RouteState {
+    /// What metrics and logs call it.
+    pub name: String,
+    /// Its prefix.
+    pub prefix: String,
+    /// `false`: it answers 404, as it or all its upstreams are switched off.
+    pub enabled: bool,
+    /// Its upstreams with their weights; one of weight 1 without a split.
+    pub upstreams: Vec<(String, u32)>,
+}
+
+/// A service behind the gateway, at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UpstreamState {
+    /// Its name.
+    pub name: String,
+    /// Whether its routes are served.
+    pub enabled: bool,
+    /// How its endpoints are chosen; `None`: always the first.
+    pub strategy: Option<BalanceStrategy>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointState>,
+}
+
 impl Handle {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
         Self { inner }
@@ -72,25 +103,54 @@ impl Handle {
 
     /// All endpoints as they are now.
     pub fn endpoints(&self) -> Vec<EndpointState> {
+        let upstreams = self.upstreams().into_iter();
+        upstreams.flat_map(|upstream| upstream.endpoints).collect()
+    }
+
+    /// All upstreams as they are now, by name.
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
         let snapshot = self.inner.snapshot.load();
         let upstreams = snapshot.upstreams.values();
-        upstreams
-            .flat_map(|upstream| upstream.service.views())
-            .map(|view| EndpointState {
-                is_up: view.is_up(),
-                upstream: view.endpoint.upstream.clone(),
-                address: view.endpoint.address.clone(),
-                breaker: view.endpoint.breaker.snapshot(),
-                in_flight: view.known.in_flight.into(),
-                idle_connections: view.endpoint.pool.idle(),
-                weight: view.known.weight,
-                priority: view.known.priority,
-                zone: view.known.zone.as_deref().map(str::to_owned),
-                healthy: view.known.healthy,
-                ejected_for: view.known.ejected_for,
-                latency: view.known.latency,
-            })
-            .collect()
+        let state = |upstream: &Arc<Upstream>| UpstreamState {
+            name: upstream.name.clone(),
+            enabled: upstream.settings.enabled,
+            strategy: upstream
+                .settings
+                .balance
+                .on()
+                .map(|balance| balance.strategy),
+            endpoints: upstream.service.views().iter().map(endpoint).collect(),
+        };
+        upstreams.map(state).collect()
+    }
+
+    /// All routes, in the order of the configuration.
+    pub fn routes(&self) -> Vec<RouteState> {
+        let snapshot = self.inner.snapshot.load();
+        let state = |route: &Arc<Route>| RouteState {
+            name: route.label.clone(),
+            prefix: route.prefix.clone(),
+            enabled: route.enabled,
+            upstreams: match &route.split {
+                Some(split) => split.shares(),
+                None => {
+                    let upstreams = route.upstreams().iter();
+                    upstreams
+                        .map(|upstream| (upstream.name.clone(), 1))
+                        .collect()
+                }
+            },
+        };
+        snapshot.routes.iter().map(state).collect()
+    }
+
+    /// Gives the upstreams of a route with a split other weights, all at once and until the
+    /// configured ones change; whether the route has such a split. A weight above 1000 is 1000.
+    pub fn set_split(&self, route: &str, weights: &[(&str, u32)]) -> bool {
+        let snapshot = self.inner.snapshot.load();
+        let mut routes = snapshot.routes.iter();
+        let split = routes.find_map(|one| one.split.as_ref().filter(|_| one.label == route));
+        split.is_some_and(|split| split.set_weights(weights))
     }
 
     /// Gives the endpoint at `address` of `upstream` another weight, 0 (no new requests) to 1000;
@@ -114,5 +174,22 @@ impl Handle {
     /// Whether the gateway has begun to stop.
     pub fn is_stopping(&self) -> bool {
         self.inner.shared.is_draining()
+    }
+}
+
+fn endpoint(view: &View) -> EndpointState {
+    EndpointState {
+        is_up: view.is_up(),
+        upstream: view.endpoint.upstream.clone(),
+        address: view.endpoint.address.clone(),
+        breaker: view.endpoint.breaker.snapshot(),
+        in_flight: view.known.in_flight.into(),
+        idle_connections: view.endpoint.pool.idle(),
+        weight: view.known.weight,
+        priority: view.known.priority,
+        zone: view.known.zone.as_deref().map(str::to_owned),
+        healthy: view.known.healthy,
+        ejected_for: view.known.ejected_for,
+        latency: view.known.latency,
     }
 }

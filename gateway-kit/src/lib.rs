@@ -56,6 +56,6 @@ mod upstream;
 pub use self::body::{Body, BoxError};
 pub use self::config::{Config, ConfigError};
 pub use self::embed::GatewayService;
-pub use self::handle::{EndpointState, Handle};
+pub use self::handle::{EndpointState, Handle, RouteState, UpstreamState};
 pub use self::layers::Next;
 pub use self::server::{Builder, Error, Gateway};

@@ -22,7 +22,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::HeaderValue;
+use http::header::{HOST, HeaderValue};
 use http::{Request, Response, Version};
 
 use crate::body::Body;
@@ -32,7 +32,7 @@ use crate::headers::{self, CORRELATION_ID, Origin};
 use crate::layers::through;
 use crate::policy::Policies;
 use crate::problem::Problem;
-use crate::route::Route;
+use crate::route::{Found, Route};
 use crate::server::{Downstream, Inner};
 use crate::snapshot::Snapshot;
 use crate::upstream::call;
@@ -46,7 +46,9 @@ pub(crate) struct Context {
     /// The client's address as far as it can be believed.
     pub(crate) client: IpAddr,
     pub(crate) checked: Checked,
+    /// The route, or one of those of the path if `allow` says that there is none for the method.
     pub(crate) route: Option<Arc<Route>>,
+    pub(crate) allow: Option<HeaderValue>,
     pub(crate) exchange: Exchange,
 }
 
@@ -113,13 +115,24 @@ impl Inner {
         let client = headers::client_address(request.headers(), origin, |address| {
             snapshot.is_trusted(address)
         });
-        let route = snapshot.table.find(&checked.path).cloned();
+        // The guard has seen to it that there is one, or that the client is of HTTP/1.0.
+        let host = request
+            .headers()
+            .get(HOST)
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        let found = snapshot.table.find(host, request.method(), &checked.path);
+        let (route, allow) = match found {
+            Found::Route(route) => (Some(Arc::clone(route)), None),
+            Found::WrongMethod(route, allow) => (Some(Arc::clone(route)), Some(allow.clone())),
+            Found::Nothing => (None, None),
+        };
         Context {
             snapshot,
             origin,
             client,
             checked,
             route,
+            allow,
             exchange,
         }
     }
@@ -137,6 +150,12 @@ impl Inner {
         }
         let route = context.route.clone().ok_or_else(Problem::no_route)?;
         context.exchange.routed(&route);
+        if let Some(allow) = context.allow.take() {
+            return Err(Problem::method_not_allowed(allow));
+        }
+        if !route.enabled {
+            return Err(Problem::route_disabled());
+        }
         let Some(layered) = &self.layers.route else {
             return self.routed(request, &route, context).await;
         };
@@ -172,10 +191,13 @@ impl Inner {
 async fn upstream(
     request: Request<Body>,
     route: &Arc<Route>,
-    context: &Context,
+    context: &mut Context,
 ) -> Result<Response<Body>, Problem> {
-    let upstream = &route.upstream;
-    let key = upstream.key(request.headers(), context.client, &context.checked.path);
+    let path = &context.checked.path;
+    let chosen = route.choose(request.headers(), context.client, path);
+    let upstream = chosen.ok_or_else(Problem::no_endpoint)?;
+    context.exchange.chosen(upstream);
+    let key = upstream.key(request.headers(), context.client, path);
     let request = call::outgoing(request, route, &context.checked)?;
     let body_timeout = context.snapshot.body_timeout;
     let mut response = call::forward(upstream, key, request, body_timeout).await?;

@@ -55,14 +55,14 @@ impl Problem {
             .header(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+    pub(crate) fn method_not_allowed(allow: HeaderValue) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
             "Method not allowed",
             "this method is not served here",
         )
-        .header(ALLOW, HeaderValue::from_static(allow))
+        .header(ALLOW, allow)
     }
 
     pub(crate) fn no_route() -> Self {
@@ -72,6 +72,27 @@ impl Problem {
             "Not found",
             "no route matches the path",
         )
+    }
+
+    pub(crate) fn route_disabled() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "route_disabled",
+            "Not found",
+            "the route of this path is switched off",
+        )
+    }
+
+    /// 503: there is nobody to send the request to at present.
+    pub(crate) fn no_endpoint() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no_endpoint",
+            "Service unavailable",
+            "the service behind this route takes no requests at present",
+        )
+        // There is no better estimate.
+        .retry_after(Duration::from_secs(1))
     }
 
     pub(crate) fn internal() -> Self {

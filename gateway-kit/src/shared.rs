@@ -11,6 +11,7 @@ use resilience_core::clock::SharedClock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::rate_limit::{self, ClientLimiter};
+use crate::route::Split;
 use crate::upstream::service::Service;
 
 /// State that all snapshots of one gateway share.
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     /// Set when the gateway begins to stop.
     draining: AtomicBool,
     services: Mutex<HashMap<String, Arc<Service>>>,
+    /// By the route's label.
+    splits: Mutex<HashMap<String, Arc<Split>>>,
     limiter: Mutex<Option<ClientLimiter>>,
 }
 
@@ -31,6 +34,7 @@ impl Shared {
             metrics: Arc::new(Metrics::new()),
             draining: AtomicBool::new(false),
             services: Mutex::new(HashMap::new()),
+            splits: Mutex::new(HashMap::new()),
             limiter: Mutex::new(None),
         }
     }
@@ -66,9 +70,25 @@ impl Shared {
         known.unwrap_or_else(|| Arc::new(Service::new(name, &self.metrics, &self.clock)))
     }
 
-    /// Puts `config` in force for the services of a snapshot. Those that are in it no more are
-    /// let go, and end with the last request that holds them.
-    pub(crate) fn attach(&self, config: &Config, services: &[Arc<Service>]) {
+    /// The shares of the route of that label; new ones are kept as services are.
+    pub(crate) fn split(&self, label: &str) -> Arc<Split> {
+        let known = self.splits.lock().get(label).cloned();
+        known.unwrap_or_else(|| Arc::new(Split::new(label, &self.clock)))
+    }
+
+    /// Puts `config` in force for the services and splits of a snapshot. Those that are in it no
+    /// more are let go, and end with the last request that holds them.
+    pub(crate) fn attach(&self, config: &Config, services: &[Arc<Service>], splits: &[Arc<Split>]) {
+        let is_on = |name: &str| config.upstreams.get(name).is_some_and(|one| one.enabled);
+        for split in splits {
+            let mut routes = config.routes.iter();
+            if let Some(route) = routes.find(|route| route.label() == split.name) {
+                split.configure(route, is_on);
+            }
+        }
+        let kept = splits.iter();
+        let kept = kept.map(|split| (split.name.clone(), Arc::clone(split)));
+        *self.splits.lock() = kept.collect();
         for service in services {
             if let Some(upstream) = config.upstreams.get(&service.name) {
                 service.configure(config, upstream);

@@ -19,6 +19,8 @@ use crate::upstream::Upstream;
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) table: Table,
+    /// In the order of the configuration.
+    pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) upstreams: BTreeMap<String, Arc<Upstream>>,
     /// For requests without a route; those of a route are with the route.
     pub(crate) policies: Policies,
@@ -44,18 +46,21 @@ impl Snapshot {
         };
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
-            let upstream = upstreams.get(&route.upstream).ok_or_else(|| {
-                Error::Settings(format!("route {} names no upstream", route.prefix))
-            })?;
-            routes.push(Arc::new(Route::new(
-                route,
-                Arc::clone(upstream),
-                policies.clone(),
-            )));
+            let upstream = |name: &str| {
+                upstreams.get(name).cloned().ok_or_else(|| {
+                    Error::Settings(format!("route {} names no upstream", route.prefix))
+                })
+            };
+            let targets = route.upstreams().map(upstream).collect::<Result<_, _>>()?;
+            let split = (!route.split.is_empty()).then(|| shared.split(&route.label()));
+            let compiled = Route::new(route, targets, split, policies.clone());
+            routes.push((route, Arc::new(compiled)));
         }
-        let table = Table::new(&routes).map_err(|error| Error::Settings(error.to_string()))?;
+        let table = Table::new(&routes).map_err(Error::Settings)?;
+        let routes = routes.into_iter().map(|(_, route)| route).collect();
         Ok(Self {
             table,
+            routes,
             upstreams,
             policies,
             body_timeout: config.server.body_timeout,
@@ -68,7 +73,9 @@ impl Snapshot {
     pub(crate) fn attach(&self, config: &Config, shared: &Shared) {
         let services = self.upstreams.values();
         let services: Vec<_> = services.map(|one| Arc::clone(&one.service)).collect();
-        shared.attach(config, &services);
+        let splits = self.routes.iter();
+        let splits: Vec<_> = splits.filter_map(|route| route.split.clone()).collect();
+        shared.attach(config, &services, &splits);
     }
 
     pub(crate) fn origin(&self, downstream: Downstream) -> Origin {

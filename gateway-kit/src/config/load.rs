@@ -1,6 +1,5 @@
 //! From a text to a checked [`Config`].
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, ConfigError, RouteConfig, balance};
+use super::{Config, ConfigError, balance, route};
 
 impl Config {
     /// Reads and checks a configuration.
@@ -69,16 +68,7 @@ impl Config {
 
     /// What one field alone cannot know.
     fn check(&self) -> Result<(), ConfigError> {
-        let mut prefixes = BTreeMap::new();
-        for (index, route) in self.routes.iter().enumerate() {
-            self.check_route(index, route)?;
-            if let Some(first) = prefixes.insert(&route.prefix, index) {
-                return Err(ConfigError::new(
-                    format!("route[{index}].prefix"),
-                    format!("is the prefix of route[{first}] already; each prefix once"),
-                ));
-            }
-        }
+        route::check(self)?;
         for (name, upstream) in &self.upstreams {
             let field = |field: &str| format!("upstream.{name}.{field}");
             if name.is_empty() || !name.bytes().all(is_name_byte) {
@@ -106,24 +96,6 @@ impl Config {
             }
         }
         self.check_limits()
-    }
-
-    fn check_route(&self, index: usize, route: &RouteConfig) -> Result<(), ConfigError> {
-        let field = |field: &str| format!("route[{index}].{field}");
-        if !self.upstreams.contains_key(&route.upstream) {
-            let known: Vec<_> = self.upstreams.keys().map(String::as_str).collect();
-            return Err(ConfigError::new(
-                field("upstream"),
-                format!("names no [upstream.NAME]; there are: {}", known.join(", ")),
-            ));
-        }
-        if route.strip_prefix && route.rewrite.is_some() {
-            return Err(ConfigError::new(
-                field("rewrite"),
-                "not together with strip_prefix = true; keep one of the two",
-            ));
-        }
-        Ok(())
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {

@@ -6,6 +6,7 @@
 pub(crate) mod balance;
 mod error;
 mod load;
+mod route;
 mod switch;
 mod values;
 
@@ -19,8 +20,11 @@ use serde::Deserialize;
 
 pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
 pub use self::error::ConfigError;
+pub use self::route::{RouteConfig, SplitConfig};
 pub use self::switch::Switch;
-pub use self::values::{EndpointUrl, FieldName, Network, Prefix};
+pub use self::values::{
+    EndpointUrl, FieldName, HostPattern, MethodName, Network, PlainPath, Prefix,
+};
 
 /// Everything a gateway can be told.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,7 +37,7 @@ pub struct Config {
     /// Peers whose forwarding headers are believed and extended; default none.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
-    /// The routes, `[[route]]`; the longest prefix that matches wins.
+    /// The routes, `[[route]]`; the order does not matter.
     #[serde(default, rename = "route")]
     pub routes: Vec<RouteConfig>,
     /// The services behind the gateway, `[upstream.NAME]`.
@@ -55,27 +59,14 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// One `[[route]]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct RouteConfig {
-    /// Requests whose path is this prefix or below it.
-    pub prefix: Prefix,
-    /// The name of the upstream.
-    pub upstream: String,
-    /// Removes the prefix before forwarding; default false.
-    #[serde(default)]
-    pub strip_prefix: bool,
-    /// Puts this in place of the prefix; not together with `strip_prefix`.
-    pub rewrite: Option<Prefix>,
-}
-
 /// One `[upstream.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
+    /// `false`: its routes answer 404; default true.
+    #[serde(default = "route::yes")]
+    pub enabled: bool,
     /// The endpoints.
     pub endpoints: Vec<EndpointConfig>,
     /// Who gets the next request; `false`: always the first endpoint.

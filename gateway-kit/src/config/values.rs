@@ -1,10 +1,10 @@
 //! Values that check themselves while they are read.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use http::HeaderName;
 use http::uri::Authority;
+use http::{HeaderName, Method};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -135,5 +135,106 @@ impl TryFrom<String> for FieldName {
         let name = HeaderName::from_bytes(text.as_bytes());
         name.map(Self)
             .map_err(|_| "must be the name of a header field")
+    }
+}
+
+/// A host that requests are for: `shop.example.com`, or all below a name, `*.example.com`.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq)]
+#[serde(try_from = "String")]
+pub struct HostPattern {
+    /// In lower case, without `*.`.
+    name: String,
+    below: bool,
+}
+
+impl HostPattern {
+    /// The name in lower case, without `*.`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It means all names below this one, and not the name itself.
+    pub const fn is_wildcard(&self) -> bool {
+        self.below
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let (below, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text.as_str()),
+        };
+        let label = |label: &str| {
+            let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            !label.is_empty() && label.bytes().all(good)
+        };
+        let inside = name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        let v6 = inside.is_some_and(|inside| inside.parse::<Ipv6Addr>().is_ok());
+        let dns = name.len() <= 253 && name.split('.').all(label);
+        if !dns && (below || !v6) {
+            return Err("must be a host without a port, \"shop.example.com\" or \"*.example.com\"");
+        }
+        let name = name.to_ascii_lowercase();
+        Ok(Self { name, below })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let star = if self.below { "*." } else { "" };
+        write!(f, "{star}{}", self.name)
+    }
+}
+
+/// A method in capitals, `GET`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct MethodName(Method);
+
+impl MethodName {
+    /// The method.
+    pub const fn method(&self) -> &Method {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for MethodName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let never = matches!(text.as_str(), "CONNECT" | "TRACE");
+        // Methods are told apart by case, and all there are have capitals.
+        let capitals = text
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+        let method = Method::from_bytes(text.as_bytes()).ok();
+        let method = method.filter(|_| capitals && !never).map(Self);
+        method.ok_or("must be a method in capitals like \"GET\", and not CONNECT or TRACE")
+    }
+}
+
+/// A whole path in canonical form.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct PlainPath(String);
+
+impl PlainPath {
+    /// The path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PlainPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // The rules are those of a prefix, but a slash at the end stays.
+        Prefix::try_from(text.clone()).map(|_| Self(text))
     }
 }

@@ -91,21 +91,17 @@ pub(crate) async fn forward(
 }
 
 fn nobody_problem(nobody: Nobody) -> Problem {
-    let (code, detail, wait) = match nobody {
-        Nobody::Open(wait) => (
+    match nobody {
+        Nobody::Open(wait) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
             "circuit_open",
+            "Service unavailable",
             "the service behind this route is failing and is given time to recover",
-            wait,
-        ),
-        Nobody::Tried => return Problem::internal(),
-        Nobody::None(_) => (
-            "no_endpoint",
-            "the service behind this route takes no requests at present",
-            RETRY_UNREACHABLE,
-        ),
-    };
-    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-    Problem::new(unavailable, code, "Service unavailable", detail).retry_after(wait)
+        )
+        .retry_after(wait),
+        Nobody::None(_) => Problem::no_endpoint(),
+        Nobody::Tried => Problem::internal(),
+    }
 }
 
 /// HTTP/1.0 clients may send no Host; the upstream needs one.

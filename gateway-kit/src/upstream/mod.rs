@@ -56,3 +56,22 @@ impl View {
         self.known.healthy && self.known.ejected_for.is_none() && !waits
     }
 }
+
+/// A weight set at run time; holds while the configured one is what it was then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SetWeight {
+    configured: u32,
+    pub(crate) weight: u32,
+}
+
+impl SetWeight {
+    /// The weight, at most the heaviest there is.
+    pub(crate) fn new(configured: u32, weight: u32) -> Self {
+        let weight = weight.min(1000);
+        Self { configured, weight }
+    }
+
+    pub(crate) const fn holds(self, configured: u32) -> bool {
+        self.configured == configured
+    }
+}

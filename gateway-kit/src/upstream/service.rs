@@ -14,7 +14,7 @@ use crate::config::balance::settings;
 use crate::config::{Config, EndpointConfig, UpstreamConfig};
 use crate::metrics::Metrics;
 use crate::upstream::pool::{Pool, Settings};
-use crate::upstream::{Endpoint, View};
+use crate::upstream::{Endpoint, SetWeight, View};
 
 /// One service behind the gateway.
 #[derive(Debug)]
@@ -38,16 +38,6 @@ struct State {
     /// Weights set at run time.
     weights: HashMap<String, SetWeight>,
 }
-
-/// A weight set at run time; holds while the configured one is what it was then.
-#[derive(Clone, Copy, Debug)]
-struct SetWeight {
-    configured: u32,
-    weight: u32,
-}
-
-/// The heaviest weight of an endpoint.
-const HEAVIEST: u32 = 1000;
 
 impl Service {
     /// A service that has no endpoints before it is [configured](Self::configure).
@@ -109,8 +99,7 @@ impl Service {
         let Some(configured) = found.map(|one| one.weight) else {
             return false;
         };
-        let weight = weight.min(HEAVIEST);
-        let set = SetWeight { configured, weight };
+        let set = SetWeight::new(configured, weight);
         state.weights.insert(address.to_owned(), set);
         self.apply(&mut state);
         true
@@ -149,7 +138,8 @@ impl Service {
             .map(|one| (one.url.authority(), one.weight))
             .collect();
         let stays = |address: &String, set: &mut SetWeight| {
-            addresses.get(address.as_str()) == Some(&set.configured)
+            let configured = addresses.get(address.as_str());
+            configured.is_some_and(|weight| set.holds(*weight))
         };
         let mut weights = std::mem::take(&mut state.weights);
         weights.retain(stays);
@@ -210,7 +200,7 @@ impl State {
 
     fn weight(&self, endpoint: &EndpointConfig) -> u32 {
         match self.weights.get(endpoint.url.authority()) {
-            Some(set) if set.configured == endpoint.weight => set.weight,
+            Some(set) if set.holds(endpoint.weight) => set.weight,
             _ => endpoint.weight,
         }
     }

@@ -112,6 +112,58 @@ fn a_refusal_names_line_field_value_and_what_is_allowed() {
             &["line 8: upstream.shop.ignored_statuses[1] = 404: must be from 500 to 599"],
         ),
         (
+            "upstream = \"shop\"",
+            "",
+            &["line 3: route[0].upstream", "is missing", "a split"],
+        ),
+        (
+            "prefix",
+            "hosts = [\"a.test:80\"]\nprefix",
+            &[
+                "line 4: route[0].hosts[0] = \"a.test:80\": ",
+                "without a port",
+            ],
+        ),
+        (
+            "prefix",
+            "hosts = [\"a.*.test\"]\nprefix",
+            &["line 4: route[0].hosts[0] = \"a.*.test\": "],
+        ),
+        (
+            "prefix",
+            "methods = [\"get\"]\nprefix",
+            &["line 4: route[0].methods[0] = \"get\": ", "in capitals"],
+        ),
+        (
+            "prefix",
+            "fixed_path = \"/a/../b\"\nprefix",
+            &["line 4: route[0].fixed_path = \"/a/../b\": "],
+        ),
+        (
+            "prefix",
+            "fixed_path = \"/x\"\nstrip_prefix = true\nprefix",
+            &["line 4: route[0].fixed_path = \"/x\": keep one of"],
+        ),
+        (
+            "upstream = \"shop\"",
+            "split = [{ upstream = \"shop\", weight = 0 }]",
+            &["line 5: route[0].split", "a weight above 0"],
+        ),
+        (
+            "upstream = \"shop\"",
+            "split = [{ upstream = \"ship\", weight = 1 }]",
+            &["line 5: route[0].split[0].upstream = \"ship\": ", "shop"],
+        ),
+        (
+            "[[route]]",
+            "[[route]]\nprefix = \"/api\"\nmethods = [\"GET\"]\nupstream = \"shop\"\n[[route]]\nprefix = \"/api\"\nmethods = [\"PUT\", \"GET\"]\nupstream = \"shop\"\n[[route]]",
+            &[
+                "line 8: route[1].prefix = \"/api\": ",
+                "route[0]",
+                "same host and method",
+            ],
+        ),
+        (
             "[\"http://127.0.0.1:9080\"]",
             "[{ url = \"http://a:1\", weight = 1001 }]",
             &["line 8: upstream.shop.endpoints[0].weight = 1001: must be from 0 to 1000"],

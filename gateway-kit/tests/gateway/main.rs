@@ -9,5 +9,6 @@ mod operation;
 mod policies;
 mod pool;
 mod proxy;
+mod routing;
 mod streaming;
 mod support;

@@ -1,0 +1,178 @@
+//! Which requests go to which upstream.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use http::Method;
+use serde::Deserialize;
+
+use super::load::check_range;
+use super::values::{HostPattern, MethodName, PlainPath, Prefix};
+use super::{Config, ConfigError, HashKey};
+
+/// One `[[route]]`.
+///
+/// A route is found by host, then path, then method: an exact host before a `*.` one before any,
+/// the longest prefix, a route that names the method before one that takes all. A host without a
+/// matching path leaves the request to the next.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RouteConfig {
+    /// What it is called in metrics and logs; default the prefix, with the first host before it.
+    pub name: Option<String>,
+    /// The hosts, `shop.example.com` or `*.example.com`; default any.
+    #[serde(default)]
+    pub hosts: Vec<HostPattern>,
+    /// Requests whose path is this prefix or below it.
+    pub prefix: Prefix,
+    /// The methods; `GET` takes `HEAD` as well; default all.
+    #[serde(default)]
+    pub methods: Vec<MethodName>,
+    /// `false`: 404, also where a shorter prefix would match; default true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The name of the upstream; or `split`.
+    pub upstream: Option<String>,
+    /// Several upstreams by weight.
+    #[serde(default)]
+    pub split: Vec<SplitConfig>,
+    /// What keeps requests of a split with one upstream; default nothing.
+    pub split_key: Option<HashKey>,
+    /// Removes the prefix before forwarding; default false.
+    #[serde(default)]
+    pub strip_prefix: bool,
+    /// Puts this in place of the prefix; not together with `strip_prefix`.
+    pub rewrite: Option<Prefix>,
+    /// The path that all requests get; not together with the two above.
+    pub fixed_path: Option<PlainPath>,
+}
+
+/// One share of a split.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SplitConfig {
+    /// The name of the upstream.
+    pub upstream: String,
+    /// Its share in proportion to the others', 0 to 1000.
+    pub weight: u32,
+}
+
+pub(super) const fn yes() -> bool {
+    true
+}
+
+impl RouteConfig {
+    /// The name that metrics and logs show.
+    pub fn label(&self) -> String {
+        match (&self.name, self.hosts.first()) {
+            (Some(name), _) => name.clone(),
+            (None, Some(host)) => format!("{host}{}", self.prefix),
+            (None, None) => self.prefix.as_str().to_owned(),
+        }
+    }
+
+    /// The upstreams its requests may go to.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &str> {
+        let split = self.split.iter().map(|share| share.upstream.as_str());
+        self.upstream.as_deref().into_iter().chain(split)
+    }
+}
+
+/// All routes, each by itself and none in the way of another.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut taken = HashMap::new();
+    let mut splits = BTreeMap::new();
+    for (index, route) in config.routes.iter().enumerate() {
+        check_one(config, index, route)?;
+        if !route.split.is_empty()
+            && let Some(first) = splits.insert(route.label(), index)
+        {
+            return Err(ConfigError::new(
+                format!("route[{index}].name"),
+                format!("must differ from that of route[{first}], which has a split as well"),
+            ));
+        }
+        for place in places(route) {
+            if let Some(first) = taken.insert(place, index) {
+                return Err(ConfigError::new(
+                    format!("route[{index}].prefix"),
+                    format!(
+                        "is the prefix of route[{first}] already, for the same host and method; \
+                         each once"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+type Place<'r> = (Option<&'r HostPattern>, &'r Prefix, Option<&'r Method>);
+
+/// All that a route takes; `None` is any host, or all methods.
+fn places(route: &RouteConfig) -> impl Iterator<Item = Place<'_>> {
+    fn any_or<T>(list: &[T]) -> impl Iterator<Item = Option<&T>> {
+        let any = list.is_empty().then_some(None);
+        any.into_iter().chain(list.iter().map(Some))
+    }
+    any_or(&route.hosts).flat_map(move |host| {
+        let methods = any_or(&route.methods);
+        methods.map(move |method| (host, &route.prefix, method.map(MethodName::method)))
+    })
+}
+
+fn check_one(config: &Config, index: usize, route: &RouteConfig) -> Result<(), ConfigError> {
+    let field = |field: fmt::Arguments<'_>| format!("route[{index}].{field}");
+    let known = |name: &str, place: String| {
+        if config.upstreams.contains_key(name) {
+            return Ok(());
+        }
+        let known: Vec<_> = config.upstreams.keys().map(String::as_str).collect();
+        let known = known.join(", ");
+        let reason = format!("names no [upstream.NAME]; there are: {known}");
+        Err(ConfigError::new(place, reason))
+    };
+    if let Some(upstream) = &route.upstream {
+        known(upstream, field(format_args!("upstream")))?;
+    }
+    for (share, split) in route.split.iter().enumerate() {
+        known(
+            &split.upstream,
+            field(format_args!("split[{share}].upstream")),
+        )?;
+        let weight = field(format_args!("split[{share}].weight"));
+        check_range(&weight, split.weight as usize, 0..=1000)?;
+        let mut before = route.split[..share].iter();
+        if before.any(|other| other.upstream == split.upstream) {
+            return Err(ConfigError::new(
+                field(format_args!("split[{share}].upstream")),
+                "is in the split already; each upstream once",
+            ));
+        }
+    }
+    let wrong = match (&route.upstream, route.split.as_slice()) {
+        (None, []) => Some((
+            "upstream",
+            "is missing; name an upstream, or a split over several",
+        )),
+        (Some(_), [_, ..]) => Some(("split", "not together with upstream; keep one of the two")),
+        (None, split) if split.iter().all(|share| share.weight == 0) => {
+            Some(("split", "needs a weight above 0"))
+        }
+        (_, []) if route.split_key.is_some() => Some(("split_key", "needs a split")),
+        _ => None,
+    };
+    if let Some((name, reason)) = wrong {
+        return Err(ConfigError::new(field(format_args!("{name}")), reason));
+    }
+    let one = "keep one of strip_prefix, rewrite and fixed_path";
+    if route.rewrite.is_some() && (route.strip_prefix || route.fixed_path.is_some()) {
+        return Err(ConfigError::new(field(format_args!("rewrite")), one));
+    }
+    if route.fixed_path.is_some() && route.strip_prefix {
+        return Err(ConfigError::new(field(format_args!("fixed_path")), one));
+    }
+    Ok(())
+}

@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     payments::{PaymentService, Ports, Rules},
     ports::{Cache, CacheError, ContentStore, EventSink, JobQueue, PaymentRepository},
-    settings::Settings,
+    settings::{Secret, Settings},
 };
 
 /// Why no instance could be built.
@@ -159,7 +159,11 @@ fn caches(
             far: None,
         });
     };
-    let redis = RedisCache::new(url.expose(), cache.lifetime, cache.call_timeout)?;
+    let mut redis = RedisCache::new(url.expose(), cache.lifetime, cache.call_timeout)?;
+    if !cache.sentinels.is_empty() {
+        let sentinels = cache.sentinels.iter().map(Secret::expose).collect();
+        redis = redis.with_sentinels(&cache.service, sentinels)?;
+    }
     let guarded = GuardedCache::new(Arc::new(redis), "far", breaker, metrics);
     let shared: Arc<dyn Cache> = Arc::new(guarded);
     Ok(Caches {

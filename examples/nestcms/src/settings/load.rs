@@ -104,6 +104,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_CACHE_NEAR_LIFETIME", "cache.near_lifetime"),
     ("NESTCMS_CACHE_NEAR_BYTES", "cache.near_bytes"),
     ("NESTCMS_CACHE_REDIS", "cache.redis"),
+    ("NESTCMS_CACHE_SENTINELS", "cache.sentinels"),
+    ("NESTCMS_CACHE_SERVICE", "cache.service"),
     ("NESTCMS_CACHE_CALL_TIMEOUT", "cache.call_timeout"),
     ("NESTCMS_PAYMENTS_EXPIRES_AFTER", "payments.expires_after"),
     ("NESTCMS_JOBS_EXPIRY_SCAN", "jobs.expiry_scan"),
@@ -117,8 +119,9 @@ pub const VARIABLES: &[(&str, &str)] = &[
 ];
 
 /// Fields whose variable holds a list.
-const LISTS: [&str; 5] = [
+const LISTS: [&str; 6] = [
     "database.nodes",
+    "cache.sentinels",
     "webhook.secrets",
     "webhook.allowed_ips",
     "webhook.trusted_proxies",
@@ -141,9 +144,10 @@ const NUMBERS: [&str; 8] = [
 const SWITCHES: [&str; 2] = ["status.enabled", "database.reports_on_primary"];
 
 /// Fields whose value is never shown.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "database.nodes",
     "cache.redis",
+    "cache.sentinels",
     "paytabs.server_key",
     "webhook.secrets",
     "auth.jwt_secret",

@@ -203,6 +203,11 @@ pub struct CacheSettings {
     /// has a cache of its own.
     #[serde(default)]
     pub redis: Option<Secret>,
+    /// URLs of sentinels that know which Redis is the primary; then `redis` says all but the host.
+    #[serde(default)]
+    pub sentinels: Vec<Secret>,
+    /// The name under which they watch it.
+    pub service: String,
     /// How long one call to Redis may take; 1 ms to 10 s.
     #[serde(with = "humantime_serde")]
     pub call_timeout: Duration,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use engines::redis::{Cluster, Config};
+use engines::redis::{Cluster, Config, SERVICE, Sentinel};
 use nestcms::{
     adapters::cache::{GuardedCache, MemoryCache, RedisCache},
     content::{CacheRules, ContentService, Ports, Tiers},
@@ -14,6 +14,7 @@ use resilience_core::{breaker::CircuitBreaker, clock::SharedClock};
 use webhook_verify::clock::ManualWallClock;
 
 use super::contract::{project, sqlite};
+use crate::flows::support::eventually;
 
 /// Nothing ends by itself while a test runs.
 const LONG: Duration = Duration::from_secs(3600);
@@ -45,6 +46,40 @@ async fn a_redis_that_is_killed_costs_hits_and_no_answers() {
     assert_eq!(
         name(&instance(&store, &cache)).await,
         ("second".to_owned(), true)
+    );
+}
+
+/// F4.c4
+#[tokio::test]
+async fn the_cache_follows_the_sentinels_to_another_redis() {
+    let config = Config::default().with_replicas(1).with_sentinels(1);
+    let engine = Cluster::start(config).await.unwrap();
+    let old = engine.node(0);
+    let sentinels: Vec<_> = engine.sentinels().iter().map(Sentinel::url).collect();
+    let sentinels = sentinels.iter().map(String::as_str).collect();
+    let cache = RedisCache::new(&old.url(), LONG, Duration::from_secs(20)).unwrap();
+    let cache = cache.with_sentinels(SERVICE, sentinels).unwrap();
+    newer_values_stay(&cache).await;
+    let (_dir, store) = sqlite().await;
+    store.insert(&project("p", "demo")).await.unwrap();
+    let store: Arc<dyn ContentStore> = Arc::new(store);
+    let here = instance(&store, &cache);
+    assert_eq!(name(&here).await, ("Project".to_owned(), false));
+
+    old.kill().await.unwrap();
+    rename(&here, "first").await;
+    assert_eq!(here.waiting_invalidations(), 1);
+    assert_eq!(name(&here).await, ("first".to_owned(), false));
+    engine.wait_failover_from(old).await.unwrap();
+    eventually("the cache answers again", async || {
+        here.retry_invalidations().await == 1
+    })
+    .await;
+    let late = instance(&store, &cache);
+    assert_eq!(name(&late).await, ("first".to_owned(), false));
+    assert_eq!(
+        name(&instance(&store, &cache)).await,
+        ("first".to_owned(), true)
     );
 }
 

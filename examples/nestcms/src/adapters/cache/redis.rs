@@ -3,15 +3,22 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use redis::{Client, Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection, cmd};
+use redis::{
+    Client, Cmd, FromRedisValue, RedisError,
+    aio::MultiplexedConnection,
+    cmd,
+    sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
+};
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::ports::{Cache, CacheError};
 
-/// A cache in Redis. One connection carries all calls; after trouble the next call makes a new one.
+/// A cache in Redis. One connection carries all calls; after trouble the next call makes a new one,
+/// to whom the sentinels name then.
 #[derive(Clone)]
 pub struct RedisCache {
     client: Client,
+    sentinels: Option<Arc<Mutex<SentinelClient>>>,
     lifetime: Duration,
     call_timeout: Duration,
     connection: Arc<Mutex<Option<MultiplexedConnection>>>,
@@ -27,10 +34,26 @@ impl RedisCache {
     pub fn new(url: &str, lifetime: Duration, call_timeout: Duration) -> Result<Self, CacheError> {
         Ok(Self {
             client: Client::open(url).map_err(trouble)?,
+            sentinels: None,
             lifetime,
             call_timeout,
             connection: Arc::default(),
         })
+    }
+
+    /// Goes to whom these sentinels call the primary of `service`, with what the URL of the cache says
+    /// beside its host.
+    ///
+    /// # Errors
+    ///
+    /// When one of `sentinels` is no URL.
+    pub fn with_sentinels(self, service: &str, sentinels: Vec<&str>) -> Result<Self, CacheError> {
+        let login = self.client.get_connection_info().redis_settings().clone();
+        let node = SentinelNodeConnectionInfo::default().set_redis_connection_info(login);
+        let (service, primary) = (service.to_owned(), SentinelServerType::Master);
+        let client = SentinelClient::build(sentinels, service, Some(node), primary);
+        let sentinels = Some(Arc::new(Mutex::new(client.map_err(trouble)?)));
+        Ok(Self { sentinels, ..self })
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, CacheError> {
@@ -54,7 +77,10 @@ impl RedisCache {
         if let Some(connection) = &*slot {
             return Ok(connection.clone());
         }
-        let connection = self.client.get_multiplexed_async_connection().await?;
+        let connection = match &self.sentinels {
+            Some(sentinels) => sentinels.lock().await.get_async_connection().await?,
+            None => self.client.get_multiplexed_async_connection().await?,
+        };
         Ok(slot.insert(connection).clone())
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use nestcms::{
+    adapters::sqlite::SqliteAudit,
     domain::{
         event::{EventData, Source, ThreatLevel, Timestamp},
         money::Currency,
@@ -20,7 +21,7 @@ use nestcms::{
             Logging, MemoryPayers, Notification, Payer, Payers,
         },
     },
-    ports::{Cache, CacheError},
+    ports::{AuditStore, Cache, CacheError},
 };
 use parking_lot::Mutex;
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
@@ -94,7 +95,7 @@ async fn wired() -> Wired {
     let payers: Arc<dyn Payers> = Arc::new(known);
     let cache = Arc::new(MapCache::default());
     let analytics = Analytics::default();
-    let audit = AuditLog::new(database().await);
+    let audit = AuditLog::new(Arc::new(SqliteAudit::new(database().await)));
     bus.subscribe(Notification::new(
         Arc::clone(&port),
         Arc::clone(&payers),
@@ -369,48 +370,61 @@ async fn the_catalogue_has_one_event_of_each_type() {
 
 /// B.c3
 #[tokio::test]
-async fn verification_names_the_altered_audit_entry() {
+async fn sqlite_keeps_the_contract_of_the_audit_log() {
     let pool = database().await;
-    let log = AuditLog::new(pool.clone());
-    let bus = EventBus::new(Arc::new(ManualWallClock::new(1)));
-    for _ in 0..100 {
-        let event = bus.emit(Source::PaymentService, "c", failed());
-        log.append(&event).await.expect("appends");
-        log.append(&event)
-            .await
-            .expect("the same event again is fine");
-    }
+    audit_contract(
+        Arc::new(SqliteAudit::new(pool.clone())),
+        async |sql: &'static str| {
+            sqlx::query(sql).execute(&pool).await.expect(sql);
+        },
+    )
+    .await;
+}
+
+/// What every store of the audit log must do. `change` runs a statement on the store, which is empty.
+pub(crate) async fn audit_contract(store: Arc<dyn AuditStore>, change: impl AsyncFn(&'static str)) {
+    // As two processes have it.
+    let (log, other) = (AuditLog::new(Arc::clone(&store)), AuditLog::new(store));
+    let zeros = "0".repeat(64);
+    assert_eq!(log.head().await.expect("reads"), (0, zeros));
     assert_eq!(
         log.verify().await.expect("reads"),
-        Chain::Intact { entries: 100 }
+        Chain::Intact { entries: 0 }
     );
-    let honest: (String,) = sqlx::query_as("SELECT entry FROM audit_log WHERE seq = 50")
-        .fetch_one(&pool)
-        .await
-        .expect("entry 50");
+    let bus = EventBus::new(Arc::new(ManualWallClock::new(1)));
+    let append = async |log: &AuditLog| {
+        for _ in 0..60 {
+            let event = bus.emit(Source::PaymentService, "c", failed());
+            log.append(&event).await.expect("appends");
+            log.append(&event)
+                .await
+                .expect("the same event again is fine");
+        }
+    };
+    tokio::join!(append(&log), append(&other));
+    let intact = Chain::Intact { entries: 120 };
+    assert_eq!(log.verify().await.expect("reads"), intact);
+    assert_eq!(log.head().await.expect("reads").0, 120);
     for (damage, repair) in [
         (
             "UPDATE audit_log SET entry = replace(entry, 'declined', 'accepted') WHERE seq = 50",
-            Some("UPDATE audit_log SET entry = ?1 WHERE seq = 50"),
+            "UPDATE audit_log SET entry = replace(entry, 'accepted', 'declined') WHERE seq = 50",
         ),
-        ("DELETE FROM audit_log WHERE seq = 50", None),
+        (
+            "UPDATE audit_log SET seq = 121 WHERE seq = 50",
+            "UPDATE audit_log SET seq = 50 WHERE seq = 121",
+        ),
+        ("DELETE FROM audit_log WHERE seq = 50", ""),
     ] {
-        sqlx::query(damage).execute(&pool).await.expect("damage");
+        change(damage).await;
         assert_eq!(
             log.verify().await.expect("reads"),
             Chain::Broken { seq: 50 },
             "{damage}"
         );
-        if let Some(repair) = repair {
-            sqlx::query(repair)
-                .bind(&honest.0)
-                .execute(&pool)
-                .await
-                .expect("repair");
-            assert_eq!(
-                log.verify().await.expect("reads"),
-                Chain::Intact { entries: 100 }
-            );
+        if !repair.is_empty() {
+            change(repair).await;
+            assert_eq!(log.verify().await.expect("reads"), intact, "{repair}");
         }
     }
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::AppState;
 use crate::{
-    adapters::postgres::PostgresUsers,
+    adapters::{
+        postgres::{PostgresAudit, PostgresUsers},
+        sqlite::SqliteAudit,
+    },
     events::{
         Channel,
         channel::SqliteChannel,
@@ -13,23 +16,27 @@ use crate::{
             Payers, SqlitePayers,
         },
     },
-    ports::Cache,
+    ports::{AuditStore, Cache},
 };
 
 /// Subscribes every listener.
 pub(super) fn wire(state: &AppState, cache: Arc<dyn Cache>) {
     let (bus, pool) = (state.bus(), state.database().write().clone());
-    let (channel, payers): (Arc<dyn Channel>, Arc<dyn Payers>) = match state.postgres() {
+    let (channel, payers, audit): (Arc<dyn Channel>, Arc<dyn Payers>, Arc<dyn AuditStore>);
+    match state.postgres() {
         Some(postgres) => {
             let users = Arc::new(PostgresUsers::new(postgres.clone()));
-            (Arc::clone(&users) as Arc<dyn Channel>, users)
+            channel = Arc::clone(&users) as Arc<dyn Channel>;
+            payers = users;
+            audit = Arc::new(PostgresAudit::new(postgres.clone()));
         }
-        None => (
-            Arc::new(SqliteChannel::new(pool.clone())),
-            Arc::new(SqlitePayers::new(state.database().read().clone())),
-        ),
-    };
-    let audit = AuditLog::new(pool);
+        None => {
+            channel = Arc::new(SqliteChannel::new(pool.clone()));
+            payers = Arc::new(SqlitePayers::new(state.database().read().clone()));
+            audit = Arc::new(SqliteAudit::new(pool));
+        }
+    }
+    let audit = AuditLog::new(audit);
     bus.subscribe(Notification::new(
         Arc::clone(&channel),
         Arc::clone(&payers),

@@ -1,5 +1,6 @@
 //! What the application needs from outside, as traits without any engine's types.
 
+mod audit;
 mod cache;
 mod content;
 mod events;
@@ -7,6 +8,7 @@ mod jobs;
 mod provider;
 mod store;
 
+pub use audit::{Appended, AuditEntry, AuditStore};
 pub use cache::{Cache, CacheError};
 pub use content::{ContentStore, Kept, Mark, Pipelines, Repository, See};
 pub use events::EventSink;

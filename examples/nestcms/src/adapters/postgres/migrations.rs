@@ -6,7 +6,7 @@ use super::cluster::{Failure, Postgres};
 use crate::ports::StoreError;
 
 /// By number; those of the SQLite files where they say the same.
-const FILES: [(i64, &str); 3] = [
+const FILES: [(i64, &str); 4] = [
     (
         1,
         include_str!("../../../migrations/postgres/0001_payments.sql"),
@@ -14,6 +14,10 @@ const FILES: [(i64, &str); 3] = [
     (
         102,
         include_str!("../../../migrations/postgres/0102_notifications.sql"),
+    ),
+    (
+        116,
+        include_str!("../../../migrations/postgres/0116_audit_log.sql"),
     ),
     (
         200,

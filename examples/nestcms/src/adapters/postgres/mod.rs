@@ -15,6 +15,7 @@ macro_rules! transaction {
     };
 }
 
+mod audit;
 mod cluster;
 mod content;
 mod jobs;
@@ -22,6 +23,7 @@ mod migrations;
 mod payments;
 mod users;
 
+pub use audit::PostgresAudit;
 pub use cluster::{NodesError, Postgres};
 pub use content::PostgresContent;
 pub use payments::PostgresStore;

@@ -4,12 +4,14 @@
 //! and not on the file lock. The SQL keeps to what PostgreSQL also speaks; what is
 //! SQLite's own (`PRAGMA`, `BEGIN IMMEDIATE`) stays in `database.rs`.
 
+mod audit;
 mod content;
 mod database;
 mod jobs;
 mod payments;
 pub(super) mod rows;
 
+pub use audit::SqliteAudit;
 pub use content::SqliteContent;
 pub use database::{Database, DatabaseError};
 pub use payments::SqliteStore;

@@ -9,22 +9,22 @@
 
 use std::sync::Arc;
 
-use futures_util::{TryStreamExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
-use sqlx::SqlitePool;
 use tokio::sync::Mutex;
 
 use crate::{
     domain::event::{Event, EventData},
     events::{Listener, ListenerError},
+    ports::{Appended, AuditEntry, AuditStore, StoreError},
 };
 
 /// Appends to the audit log and verifies it. Clones share the log.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
-    pool: SqlitePool,
-    /// One append at a time: each needs the hash of the one before. Two processes on one
-    /// database are kept apart by the primary key: one of them gets an error.
+    store: Arc<dyn AuditStore>,
+    /// One append at a time: each needs the hash of the one before. Of two processes that append at
+    /// once one finds its number taken, and tries the next.
     appending: Arc<Mutex<()>>,
 }
 
@@ -50,18 +50,18 @@ pub enum Chain {
 pub enum AuditError {
     /// The store failed.
     #[error("audit log: {0}")]
-    Store(#[from] sqlx::Error),
+    Store(#[from] StoreError),
     /// The event has no JSON form.
     #[error("audit log: {0}")]
     Form(#[from] serde_json::Error),
 }
 
 impl AuditLog {
-    /// The log in `pool`, whose migrations have run.
+    /// The log in `store`.
     #[must_use]
-    pub fn new(pool: SqlitePool) -> Self {
+    pub fn new(store: Arc<dyn AuditStore>) -> Self {
         Self {
-            pool,
+            store,
             appending: Arc::default(),
         }
     }
@@ -70,30 +70,25 @@ impl AuditLog {
     ///
     /// # Errors
     ///
-    /// When the store fails; nothing is appended then.
+    /// When the store fails; nothing is appended then, or nobody knows.
     pub async fn append(&self, event: &Event) -> Result<(), AuditError> {
-        let entry = serde_json::to_string(event)?;
+        let text = serde_json::to_string(event)?;
         let _one_at_a_time = self.appending.lock().await;
-        let mut transaction = self.pool.begin().await?;
-        let last: Option<(i64, String)> =
-            sqlx::query_as("SELECT seq, hash FROM audit_log ORDER BY seq DESC LIMIT 1")
-                .fetch_optional(&mut *transaction)
-                .await?;
-        let (before, previous) = last.unwrap_or_else(|| (0, START.to_owned()));
-        let seq = before + 1;
-        sqlx::query(
-            "INSERT INTO audit_log (seq, event_id, entry, previous_hash, hash) \
-             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (event_id) DO NOTHING",
-        )
-        .bind(seq)
-        .bind(&event.id)
-        .bind(&entry)
-        .bind(&previous)
-        .bind(link(seq, &previous, &entry))
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(())
+        loop {
+            let (before, previous_hash) = self.head().await?;
+            let seq = before + 1;
+            let entry = AuditEntry {
+                seq,
+                event_id: event.id.clone(),
+                hash: link(seq, &previous_hash, &text),
+                entry: text.clone(),
+                previous_hash,
+            };
+            match self.store.append(&entry).await? {
+                Appended::Done | Appended::Known => return Ok(()),
+                Appended::Taken => {}
+            }
+        }
     }
 
     /// Walks the whole chain.
@@ -102,24 +97,24 @@ impl AuditLog {
     ///
     /// When the store fails.
     pub async fn verify(&self) -> Result<Chain, AuditError> {
-        let mut rows = sqlx::query_as::<_, (i64, String, String, String)>(
-            "SELECT seq, entry, previous_hash, hash FROM audit_log ORDER BY seq",
-        )
-        .fetch(&self.pool);
-        let mut previous = START.to_owned();
-        let mut entries = 0;
-        while let Some((seq, entry, claimed, hash)) = rows.try_next().await? {
-            let due = entries + 1;
-            if seq != due {
-                return Ok(Chain::Broken { seq: due });
+        let (mut entries, mut previous) = (0, START.to_owned());
+        loop {
+            let page = self.store.page(entries, PAGE).await?;
+            if page.is_empty() {
+                return Ok(Chain::Intact { entries });
             }
-            if claimed != previous || hash != link(seq, &previous, &entry) {
-                return Ok(Chain::Broken { seq });
+            for entry in page {
+                let due = entries + 1;
+                if entry.seq != due {
+                    return Ok(Chain::Broken { seq: due });
+                }
+                let hash = link(due, &previous, &entry.entry);
+                if entry.previous_hash != previous || entry.hash != hash {
+                    return Ok(Chain::Broken { seq: due });
+                }
+                (entries, previous) = (due, hash);
             }
-            previous = hash;
-            entries = seq;
         }
-        Ok(Chain::Intact { entries })
     }
 
     /// Number and hash of the newest entry; 0 and zeros when there is none.
@@ -128,10 +123,8 @@ impl AuditLog {
     ///
     /// When the store fails.
     pub async fn head(&self) -> Result<(i64, String), AuditError> {
-        let last = sqlx::query_as("SELECT seq, hash FROM audit_log ORDER BY seq DESC LIMIT 1")
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(last.unwrap_or_else(|| (0, START.to_owned())))
+        let head = self.store.head().await?;
+        Ok(head.unwrap_or_else(|| (0, START.to_owned())))
     }
 }
 
@@ -180,3 +173,5 @@ fn link(seq: i64, previous: &str, entry: &str) -> String {
 
 /// What the first entry is chained to.
 const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// Entries that are read at once; some hundred bytes each.
+const PAGE: u32 = 100;

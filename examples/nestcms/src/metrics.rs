@@ -4,7 +4,10 @@
 //! (the tour, the tests) do not count into each other. Label values come from closed sets
 //! (route templates, known methods, names in the code): a client cannot make new series.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use ::metrics::{
     counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -42,7 +45,11 @@ struct Inner {
     handle: PrometheusHandle,
     breakers: Mutex<Vec<CircuitBreaker>>,
     bus: OnceLock<EventBus>,
+    looks: Mutex<Vec<Look>>,
 }
+
+/// Sets what is measured when somebody looks.
+type Look = Box<dyn Fn() + Send + Sync>;
 
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,7 +63,7 @@ impl Metrics {
     /// Counts for the instance `service`; durations are measured with `clock`.
     #[must_use]
     pub fn new(service: impl Into<String>, clock: SharedClock) -> Self {
-        let seconds = Matcher::Full("http_request_duration_seconds".to_owned());
+        let seconds = Matcher::Suffix("_seconds".to_owned());
         let builder = PrometheusBuilder::new();
         // It refuses an empty list only; should it, the durations become a summary.
         let builder = builder
@@ -73,6 +80,7 @@ impl Metrics {
                 handle,
                 breakers: Mutex::default(),
                 bus: OnceLock::new(),
+                looks: Mutex::default(),
             }),
         }
     }
@@ -108,6 +116,12 @@ impl Metrics {
         let _ = self.inner.bus.set(bus.clone());
     }
 
+    /// Calls `look` before each page: it sets, by the macros of the crate `metrics`, what is measured
+    /// only then.
+    pub fn watch(&self, look: impl Fn() + Send + Sync + 'static) {
+        self.inner.looks.lock().push(Box::new(look));
+    }
+
     /// A webhook check: the `step` that refused, or `all`, and `accepted` or `refused`.
     pub fn webhook_verified(&self, step: &'static str, result: &'static str) {
         self.count(|| {
@@ -123,12 +137,37 @@ impl Metrics {
         });
     }
 
-    /// A query of the content, which `node` was given; `read` or `write`.
-    pub fn store_query(&self, node: &str, intent: &'static str) {
-        let node = node.to_owned();
+    /// Runs `query`, which `node` was given; `read` or `write`.
+    pub async fn store_query<F: Future>(
+        &self,
+        node: String,
+        intent: &'static str,
+        query: F,
+    ) -> F::Output {
         self.count(|| {
-            counter!("store_queries_total", "node" => node, "intent" => intent).increment(1);
+            counter!("store_queries_total", "node" => node.clone(), "intent" => intent)
+                .increment(1);
         });
+        let began = self.inner.clock.now();
+        let answer = query.await;
+        let took = self.inner.clock.now().saturating_sub(began);
+        self.count(|| {
+            histogram!("store_query_seconds", "node" => node, "intent" => intent)
+                .record(took.as_secs_f64());
+        });
+        answer
+    }
+
+    /// So long a `read` or `write` waited for a connection, the search for its node included.
+    pub fn pool_waited(&self, intent: &'static str, time: Duration) {
+        self.count(|| {
+            histogram!("pool_wait_seconds", "intent" => intent).record(time.as_secs_f64());
+        });
+    }
+
+    /// So long a transaction waited for the lock of the file.
+    pub fn lock_waited(&self, time: Duration) {
+        self.count(|| histogram!("store_lock_wait_seconds").record(time.as_secs_f64()));
     }
 
     /// A pipeline that ran elsewhere than on the replica it is meant for.
@@ -172,6 +211,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         self.count(|| {
+            self.inner.looks.lock().iter().for_each(|look| look());
             for breaker in self.inner.breakers.lock().iter() {
                 let (name, now) = (breaker.name().to_owned(), breaker.snapshot());
                 gauge!("circuit_breaker_state", "name" => name.clone()).set(phase(now.state));
@@ -304,7 +344,20 @@ fn describe() {
         "Webhooks by the step that decided."
     );
     describe_counter!("cache_requests_total", "Looks into the cache.");
+    describe_counter!("cache_evictions_total", "Entries that had to make room.");
+    describe_gauge!("cache_entries", "Entries that are kept.");
+    describe_gauge!("cache_bytes", "Their size.");
     describe_counter!("store_queries_total", "Queries of the content by node.");
+    describe_histogram!("store_query_seconds", "Time to the answer of a query.");
+    describe_histogram!("store_lock_wait_seconds", "Wait for the lock of the file.");
+    describe_histogram!("pool_wait_seconds", "Wait for a connection.");
+    describe_gauge!(
+        "pool_size",
+        "Most connections to read, and as many to write."
+    );
+    describe_gauge!("pool_in_use", "Calls that have or wait for a connection.");
+    describe_gauge!("replica_lag_seconds", "How old what a node shows may be.");
+    describe_gauge!("store_node_up", "1 if the node answered lately, else 0.");
     describe_counter!(
         "pipeline_deviations_total",
         "Pipelines that ran elsewhere than meant."

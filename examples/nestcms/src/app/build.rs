@@ -60,8 +60,9 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     let sink: Arc<dyn EventSink> = Arc::new(bus.clone());
     breakers.report_to(&sink, &clock, &wall);
 
-    let database = Database::open(&settings.database, breakers.database().clone()).await?;
     let metrics = Metrics::new("nestcms", clock.clone());
+    let database = Database::open(&settings.database, breakers.database().clone()).await?;
+    let database = database.with_metrics(metrics.clone());
     metrics.watch_bus(&bus);
     breakers
         .iter()

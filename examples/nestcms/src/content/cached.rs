@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ::metrics::{counter, gauge};
 use futures_util::future::BoxFuture;
 use resilience_core::{
     breaker::{CircuitBreaker, Outcome, State},
@@ -96,6 +97,18 @@ impl Cached {
                 }
             })
             .forget();
+        let figures = store.downgrade();
+        metrics.watch(move || {
+            let Some(now) = figures().map(|store| store.snapshot()) else {
+                return;
+            };
+            counter!("cache_evictions_total", "tier" => "near").absolute(now.evictions);
+            #[allow(clippy::cast_precision_loss)] // Bounded by the settings.
+            {
+                gauge!("cache_entries", "tier" => "near").set(now.entries as f64);
+                gauge!("cache_bytes", "tier" => "near").set(now.weight as f64);
+            }
+        });
         let longest = far.as_ref().map(|_| rules.near_lifetime);
         let fill = Fill {
             far,

@@ -54,6 +54,32 @@ async fn the_second_read_of_a_project_asks_no_store() {
     assert_eq!(first["name"], "Company site");
 }
 
+/// L.c1, as far as the data is concerned.
+#[tokio::test]
+async fn the_page_of_metrics_tells_of_the_store_and_the_cache() {
+    let world = World::start().await;
+    let path = "/api/v1/projects/project-1";
+    for _ in 0..3 {
+        read(&world, path).await;
+    }
+    made(&world, "/api/v1/projects", json!({ "name": "Shop" })).await;
+    let page = world.app.metrics().render();
+    for line in [
+        "cache_requests_total{tier=\"near\",result=\"miss\"} 1",
+        "cache_requests_total{tier=\"near\",result=\"hit\"} 2",
+        "cache_entries{tier=\"near\"} 1",
+        "cache_evictions_total{tier=\"near\"} 0",
+        "store_queries_total{node=\"sqlite\",intent=\"write\"} 1",
+        "store_query_seconds_count{node=\"sqlite\",intent=\"read\"} 1",
+        "store_query_seconds_count{node=\"sqlite\",intent=\"write\"} 1",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line}: {page}");
+    }
+    assert!(page.contains("cache_bytes{tier=\"near\"} "), "{page}");
+    // The file has been written before, too.
+    assert!(page.contains("store_lock_wait_seconds_count "), "{page}");
+}
+
 /// F2.c2
 #[tokio::test]
 async fn an_entry_ends_with_its_lifetime() {

@@ -1,6 +1,7 @@
 //! Users, projects, contracts, earnings and articles: over HTTP, through the cache, in each store.
 
 mod api;
+mod bounded;
 mod cached;
 mod contract;
 mod postgres;

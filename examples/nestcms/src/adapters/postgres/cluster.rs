@@ -15,7 +15,10 @@ use resilience_tower::read_write::{
 use sha2::{Digest, Sha256};
 use tokio_postgres::Config;
 
-use super::migrations;
+use super::{
+    figures::{self, Wait},
+    migrations,
+};
 use crate::{
     metrics::Metrics,
     ports::{Mark, See, StoreError},
@@ -88,6 +91,7 @@ impl Postgres {
             .connect_timeout(database.wait_limit)
             .write_wait(database.write_wait)
             .spawn()?;
+        figures::show(&cluster, database.pool_size, &metrics);
         let postgres = Self {
             cluster,
             signer: signer(settings).ok_or(NodesError::Key)?,
@@ -138,9 +142,11 @@ impl Postgres {
         R: Future<Output = Result<T, Failure>>,
     {
         let checkout = Checkout::read(self.freshness(see)?).deadline(self.patience);
+        let wait = Wait::begin(&self.metrics, "read");
         let read = self.cluster.run(&checkout, |client| {
-            self.metrics.store_query(client.node(), "read");
-            told(work(client))
+            wait.ended();
+            let node = client.node().to_owned();
+            self.metrics.store_query(node, "read", told(work(client)))
         });
         self.guard(async { read.await.map_err(refused(false))?.map_err(corrupt) })
             .await
@@ -161,14 +167,17 @@ impl Postgres {
         if let Some(pinned) = pinned {
             checkout = checkout.prefer(Arc::clone(pinned));
         }
+        let wait = Wait::begin(&self.metrics, "read");
         let read = self.cluster.run(&checkout, |client| {
+            wait.ended();
             let node = client.node();
             let spilled = client.why() == Why::Spilled && !self.reports_on_primary;
-            self.metrics.store_query(node, "read");
             if pinned.is_some_and(|pinned| **pinned != *node) {
                 self.metrics.pipeline_deviated(name, node);
             }
-            let work = (!spilled).then(|| told(work(client)));
+            let node = node.to_owned();
+            let work =
+                (!spilled).then(|| self.metrics.store_query(node, "read", told(work(client))));
             async move {
                 match work {
                     Some(work) => work.await,
@@ -190,9 +199,11 @@ impl Postgres {
         R: Future<Output = Result<Committed<T>, Failure>>,
     {
         let checkout = Checkout::write().deadline(self.patience);
+        let wait = Wait::begin(&self.metrics, "write");
         let write = self.cluster.run(&checkout, |client| {
-            self.metrics.store_query(client.node(), "write");
-            told(work(client))
+            wait.ended();
+            let node = client.node().to_owned();
+            self.metrics.store_query(node, "write", told(work(client)))
         });
         self.guard(async {
             let committed = write.await.map_err(refused(true))?.map_err(corrupt)?;

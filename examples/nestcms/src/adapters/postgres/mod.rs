@@ -18,6 +18,7 @@ macro_rules! transaction {
 mod audit;
 mod cluster;
 mod content;
+mod figures;
 mod jobs;
 mod migrations;
 mod payments;

@@ -27,6 +27,12 @@ impl SqliteContent {
     pub fn new(database: Database, metrics: Metrics) -> Self {
         Self { database, metrics }
     }
+
+    async fn query<F: Future>(&self, intent: &'static str, query: F) -> F::Output {
+        self.metrics
+            .store_query(NODE.to_owned(), intent, query)
+            .await
+    }
 }
 
 // One file has one state: every read sees every write.
@@ -36,12 +42,14 @@ impl<T: Table> Repository<T> for SqliteContent {
         id: &'a str,
         _: &'a See,
     ) -> BoxFuture<'a, Result<Option<Record<T>>, StoreError>> {
-        Box::pin(self.database.guard(async move {
-            self.metrics.store_query(NODE, "read");
-            let query = sqlx::query(AssertSqlSafe(tables::select::<T>())).bind(id);
-            let row = query.fetch_optional(self.database.read()).await?;
-            row.as_ref().map(read).transpose()
-        }))
+        Box::pin(self.query(
+            "read",
+            self.database.guard(async move {
+                let query = sqlx::query(AssertSqlSafe(tables::select::<T>())).bind(id);
+                let row = query.fetch_optional(self.database.read()).await?;
+                row.as_ref().map(read).transpose()
+            }),
+        ))
     }
 
     fn list<'a>(
@@ -50,49 +58,55 @@ impl<T: Table> Repository<T> for SqliteContent {
         limit: u32,
         _: &'a See,
     ) -> BoxFuture<'a, Result<Vec<Record<T>>, StoreError>> {
-        Box::pin(self.database.guard(async move {
-            self.metrics.store_query(NODE, "read");
-            let sql = tables::list::<T>(fields)
-                .ok_or_else(|| Failure::Corrupt(format!("{fields:?} of {}", T::NAME)))?;
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for (_, value) in fields {
-                query = query.bind(value);
-            }
-            let rows = query.bind(limit).fetch_all(self.database.read()).await?;
-            rows.iter().map(read).collect()
-        }))
+        Box::pin(self.query(
+            "read",
+            self.database.guard(async move {
+                let sql = tables::list::<T>(fields)
+                    .ok_or_else(|| Failure::Corrupt(format!("{fields:?} of {}", T::NAME)))?;
+                let mut query = sqlx::query(AssertSqlSafe(sql));
+                for (_, value) in fields {
+                    query = query.bind(value);
+                }
+                let rows = query.bind(limit).fetch_all(self.database.read()).await?;
+                rows.iter().map(read).collect()
+            }),
+        ))
     }
 
     fn insert<'a>(&'a self, record: &'a Record<T>) -> BoxFuture<'a, Result<Kept<T>, StoreError>> {
-        Box::pin(self.database.transaction(async move |tx| {
-            self.metrics.store_query(NODE, "write");
-            let query = sqlx::query(AssertSqlSafe(tables::insert::<T>()));
-            let query = bind(query, all_cells(record));
-            Ok(match related(query.fetch_optional(&mut **tx).await)? {
-                None => Kept::Unrelated,
-                Some(None) => Kept::Taken,
-                Some(Some(row)) => Kept::Done(Box::new(read(&row)?), None),
-            })
-        }))
+        Box::pin(self.query(
+            "write",
+            self.database.transaction(async move |tx| {
+                let query = sqlx::query(AssertSqlSafe(tables::insert::<T>()));
+                let query = bind(query, all_cells(record));
+                Ok(match related(query.fetch_optional(&mut **tx).await)? {
+                    None => Kept::Unrelated,
+                    Some(None) => Kept::Taken,
+                    Some(Some(row)) => Kept::Done(Box::new(read(&row)?), None),
+                })
+            }),
+        ))
     }
 
     fn update<'a>(&'a self, record: &'a Record<T>) -> BoxFuture<'a, Result<Kept<T>, StoreError>> {
-        Box::pin(self.database.transaction(async move |tx| {
-            self.metrics.store_query(NODE, "write");
-            let query = sqlx::query(AssertSqlSafe(tables::update::<T>()));
-            let query = bind(query, changed_cells(record));
-            match related(query.fetch_optional(&mut **tx).await)? {
-                None => return Ok(Kept::Unrelated),
-                Some(None) => {}
-                Some(Some(row)) => return Ok(Kept::Done(Box::new(read(&row)?), None)),
-            }
-            let query = sqlx::query(AssertSqlSafe(tables::version::<T>()));
-            let row = query.bind(&record.id).fetch_optional(&mut **tx).await?;
-            Ok(match row {
-                Some(row) => Kept::Stale(row.try_get("version").map_err(Failure::from)?),
-                None => Kept::Missing,
-            })
-        }))
+        Box::pin(self.query(
+            "write",
+            self.database.transaction(async move |tx| {
+                let query = sqlx::query(AssertSqlSafe(tables::update::<T>()));
+                let query = bind(query, changed_cells(record));
+                match related(query.fetch_optional(&mut **tx).await)? {
+                    None => return Ok(Kept::Unrelated),
+                    Some(None) => {}
+                    Some(Some(row)) => return Ok(Kept::Done(Box::new(read(&row)?), None)),
+                }
+                let query = sqlx::query(AssertSqlSafe(tables::version::<T>()));
+                let row = query.bind(&record.id).fetch_optional(&mut **tx).await?;
+                Ok(match row {
+                    Some(row) => Kept::Stale(row.try_get("version").map_err(Failure::from)?),
+                    None => Kept::Missing,
+                })
+            }),
+        ))
     }
 }
 
@@ -101,17 +115,19 @@ impl Pipelines for SqliteContent {
         &self,
         pipeline: Pipeline,
     ) -> BoxFuture<'_, Result<Vec<Map<String, Value>>, StoreError>> {
-        Box::pin(self.database.guard(async move {
-            self.metrics.store_query(NODE, "read");
-            let report = report(pipeline);
-            let rows = sqlx::query(report.sql).fetch_all(self.database.read());
-            let lines = rows.await?;
-            let line = |row: &SqliteRow| {
-                let cells = cells(row, report.columns.iter().copied())?;
-                report.line(cells).map_err(Failure::Corrupt)
-            };
-            lines.iter().map(line).collect()
-        }))
+        Box::pin(self.query(
+            "read",
+            self.database.guard(async move {
+                let report = report(pipeline);
+                let rows = sqlx::query(report.sql).fetch_all(self.database.read());
+                let lines = rows.await?;
+                let line = |row: &SqliteRow| {
+                    let cells = cells(row, report.columns.iter().copied())?;
+                    report.line(cells).map_err(Failure::Corrupt)
+                };
+                lines.iter().map(line).collect()
+            }),
+        ))
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
-use resilience_core::breaker::{CircuitBreaker, Error as BreakerError, Outcome, classify_fn};
+use resilience_core::{
+    breaker::{CircuitBreaker, Error as BreakerError, Outcome, classify_fn},
+    clock::Clock,
+};
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{ports::StoreError, settings::DatabaseSettings};
+use crate::{metrics::Metrics, ports::StoreError, settings::DatabaseSettings};
 
 /// The database could not be opened or brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,7 @@ pub struct Database {
     write: SqlitePool,
     read: SqlitePool,
     breaker: CircuitBreaker,
+    metrics: Option<Metrics>,
 }
 
 impl Database {
@@ -94,7 +98,15 @@ impl Database {
             write,
             read,
             breaker,
+            metrics: None,
         })
+    }
+
+    /// Measures the waits for the lock.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        let metrics = Some(metrics);
+        Self { metrics, ..self }
     }
 
     /// The reading connections.
@@ -154,12 +166,21 @@ impl Database {
         work: impl AsyncFnOnce(&mut Transaction<'_, Sqlite>) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         self.guard(async {
-            let mut transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             let value = work(&mut transaction).await?;
             transaction.commit().await?;
             Ok(value)
         })
         .await
+    }
+
+    async fn begin(&self) -> sqlx::Result<Transaction<'_, Sqlite>> {
+        let since = self.metrics.as_ref().map(|m| (m, m.clock().now()));
+        let transaction = self.write.begin_with("BEGIN IMMEDIATE").await;
+        if let Some((metrics, since)) = since {
+            metrics.lock_waited(metrics.clock().now().saturating_sub(since));
+        }
+        transaction
     }
 
     /// Closes the connections; returns when the last one is closed.

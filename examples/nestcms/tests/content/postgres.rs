@@ -2,6 +2,7 @@
 //! scenes one after the other.
 
 use std::{
+    collections::BTreeSet,
     fmt::Debug,
     sync::{
         Arc,
@@ -10,26 +11,38 @@ use std::{
     time::Duration,
 };
 
-use engines::postgres::{Cluster, Config};
+use engines::{
+    postgres::{Cluster, Config},
+    redis,
+};
 use nestcms::{
-    adapters::postgres::{PostgresContent, PostgresStore},
+    adapters::postgres::{PostgresAudit, PostgresContent, PostgresStore},
     app::{App, AppState, Deps},
     domain::{
         content::{Pipeline, Project, Record},
-        event::EventData,
+        event::{EventData, Source},
     },
     ports::{Kept, Mark, Pipelines, Repository, See, StoreError},
     settings::{Secret, Settings},
 };
-use resilience_core::route;
+use reqwest::{Response, StatusCode};
+use resilience_core::{
+    clock::{Clock, SharedClock},
+    route,
+};
+use serde_json::json;
+use tokio::net::TcpListener;
 
 use super::contract::{contract, project};
-use crate::flows::{
-    store,
-    support::{TempDir, eventually},
+use crate::{
+    events_listeners::audit_contract,
+    flows::{
+        store,
+        support::{TempDir, body, eventually, login, text},
+    },
 };
 
-/// H5.c2, F5, F6
+/// B.c3, H5.c2, F5, F6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_keeps_the_contracts_and_reads_on_replicas() {
     let engine = Cluster::start(Config::default()).await.unwrap();
@@ -37,6 +50,7 @@ async fn postgres_keeps_the_contracts_and_reads_on_replicas() {
         settings.database.balance = balance("round_robin");
     })
     .await;
+    the_audit_log_is_kept(&stage, &engine).await;
     store::contract(&PostgresStore::new(stage.postgres())).await;
     let caught_up = async || engine.wait_caught_up().await.unwrap();
     contract(&stage.content, caught_up).await;
@@ -48,6 +62,29 @@ async fn postgres_keeps_the_contracts_and_reads_on_replicas() {
     pipelines_run_on_their_replicas(&stage).await;
     an_indexed_filter_scans_less(&engine).await;
     a_pipeline_whose_replica_is_down_runs_elsewhere(&stage, &engine).await;
+    series_are_of_the_nodes_of_the_settings(&stage);
+}
+
+async fn the_audit_log_is_kept(stage: &Stage, engine: &Cluster) {
+    let change = async |sql: &'static str| {
+        engine.node(0).sql(sql).await.expect(sql);
+    };
+    audit_contract(Arc::new(PostgresAudit::new(stage.postgres())), change).await;
+    // The application's own is there, too.
+    let started = EventData::SystemStarted {
+        component: "test".to_owned(),
+        status: "ok".to_owned(),
+        detail: String::new(),
+    };
+    let event = stage.app.bus().emit(Source::HealthService, "c", started);
+    let entries = format!(
+        "SELECT count(*) FROM audit_log WHERE event_id = '{}'",
+        event.id
+    );
+    eventually("the event is in the log", async || {
+        engine.node(0).sql(&entries).await.unwrap().trim() == "1"
+    })
+    .await;
 }
 
 /// F5.c1
@@ -86,6 +123,8 @@ async fn a_lagging_replica_is_left_out(stage: &Stage, engine: &Cluster) {
         stage.is_lagging(2)
     })
     .await;
+    assert!(stage.gauge("replica_lag_seconds", 2) >= 0.5);
+    assert!(stage.gauge("replica_lag_seconds", 0) <= 0.0);
     let before = stage.queries();
     for _ in 0..30 {
         stage.read_any("spread-1").await;
@@ -98,6 +137,7 @@ async fn a_lagging_replica_is_left_out(stage: &Stage, engine: &Cluster) {
         stage.count(&stage.queries(), 2, "read") > stage.count(&before, 2, "read")
     })
     .await;
+    assert!(stage.gauge("replica_lag_seconds", 2) < 60.0);
     cluster.cluster().set_config(usual);
 }
 
@@ -171,6 +211,8 @@ async fn a_pool_is_bounded(engine: &Cluster) {
         row.get::<_, i64>(0) == 4
     })
     .await;
+    assert!(stage.page().contains("\npool_size 4\n"));
+    assert!((4.0..=4.0).contains(&stage.gauge("pool_in_use", 0)));
     let fifth = read().await.unwrap();
     assert!(
         matches!(fifth, Err(StoreError::Unavailable { .. })),
@@ -181,6 +223,12 @@ async fn a_pool_is_bounded(engine: &Cluster) {
         assert_eq!(one.await.unwrap().unwrap(), None);
     }
     assert_eq!(stage.read_any("p").await, None);
+    assert!((0.0..=0.0).contains(&stage.gauge("pool_in_use", 0)));
+    let page = stage.page();
+    for intent in ["read", "write"] {
+        let waits = format!("pool_wait_seconds_count{{intent=\"{intent}\"}} ");
+        assert!(page.contains(&waits), "{waits}: {page}");
+    }
 }
 
 /// F6.c1
@@ -221,6 +269,16 @@ async fn a_pipeline_whose_replica_is_down_runs_elsewhere(stage: &Stage, engine: 
     );
 }
 
+/// L.c6
+fn series_are_of_the_nodes_of_the_settings(stage: &Stage) {
+    let page = stage.page();
+    let of_nodes = page
+        .lines()
+        .filter_map(|line| line.split_once("node=\"")?.1.split('"').next());
+    let of_nodes: BTreeSet<_> = of_nodes.collect();
+    assert_eq!(of_nodes, stage.names.iter().map(String::as_str).collect());
+}
+
 /// F6.c3
 async fn an_indexed_filter_scans_less(engine: &Cluster) {
     let fill = "INSERT INTO earnings \
@@ -241,73 +299,140 @@ async fn an_indexed_filter_scans_less(engine: &Cluster) {
 
 /// F7
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_and_writes_outlive_replicas_and_the_primary() {
-    let engine = Arc::new(Cluster::start(Config::default()).await.unwrap());
+async fn the_application_outlives_every_node() {
+    let engine = Cluster::start(Config::default()).await.unwrap();
+    let cache = redis::Cluster::start(redis::Config::lone()).await.unwrap();
     let stage = Stage::open(&engine, |settings| {
-        settings.database.write_wait = Duration::from_millis(300);
+        settings.database.write_wait = Duration::from_secs(5);
+        settings.cache.redis = Some(Secret::new(cache.node(0).url()));
+        settings.cache.near_lifetime = Duration::from_millis(10);
+        settings.cache.call_timeout = Duration::from_secs(10);
     })
     .await;
     stage.insert("old").await;
     engine.wait_caught_up().await.unwrap();
-    no_read_fails_when_a_replica_dies(&stage, &engine).await;
-    writes_work_again_after_a_promotion(&stage, &engine).await;
-    the_old_primary_gets_no_writes(&stage, &engine).await;
+    let client = stage.sign_in().await;
+    let readers = Readers::start(&client, 4);
+    reads_go_on_without_redis(&readers, &cache).await;
+    reads_go_on_without_a_replica(&stage, &readers, &engine).await;
+    let replicated = writes_work_again_after_a_promotion(&client, &readers, &engine).await;
+    assert_eq!(readers.stop().await, Vec::<String>::new());
+    the_old_primary_gets_no_writes(&stage, &engine, &replicated).await;
     the_old_primary_comes_back_as_a_replica(&stage, &engine).await;
 }
 
-/// F7.c1
-async fn no_read_fails_when_a_replica_dies(stage: &Stage, engine: &Cluster) {
-    let readers = Readers::start(stage, 4);
+/// F7.c5
+async fn reads_go_on_without_redis(readers: &Readers, cache: &redis::Cluster) {
     readers.more(50).await;
-    engine.node(3).kill().await.unwrap();
-    eventually("the replica is known to be down", async || {
-        !stage.node(3).up
-    })
-    .await;
+    cache.node(0).kill().await.unwrap();
     readers.more(50).await;
-    assert_eq!(readers.stop().await, Vec::<String>::new());
+    cache.node(0).start().await.unwrap();
 }
 
-/// F7.c2
-async fn writes_work_again_after_a_promotion(stage: &Stage, engine: &Cluster) {
-    let (new, other) = (engine.node(1), engine.node(2));
-    new.get_ahead_of(&[other]).await.unwrap();
-    engine.node(0).kill().await.unwrap();
-    other.stream().open();
+/// F7.c1, F7.c5
+async fn reads_go_on_without_a_replica(stage: &Stage, readers: &Readers, engine: &Cluster) {
+    for replica in [3, 2, 1] {
+        let up = async |wanted: bool| {
+            eventually("it is known to be up or down", async || {
+                stage.node(replica).up == wanted
+            })
+            .await;
+        };
+        engine.node(replica).kill().await.unwrap();
+        up(false).await;
+        assert!(stage.gauge("store_node_up", replica) <= 0.0);
+        readers.more(50).await;
+        engine.node(replica).start().await.unwrap();
+        up(true).await;
+    }
+    engine.wait_caught_up().await.unwrap();
+}
+
+/// F7.c2, F7.c5; what the new primary had before it was one.
+async fn writes_work_again_after_a_promotion(
+    client: &Client,
+    readers: &Readers,
+    engine: &Cluster,
+) -> BTreeSet<String> {
+    let (old, new) = (engine.node(0), engine.node(1));
+    let others = [engine.node(2), engine.node(3)];
+    let writer = Writer::start(client);
+    writer.more(10).await;
+    new.get_ahead_of(&others).await.unwrap();
+    new.stream().cut();
+    // Acknowledged, and nobody has it but the old primary.
+    let lost = client.create("lost").await;
+    assert_eq!(lost.status(), StatusCode::CREATED);
+    let mark = lost.headers()["x-read-after"].to_str().unwrap().to_owned();
+    let id = text(&body(lost).await, "id");
+    old.kill().await.unwrap();
+    others.iter().for_each(|other| other.stream().open());
     eventually("nobody takes writes", async || {
-        match stage.content.insert(&project("no", "demo")).await {
-            Err(StoreError::NoPrimary { retry_after }) => {
-                assert!(!retry_after.is_zero());
-                true
-            }
-            // It may have been under way.
-            _ => false,
-        }
+        let refused = client.create("no").await;
+        let wait = refused.headers().get("retry-after").cloned();
+        // Before that it may have been under way.
+        let none = text(&body(refused).await, "code") == "no_primary";
+        assert!(!none || wait.is_some_and(|wait| wait != "0"));
+        none
     })
     .await;
-    engine.node(1).promote().await.unwrap();
+    readers.more(50).await;
+    new.wait_replayed(new.received().await.unwrap())
+        .await
+        .unwrap();
+    let replicated = ids(new).await;
+
+    new.promote().await.unwrap();
+    let clock = SharedClock::std();
+    let promoted = clock.now();
     eventually("somebody takes writes", async || {
-        stage.try_insert("new").await
+        client.create("new").await.status() == StatusCode::CREATED
     })
     .await;
-    engine.node(2).follow(engine.node(1)).await.unwrap();
-    engine.wait_followers_of(engine.node(1)).await.unwrap();
-    let found: Option<Record<Project>> = stage.content.find("new", &See::Newest).await.unwrap();
-    assert!(found.is_some());
+    let took = clock.now() - promoted;
+    println!("written {took:?} after the promotion");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    writer.stop().await;
+    for other in others {
+        other.follow(new).await.unwrap();
+    }
+    engine.wait_followers_of(new).await.unwrap();
+    let path = format!("/api/v1/projects/{id}");
+    let gone = client.get_after(&path, &mark).await;
+    assert_eq!(gone.status(), StatusCode::CONFLICT);
+    assert_eq!(body(gone).await["code"], "write_lost");
+    replicated
 }
 
-/// F7.c3
-async fn the_old_primary_gets_no_writes(stage: &Stage, engine: &Cluster) {
-    engine.node(0).start().await.unwrap();
-    assert!(!engine.node(0).in_recovery().await.unwrap());
+async fn ids(node: &engines::postgres::Node) -> BTreeSet<String> {
+    let rows = node.sql("SELECT id FROM projects").await.unwrap();
+    rows.lines().map(str::to_owned).collect()
+}
+
+/// F7.c2, F7.c3
+async fn the_old_primary_gets_no_writes(
+    stage: &Stage,
+    engine: &Cluster,
+    replicated: &BTreeSet<String>,
+) {
+    let (old, new) = (engine.node(0), engine.node(1));
+    old.start().await.unwrap();
+    assert!(!old.in_recovery().await.unwrap());
     eventually("it is fenced", async || stage.node(0).fenced).await;
     for n in 0..20 {
         stage.insert(&format!("after-{n}")).await;
-        stage.read_any("new").await;
+        stage.read_any("old").await;
     }
-    let after = "SELECT count(*) FROM projects WHERE id = 'new' OR id LIKE 'after-%'";
-    assert_eq!(engine.node(0).sql(after).await.unwrap().trim(), "0");
-    assert_eq!(engine.node(1).sql(after).await.unwrap().trim(), "21");
+    let (there, here) = (ids(old).await, ids(new).await);
+    // Nothing was written there and here: what both have went from one to the other.
+    let twice: Vec<_> = there
+        .intersection(&here)
+        .filter(|id| !replicated.contains(*id))
+        .collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    assert_ne!(there.difference(&here).count(), 0);
+    let after = here.iter().filter(|id| id.starts_with("after-"));
+    assert_eq!(after.count(), 20);
     let fenced = |data: &EventData| matches!(data, EventData::SecurityAlert { kind, .. } if kind == "fenced_primary");
     eventually("operators are told", async || {
         !stage.events.matching(fenced).is_empty()
@@ -323,11 +448,11 @@ async fn the_old_primary_comes_back_as_a_replica(stage: &Stage, engine: &Cluster
     eventually("it reads", async || {
         let mark = stage.insert(&uuid::Uuid::new_v4().to_string()).await;
         let see = See::After(mark);
-        let found: Option<Record<Project>> = stage.content.find("new", &see).await.unwrap();
+        let found: Option<Record<Project>> = stage.content.find("after-0", &see).await.unwrap();
         // Whoever answers has caught up: what the old primary missed is there.
         assert!(found.is_some());
         let _ = stage
-            .read_any("new")
+            .read_any("after-0")
             .await
             .expect("no replica is behind the promotion");
         stage.count(&stage.queries(), 0, "read") > stage.count(&before, 0, "read")
@@ -346,6 +471,7 @@ struct Stage {
     settings: Settings,
     events: nestcms::events::Recorder,
     names: Vec<String>,
+    url: String,
     _dir: TempDir,
 }
 
@@ -370,7 +496,13 @@ impl Stage {
         settings.database.route = from(route);
         change(&mut settings);
         let app = App::build(settings.clone(), Deps::default()).await;
-        let app = app.unwrap().state().clone();
+        let app = app.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        // Without the background jobs: their queries are not those of the scenes.
+        let server = axum::serve(listener, app.router()).into_future();
+        tokio::spawn(server);
+        let app = app.state().clone();
         let postgres = app.postgres().unwrap().clone();
         let router = postgres.cluster().router();
         eventually("all nodes are up", async || {
@@ -385,6 +517,7 @@ impl Stage {
             app,
             settings,
             names: nodes.iter().map(|node| node.name.to_string()).collect(),
+            url,
             _dir: dir,
         }
     }
@@ -400,9 +533,15 @@ impl Stage {
         }
     }
 
-    async fn try_insert(&self, id: &str) -> bool {
-        let kept = self.content.insert(&project(id, "demo")).await;
-        matches!(kept, Ok(Kept::Done(..) | Kept::Taken))
+    /// Somebody who uses it over HTTP.
+    async fn sign_in(&self) -> Client {
+        let http = reqwest::Client::builder().no_proxy();
+        let http = http.timeout(Duration::from_secs(60)).build().unwrap();
+        Client {
+            token: login(&http, &self.url).await,
+            url: self.url.clone(),
+            http,
+        }
     }
 
     /// The name of the project, as anybody may see it.
@@ -421,9 +560,21 @@ impl Stage {
         self.node(index).lagging
     }
 
+    fn page(&self) -> String {
+        self.app.metrics().render()
+    }
+
+    /// What the page says of a node.
+    fn gauge(&self, name: &str, node: usize) -> f64 {
+        let line = format!("{name}{{node=\"{}\"}} ", self.names[node]);
+        let page = self.page();
+        let found = page.lines().find_map(|l| l.strip_prefix(&line));
+        found.unwrap().parse().unwrap()
+    }
+
     /// The counters of queries.
     fn queries(&self) -> Vec<String> {
-        let page = self.app.metrics().render();
+        let page = self.page();
         let lines = page
             .lines()
             .filter(|l| l.starts_with("store_queries_total"));
@@ -450,7 +601,79 @@ impl Stage {
     }
 }
 
-/// Tasks that read without a pause.
+/// Somebody who is logged in.
+#[derive(Clone)]
+struct Client {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Client {
+    async fn get(&self, path: &str) -> Response {
+        let request = self.http.get(format!("{}{path}", self.url));
+        request.bearer_auth(&self.token).send().await.unwrap()
+    }
+
+    async fn get_after(&self, path: &str, mark: &str) -> Response {
+        let request = self.http.get(format!("{}{path}", self.url));
+        let request = request.bearer_auth(&self.token);
+        request.header("x-read-after", mark).send().await.unwrap()
+    }
+
+    /// Makes a project.
+    async fn create(&self, name: &str) -> Response {
+        let request = self.http.post(format!("{}/api/v1/projects", self.url));
+        let request = request.bearer_auth(&self.token);
+        request.json(&json!({ "name": name })).send().await.unwrap()
+    }
+}
+
+/// A task that writes without a pause.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(client: &Client) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let (client, ended, count) = (
+            client.clone(),
+            Arc::clone(&stop),
+            Arc::<AtomicUsize>::clone(&done),
+        );
+        let task = tokio::spawn(async move {
+            while !ended.load(Ordering::SeqCst) {
+                let answer = client.create("steady").await;
+                match answer.status() {
+                    StatusCode::CREATED => {
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
+                    status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE),
+                }
+            }
+        });
+        Self { stop, done, task }
+    }
+
+    async fn more(&self, writes: usize) {
+        let goal = self.done.load(Ordering::SeqCst) + writes;
+        eventually("writes go on", async || {
+            self.done.load(Ordering::SeqCst) >= goal
+        })
+        .await;
+    }
+
+    async fn stop(self) {
+        self.more(1).await;
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.unwrap();
+    }
+}
+
+/// Tasks that read without a pause: what a cache may have, and what none has.
 struct Readers {
     stop: Arc<AtomicBool>,
     reads: Arc<AtomicUsize>,
@@ -458,20 +681,21 @@ struct Readers {
 }
 
 impl Readers {
-    fn start(stage: &Stage, count: usize) -> Self {
+    fn start(client: &Client, count: usize) -> Self {
         let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let task = |_| {
-            let content = stage.content.clone();
+            let client = client.clone();
             let (stop, reads): (_, Arc<AtomicUsize>) = (Arc::clone(&stop), Arc::clone(&reads));
             tokio::spawn(async move {
                 let mut failed = Vec::new();
                 while !stop.load(Ordering::SeqCst) {
-                    match Repository::<Project>::find(&content, "old", &See::Any).await {
-                        Ok(Some(_)) => {}
-                        other => failed.push(format!("{other:?}")),
+                    for path in ["/api/v1/projects/old", "/api/v1/projects?status=archived"] {
+                        let answer = client.get(path).await;
+                        if answer.status() != StatusCode::OK {
+                            failed.push(format!("{path}: {}", answer.text().await.unwrap()));
+                        }
                     }
                     reads.fetch_add(1, Ordering::SeqCst);
-                    tokio::task::yield_now().await;
                 }
                 failed
             })

@@ -304,7 +304,8 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: 
     assert!(bounded.is_ok(), "waited in vain for: {what}");
 }
 
-async fn login(http: &reqwest::Client, url: &str) -> String {
+/// The token of the demonstration's user.
+pub(crate) async fn login(http: &reqwest::Client, url: &str) -> String {
     let credentials = json!({ "email": "demo@nestcms.test", "password": "demo-password" });
     let login = http
         .post(format!("{url}/api/v1/auth/login"))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use engines::{postgres, redis};
+use resilience_core::route;
 use serde_json::json;
 
 use super::client::Played;
@@ -22,7 +23,12 @@ pub(super) async fn play(story: &mut Story) -> Played<()> {
         .iter()
         .map(|n| Secret::new(n.url()))
         .collect();
-    settings.database.write_wait = Duration::from_millis(300);
+    settings.database.write_wait = Duration::from_secs(3);
+    // A machine that is busy is not a node that is down, and not a replica behind.
+    settings.database.route = route::Config::builder()
+        .observation_ttl(Duration::from_secs(20))
+        .max_lag(Duration::from_secs(60))
+        .build()?;
     settings.cache.redis = Some(Secret::new(cache.node(0).url()));
     // The counts below are those of the scenes alone.
     settings.jobs.expiry_scan = HOUR;

@@ -122,9 +122,9 @@ impl World {
         Ok(self.client.payment(id).await?.text("status").to_owned())
     }
 
-    /// Waits until something holds, for at most five seconds; whether it did.
+    /// Waits until something holds, for at most thirty seconds; whether it did.
     pub(super) async fn eventually(&self, holds: impl Fn() -> bool) -> bool {
-        for _ in 0..250 {
+        for _ in 0..1_500 {
             if holds() {
                 return true;
             }

@@ -23,6 +23,7 @@ async fn an_instance_subscribes_each_listener_once() {
     let deps = Deps {
         clock: SharedClock::std(),
         wall: Arc::new(ManualWallClock::new(1_767_323_045)),
+        ..Deps::default()
     };
     let app = App::build(settings, deps).await.expect("builds");
     let stats = app.state().bus().stats();

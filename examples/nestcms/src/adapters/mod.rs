@@ -5,5 +5,6 @@ pub mod cache;
 pub mod http;
 pub mod paytabs;
 pub mod postgres;
+pub mod slow;
 pub mod sqlite;
 mod tables;

@@ -15,6 +15,7 @@ use crate::{
         },
         paytabs::{PaytabsClient, PaytabsError},
         postgres::{NodesError, Postgres, PostgresContent, PostgresStore, PostgresUsers},
+        slow::SlowStore,
         sqlite::{Database, DatabaseError, SqliteContent, SqliteStore},
     },
     auth::{AuthService, LoginError, UserStore, Users},
@@ -54,7 +55,11 @@ pub enum BuildError {
 }
 
 pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, BuildError> {
-    let Deps { clock, wall } = deps;
+    let Deps {
+        clock,
+        wall,
+        store_delay,
+    } = deps;
     let breakers = Breakers::new(&settings, &clock);
     let bus = EventBus::with_queue(Arc::clone(&wall), settings.events.queue);
     let sink: Arc<dyn EventSink> = Arc::new(bus.clone());
@@ -97,8 +102,12 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
+    let store = match store_delay {
+        Some(delay) => Arc::new(SlowStore::new(stores.content, delay)),
+        None => stores.content,
+    };
     let ports = content::Ports {
-        store: stores.content,
+        store,
         cache: tiers,
         wall: Arc::clone(&wall),
     };

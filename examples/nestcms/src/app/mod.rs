@@ -5,7 +5,7 @@ mod build;
 mod listeners;
 mod state;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use axum::Router;
 use resilience_core::clock::SharedClock;
@@ -31,6 +31,8 @@ pub struct Deps {
     pub clock: SharedClock,
     /// The wall clock of payments, events, tokens and webhook timestamps.
     pub wall: Arc<dyn WallClock>,
+    /// How much longer reads of the content take than they would; nothing by default.
+    pub store_delay: Option<RangeInclusive<Duration>>,
 }
 
 impl Default for Deps {
@@ -38,6 +40,7 @@ impl Default for Deps {
         Self {
             clock: SharedClock::std(),
             wall: Arc::new(SystemClock),
+            store_delay: None,
         }
     }
 }

@@ -42,6 +42,9 @@ struct TourArguments {
     /// on private ports and directories, and stopped.
     #[arg(long)]
     services: bool,
+    /// Instead measure reads of the content, from the cache and from a store that takes 5 to 40 ms.
+    #[arg(long, conflicts_with = "services")]
+    latency: bool,
 }
 
 /// Where the set listens; port 0 takes a free port.
@@ -78,6 +81,7 @@ pub async fn run() -> ExitCode {
         None => serve::all(&arguments.serve).await,
         Some(Command::Serve(serve)) => serve::all(&serve).await,
         Some(Command::App(app)) => serve::application(app).await,
+        Some(Command::Tour(arguments)) if arguments.latency => tour::latency().await,
         Some(Command::Tour(arguments)) => tour::run(arguments.services).await,
     };
     match outcome {

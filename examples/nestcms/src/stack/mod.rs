@@ -7,6 +7,7 @@
 mod clock;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct StackConfig {
     pub trusted_proxies: Vec<IpAddr>,
     /// The sandbox's wait before it repeats a callback, doubled each time; default 1 s.
     pub callback_retry: Duration,
+    /// How much longer reads of the application's content take; default nothing.
+    pub store_delay: Option<RangeInclusive<Duration>>,
 }
 
 /// The running set. Dropping it stops everything at once, [`stop`](Self::stop) in order.
@@ -84,6 +87,7 @@ impl StackConfig {
             sandbox: free,
             trusted_proxies: Vec::new(),
             callback_retry: Duration::from_secs(1),
+            store_delay: None,
         }
     }
 }
@@ -107,6 +111,7 @@ impl Stack {
         settings.paytabs.base_url = sandbox.url();
         let deps = Deps {
             wall: Arc::new(wall.clone()),
+            store_delay: config.store_delay.clone(),
             ..Deps::default()
         };
         let app = App::build(settings.clone(), deps).await;

@@ -97,6 +97,7 @@ impl World {
         let deps = Deps {
             clock: clock.clone().into(),
             wall: Arc::new(wall.clone()),
+            ..Deps::default()
         };
         let app = App::build(settings, deps).await.unwrap();
         let state = app.state().clone();

@@ -3,6 +3,7 @@
 mod breaker;
 mod client;
 mod data;
+mod latency;
 mod payment;
 mod services;
 mod story;
@@ -16,6 +17,16 @@ use resilience_core::clock::{Clock, SharedClock};
 use self::client::Played;
 use self::story::Story;
 use self::world::World;
+
+/// Measures reads; prints what came of it.
+///
+/// # Errors
+///
+/// The stack does not start, or a read is not what it should be.
+pub(super) async fn latency() -> super::Outcome {
+    latency::run().await?;
+    Ok(true)
+}
 
 /// Plays the tour; whether every check held.
 ///
@@ -92,6 +103,6 @@ fn note(story: &mut Story, scene: &str, played: Played<()>) {
     }
 }
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Of the scenes on engines, which have to start.
-const SERVICES_LIMIT: Duration = Duration::from_secs(120);
+const SERVICES_LIMIT: Duration = Duration::from_secs(240);

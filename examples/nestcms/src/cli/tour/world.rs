@@ -35,7 +35,11 @@ impl World {
 
     /// The stage with these settings.
     pub(super) async fn on(settings: Settings) -> Played<Self> {
-        let stack = Stack::start(config(settings)).await?;
+        Self::of(config(settings)).await
+    }
+
+    pub(super) async fn of(config: StackConfig) -> Played<Self> {
+        let stack = Stack::start(config).await?;
         let mut client = Client::new(&stack.gateway_url)?;
         log_in(&stack, &mut client).await?;
         Ok(Self {
@@ -205,6 +209,7 @@ pub(super) fn settings() -> Result<Settings, SettingsError> {
         role = "editor"
         [database]
         path = ":memory:"
+        busy_timeout = "20s"
         [breakers.paytabs]
         reset_timeout = "700ms"
         max_reset_timeout = "700ms"

@@ -368,16 +368,25 @@ impl<P: Position, T> Router<P, T> {
     /// and that asks after each: `None` while another look may do better.
     ///
     /// Only one that was told to [`Observe`](Step::Observe) ends before all looks have ended without
-    /// a replica that is fresh enough: as soon as the primary has told.
+    /// a replica that is fresh enough: once the primary has told. It is then told to
+    /// [`Wait`](Step::Wait) for the looks at replicas, and asks after that time as one that has
+    /// [`waited`](Request::waited).
     pub fn route_early(&self, request: &Request<'_, P>) -> Option<Result<Step<T>, NoRoute>> {
         let view = self.0.view.load();
         match view.survey(request, self.now()) {
             _ if self.is_draining() => {}
-            Ok(survey) if request.observed && !survey.beyond => {}
             Ok(survey) => {
-                let step = self.go_fresh(&view, request, &survey)?;
-                self.0.counts.routed(Why::Fresh);
-                return Some(Ok(step));
+                if let Some(step) = self.go_fresh(&view, request, &survey) {
+                    self.0.counts.routed(Why::Fresh);
+                    return Some(Ok(step));
+                }
+                if !request.observed || survey.beyond {
+                    return None;
+                }
+                // The primary answers as fast as they do, and is not to be given what they can do.
+                if let (Some(longest), false) = (view.config.max_wait(), request.waited) {
+                    return Some(Ok(Step::Wait(longest)));
+                }
             }
             Err(reason) if reason.passes() => return None,
             Err(_) => {}

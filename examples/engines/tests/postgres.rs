@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use engines::postgres::{Cluster, Config};
 use engines::{Error, Flow};
+use tokio::time::timeout;
 
 use crate::common::{all_gone, children, stopped};
 
@@ -88,6 +89,8 @@ async fn a_postgresql_cluster_replicates_fails_recovers_and_leaves_nothing() {
     let position = write("create table more ()").await;
     other.wait_replayed(position).await.unwrap();
     assert!(behind.received().await.unwrap() < position);
+    let ahead = timeout(Duration::from_secs(2), behind.get_ahead_of(&[other])).await;
+    assert!(ahead.is_err(), "it receives nothing");
     behind.stream().open();
     behind.get_ahead_of(&[other]).await.unwrap();
     assert!(behind.received().await.unwrap() >= position);

@@ -415,6 +415,13 @@ async fn failures(primary: &Watched, replica: &Watched) {
         ("53400", Failure::Failed),
         ("53200", Failure::Failed),
         ("53100", Failure::Refused),
+        // Told to quit, maybe in the middle of a commit; a word that the connection is lost; likewise
+        // before anything ran; a transaction that does not fit to others; a write where none may be.
+        ("57P02", Failure::Lost),
+        ("08006", Failure::Lost),
+        ("57P03", Failure::Refused),
+        ("40001", Failure::Failed),
+        ("25006", Failure::Misrouted),
     ] {
         let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$");
         let raised = reads.batch_execute(&raise).await.expect_err("raised");

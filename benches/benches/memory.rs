@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use benches::peers::{layer, rate_limit, webhook};
+use benches::peers::{layer, policies, rate_limit, read_write, webhook};
 use benches::program::{Arguments, report};
 use benches::results::Name;
 use benches::service::answered;
@@ -38,6 +38,15 @@ fn main() {
         allocations(&arguments, group, "ours", layer::stack());
         let peer = layer::tower_resilience_stack();
         allocations(&arguments, group, "tower_resilience", peer);
+    }
+    if arguments.wants("policies/read_write_allocations") {
+        let group = "policies/read_write_allocations";
+        let runtime = layer::runtime();
+        let cluster = read_write::cluster(&runtime);
+        allocations(&arguments, group, "ours", read_write::per_call(&cluster));
+        let lease = read_write::lease(&cluster, &runtime);
+        allocations_of(&arguments, group, "ours_lease", lease);
+        allocations(&arguments, group, "tower", policies::tower_balance());
     }
     if arguments.wants("webhook/heap") {
         heap_calls(&arguments);
@@ -146,13 +155,13 @@ fn held<T>(arguments: &Arguments, what: &str, fill: impl FnOnce() -> (Box<T>, us
 }
 
 fn allocations<S: Service<u64>>(arguments: &Arguments, group: &str, what: &str, mut service: S) {
+    allocations_of(arguments, group, what, || answered(&mut service));
+}
+
+fn allocations_of(arguments: &Arguments, group: &str, what: &str, mut call: impl FnMut() -> bool) {
     // What the first call does once is not counted.
-    assert!(answered(&mut service));
-    let info = measure(|| {
-        for _ in 0..CALLS {
-            assert!(answered(&mut service));
-        }
-    });
+    assert!(call());
+    let info = measure(|| assert!((0..CALLS).all(|_| call())));
     let each = info.count_total as f64 / f64::from(CALLS);
     let name = Name::new(group, what, 1);
     report(arguments, &name, "allocations per call", &[each]);

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use benches::Contest;
-use benches::peers::{layer, policies};
+use benches::peers::{layer, policies, read_write};
 use benches::service::{answered, within};
 use criterion::{Criterion, criterion_group, criterion_main};
 use resilience_core::breaker::Outcome;
@@ -99,6 +99,22 @@ fn balance(c: &mut Criterion) {
         .run(c);
 }
 
+/// A read of three nodes, by a token that both replicas have, except for `ours_pick_any`. `tower`'s
+/// does not know of tokens.
+fn split(c: &mut Criterion) {
+    let runtime = layer::runtime();
+    let router = read_write::router();
+    let cluster = read_write::cluster(&runtime);
+    let ours = read_write::per_call(&cluster);
+    Contest::new("policies/read_write")
+        .threads("ours_pick_any", || || read_write::pick_any(&router))
+        .threads("ours_pick", || || read_write::pick_by_token(&router))
+        .threads("ours", || call(ours.clone()))
+        .threads("ours_lease", || read_write::lease(&cluster, &runtime))
+        .threads("tower", || call(policies::tower_balance()))
+        .run(c);
+}
+
 /// Nothing is slow enough for a second attempt.
 fn hedge(c: &mut Criterion) {
     let runtime = layer::runtime();
@@ -176,6 +192,6 @@ fn cache(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = benches::criterion();
-    targets = bulkhead, retry, adaptive, load_shed, balance, hedge, fallback, coalesce, cache, outbound
+    targets = bulkhead, retry, adaptive, load_shed, balance, split, hedge, fallback, coalesce, cache, outbound
 }
 criterion_main!(benches);

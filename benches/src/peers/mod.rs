@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod layer;
 pub mod policies;
 pub mod rate_limit;
+pub mod read_write;
 pub mod webhook;
 
 use std::time::Duration;

@@ -11,15 +11,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     random::Random,
-    tally::{THINKS, Tally},
+    tally::Tally,
     world::{self, BOUND, World},
 };
 
 /// How long a statement of a read may take: shorter than a server is stopped for.
 const STATEMENT: Duration = Duration::from_millis(500);
 
-/// Until as many reads are checked as are wanted.
-pub(crate) async fn run(world: Arc<World>, tally: Arc<Tally>, mut random: Random) {
+/// Until as many reads are checked as are wanted; up to `reads` after each write.
+pub(crate) async fn run(world: Arc<World>, tally: Arc<Tally>, mut random: Random, reads: usize) {
     let mut own: Vec<(i64, Token<Lsn>)> = Vec::new();
     while !tally.is_over() {
         let quiet = world.quiet_mark();
@@ -29,10 +29,10 @@ pub(crate) async fn run(world: Arc<World>, tally: Arc<Tally>, mut random: Random
             continue;
         };
         own.push((id, token));
-        let think = random.below(THINKS.len());
-        sleep(Duration::from_millis(THINKS[think])).await;
+        let think = random.below(tally.thinks().len());
+        sleep(tally.thinks()[think]).await;
         let last = own.len() - 1;
-        for nth in 0..=random.below(16) {
+        for nth in 0..=random.below(reads) {
             // Mostly the last write, now and then an older one, or any state.
             let (id, token) = match random.below(8) {
                 0 if nth > 0 => {

@@ -9,6 +9,7 @@ mod world;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
+use resilience_tower::read_write::Why;
 use tokio::time::{Instant, interval};
 
 use self::{faults::Fault, random::Random, tally::Tally, world::World};
@@ -31,6 +32,12 @@ struct Arguments {
     /// How many tasks write and read.
     #[arg(long, default_value_t = 16)]
     tasks: u64,
+    /// How long a task thinks between a write and the first read of it, in ms: one of these, with commas.
+    #[arg(long, default_value = "0,1,5,50", value_delimiter = ',')]
+    think: Vec<u64>,
+    /// The most reads after a write.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
+    reads: u64,
     /// Replicas beside the primary.
     #[arg(long, default_value_t = 3)]
     replicas: usize,
@@ -71,7 +78,8 @@ async fn check(arguments: &Arguments, faults: &[Fault]) -> Result<bool, Failed> 
         arguments.tasks,
         Fault::names(faults),
     );
-    let tally = Arc::new(Tally::new(arguments.checks));
+    let tally = Arc::new(Tally::new(arguments.checks, &arguments.think));
+    let reads = usize::try_from(arguments.reads)?;
     let seed = |stream| Random::new(arguments.seed, stream);
     let load: Vec<_> = (1..=arguments.tasks)
         .map(|task| {
@@ -79,6 +87,7 @@ async fn check(arguments: &Arguments, faults: &[Fault]) -> Result<bool, Failed> 
                 Arc::clone(&world),
                 Arc::clone(&tally),
                 seed(task),
+                reads,
             ))
         })
         .collect();
@@ -100,12 +109,23 @@ async fn check(arguments: &Arguments, faults: &[Fault]) -> Result<bool, Failed> 
         task.await?;
     }
     let seconds = began.elapsed().as_secs_f64();
+    let told = world.cluster.snapshot().route;
     world.settle().await?;
     tally.compare(&world).await?;
     println!("{tally}");
     println!(
-        "{:.0} checks/s over {seconds:.0} s",
-        tally.checks() / seconds
+        "{:.0} checks/s and {:.0} writes/s by {} tasks over {seconds:.0} s",
+        tally.checks() / seconds,
+        tally.writes() / seconds,
+        arguments.tasks,
+    );
+    println!(
+        "reads on replicas {}, on the primary {}; told to look at a replica {}, to wait {}, to look at all {}",
+        told.routed(Why::Fresh) + told.routed(Why::LastResort),
+        told.routed(Why::Spilled),
+        told.probes,
+        told.waits,
+        told.observes,
     );
     tally.print_shares();
     Ok(tally.is_clean())

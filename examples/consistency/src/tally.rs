@@ -13,12 +13,11 @@ use resilience_tower::read_write::{Error, Why};
 
 use crate::{Failed, load, world::World};
 
-/// How long a service thinks between a write and the first read of it.
-pub(crate) const THINKS: [u64; 4] = [0, 1, 5, 50];
-
 #[derive(Debug)]
 pub(crate) struct Tally {
     wanted: u64,
+    /// How long a service thinks between a write and the first read of it.
+    thinks: Vec<Duration>,
     checks: AtomicU64,
     again: AtomicU64,
     late: AtomicU64,
@@ -26,7 +25,7 @@ pub(crate) struct Tally {
     lost: AtomicU64,
     failed: AtomicU64,
     /// First reads after each think time while all was well, and how many of them on replicas.
-    shares: [[AtomicU64; 2]; THINKS.len()],
+    shares: Vec<[AtomicU64; 2]>,
     book: Mutex<Book>,
     injected: Mutex<Vec<&'static str>>,
     promotions: Mutex<Vec<Duration>>,
@@ -49,17 +48,18 @@ fn read(counter: &AtomicU64) -> u64 {
 }
 
 impl Tally {
-    pub(crate) fn new(wanted: u64) -> Self {
+    pub(crate) fn new(wanted: u64, thinks: &[u64]) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             wanted,
+            thinks: thinks.iter().copied().map(Duration::from_millis).collect(),
             checks: zero(),
             again: zero(),
             late: zero(),
             stale: zero(),
             lost: zero(),
             failed: zero(),
-            shares: std::array::from_fn(|_| std::array::from_fn(|_| zero())),
+            shares: thinks.iter().map(|_| [zero(), zero()]).collect(),
             book: Mutex::default(),
             injected: Mutex::default(),
             promotions: Mutex::default(),
@@ -69,6 +69,14 @@ impl Tally {
     /// As many reads as were asked for are checked.
     pub(crate) fn is_over(&self) -> bool {
         read(&self.checks) >= self.wanted
+    }
+
+    pub(crate) fn thinks(&self) -> &[Duration] {
+        &self.thinks
+    }
+
+    pub(crate) fn writes(&self) -> f64 {
+        self.book.lock().acknowledged.len() as f64
     }
 
     pub(crate) fn checks(&self) -> f64 {
@@ -181,12 +189,13 @@ impl Tally {
     }
 
     pub(crate) fn print_shares(&self) {
-        for (think, share) in THINKS.iter().zip(&self.shares) {
+        for (think, share) in self.thinks.iter().zip(&self.shares) {
             let (reads, replicas) = (read(&share[0]), read(&share[1]));
             if reads > 0 {
                 let share = 100.0 * replicas as f64 / reads as f64;
                 println!(
-                    "first read {think} ms after its write: {share:.2} % of {reads} on replicas (no fault)"
+                    "first read {} ms after its write: {share:.2} % of {reads} on replicas (no fault)",
+                    think.as_millis(),
                 );
             }
         }

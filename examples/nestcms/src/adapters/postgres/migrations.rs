@@ -5,19 +5,13 @@ use resilience_tower::read_write::postgres::Transaction;
 use super::cluster::{Failure, Postgres};
 use crate::ports::StoreError;
 
-/// By number; those of the SQLite files where they say the same.
+/// By number; the SQLite files where both speak the same.
 const FILES: [(i64, &str); 4] = [
-    (
-        1,
-        include_str!("../../../migrations/postgres/0001_payments.sql"),
-    ),
+    (1, include_str!("../../../migrations/0001_payments.sql")),
+    (101, include_str!("../../../migrations/0101_audit_log.sql")),
     (
         102,
-        include_str!("../../../migrations/postgres/0102_notifications.sql"),
-    ),
-    (
-        116,
-        include_str!("../../../migrations/postgres/0116_audit_log.sql"),
+        include_str!("../../../migrations/0102_notifications.sql"),
     ),
     (
         200,

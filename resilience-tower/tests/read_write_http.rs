@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use resilience_core::retry::{BudgetConfig, RetryBudget};
 use resilience_core::route::{Counter, Reason};
 use resilience_tower::read_write::http::{ByMethod, Node, Origin};
-use resilience_tower::read_write::per_call::{ReadWrite, Went};
+use resilience_tower::read_write::per_call::{Ask, ReadWrite, Went};
 use resilience_tower::read_write::{
-    Cluster, Config, Error, Failure, Intent, NoRoute, Node as _, ReadFreshness, Role, Signer,
-    SigningKey, Token, TokenCookie, TokenHeader, Why,
+    Checkout, Cluster, Config, Error, Failure, Intent, NoRoute, Node as _, ReadFreshness, Role,
+    Signer, SigningKey, Token, TokenCookie, TokenHeader, Why,
 };
 use resilience_tower::retry::http::ReplayBody;
 use tokio::net::TcpListener;
@@ -298,6 +298,7 @@ async fn every_read_sees_the_write_before_it_and_replicas_answer_reads() {
             (7, 1, Counter(round))
         );
         let (read, value) = bench.read(headers).await.unwrap();
+        assert!(read.extensions().get::<Token<Counter>>().is_none());
         assert!(
             number(&value) >= round,
             "{value} after {round}, from {:?}",
@@ -431,6 +432,33 @@ async fn a_read_goes_elsewhere_when_a_node_fails_and_a_misrouted_write_finds_the
     bench.store.promote(1);
     let (written, _) = bench.write("2").await;
     assert_eq!(&*went(&written).node, "b");
+}
+
+#[test]
+fn the_method_or_a_key_says_what_may_run_twice() {
+    let asked = |method, headers: &[(&'static str, &'static str)]| {
+        let mut request = Request::new(Body::default());
+        *request.method_mut() = method;
+        for (name, value) in headers {
+            let value = value.parse().unwrap();
+            request.headers_mut().insert(*name, value);
+        }
+        format!("{:?}", rules().checkout(&request))
+    };
+    let once = format!("{:?}", Checkout::<Counter>::write());
+    let twice = format!("{:?}", Checkout::<Counter>::write().idempotent());
+    let read = format!("{:?}", Checkout::<Counter>::read(ReadFreshness::Any));
+    let key: &[_] = &[("idempotency-key", "1")];
+    for (method, headers, expected) in [
+        (Method::GET, key, &read),
+        (Method::POST, &[], &once),
+        (Method::PATCH, &[], &once),
+        (Method::POST, key, &twice),
+        (Method::PUT, &[], &twice),
+        (Method::DELETE, &[], &twice),
+    ] {
+        assert_eq!(asked(method, headers), *expected);
+    }
 }
 
 #[tokio::test]

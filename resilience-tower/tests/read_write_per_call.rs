@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -47,6 +48,8 @@ enum Act {
     NotReady,
     Hang,
     Panic,
+    /// Its future does.
+    PanicLater,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +85,7 @@ impl Clone for Store {
 impl Service<Checkout<Counter>> for Store {
     type Response = u64;
     type Error = Broken;
-    type Future = Either<Ready<Result<u64, Broken>>, Pending<Result<u64, Broken>>>;
+    type Future = Either<Ready<Result<u64, Broken>>, Either<Pending<Result<u64, Broken>>, Panics>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let mut state = self.node.0.lock();
@@ -110,13 +113,24 @@ impl Service<Checkout<Counter>> for Store {
         state.calls += 1;
         match state.script.pop_front() {
             Some(Act::Fail(failure)) => Either::Left(ready(Err(Broken(failure)))),
-            Some(Act::Hang) => Either::Right(futures_util::future::pending()),
+            Some(Act::Hang) => Either::Right(Either::Left(futures_util::future::pending())),
+            Some(Act::PanicLater) => Either::Right(Either::Right(Panics)),
             Some(Act::Panic) => {
                 drop(state);
                 panic!("in the service of a node")
             }
             _ => Either::Left(ready(Ok(state.position))),
         }
+    }
+}
+
+struct Panics;
+
+impl Future for Panics {
+    type Output = Result<u64, Broken>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        panic!("in the future of a node")
     }
 }
 
@@ -514,6 +528,56 @@ async fn a_panic_of_a_node_is_a_failure_of_it() {
     let snapshot = bench.cluster.snapshot();
     assert_eq!(snapshot.in_flight, 0);
     assert_eq!(snapshot.balance.endpoints[0].failures, 1);
+}
+
+// The future outlives the panic.
+#[tokio::test(start_paused = true)]
+async fn a_panic_that_is_caught_is_a_failure_of_the_node_at_once() {
+    let bench = Bench::new().await;
+    bench.a.then([Act::PanicLater]);
+    let mut call = Box::pin(bench.service().oneshot(Checkout::write()));
+    let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().now_or_never()));
+    assert!(polled.is_err());
+    let snapshot = bench.cluster.snapshot();
+    assert_eq!(
+        (snapshot.in_flight, snapshot.balance.endpoints[0].failures),
+        (0, 1)
+    );
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_nobody_takes_ends_with_what_the_last_node_said() {
+    let bench = Bench::new().await;
+    for node in [&bench.a, &bench.b, &bench.c] {
+        node.then([Act::Fail(Failure::NotSent)]);
+    }
+    let error = bench.call(any()).await.unwrap_err();
+    let told = matches!(
+        error,
+        Error::Unreachable {
+            failure: Failure::NotSent,
+            source: Some(_),
+            ..
+        }
+    );
+    assert!(told, "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_goes_behind_those_that_wait() {
+    let bench = Bench::new().await;
+    bench.a.0.lock().down = true;
+    bench.settled().await;
+    let mut first = Box::pin(bench.service().oneshot(Checkout::write()));
+    assert!(first.as_mut().now_or_never().is_none());
+    bench.a.0.lock().down = false;
+    bench.settled().await;
+    // Whoever waits has not been asked again yet.
+    let mut second = Box::pin(bench.service().oneshot(Checkout::write()));
+    assert!(second.as_mut().now_or_never().is_none());
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.is_ok() && second.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

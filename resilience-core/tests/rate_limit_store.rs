@@ -88,10 +88,12 @@ impl Node {
 
     /// Spends what is held, to the last permit; how much it was.
     fn spend_all(&self) -> u32 {
+        let left = self.lease.snapshot().left;
         let mut sum = 0;
         for n in (0..20).rev().map(|bit| 1 << bit) {
             while matches!(self.lease.spend(n), Spent::Yes | Spent::AskSoon) {
                 sum += n;
+                assert!(u64::from(sum) <= left, "{sum} of {left}");
             }
         }
         sum
@@ -268,6 +270,38 @@ proptest! {
                 node.network(&mut store, now, lost, std::mem::take(&mut twice[place]));
             }
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_given_back_is_there_and_never_more_than_the_burst(
+        burst in 1..50_u32,
+        steps in prop::collection::vec((0..3_000_u64, 0..60_u32, prop::bool::ANY), 1..100),
+    ) {
+        // One permit in a millisecond.
+        let quota = Quota::per_second(1_000).unwrap().burst(burst).unwrap();
+        let (permit, full) = (1_000_000, u64::from(burst) * 1_000_000);
+        let (mut held, mut free, mut now) = (Held::default(), full, 0);
+        for (micros, n, back) in steps {
+            now += micros;
+            free = full.min(free + micros * MICRO);
+            if back {
+                held.refund(quota, n, now);
+                free = full.min(free + u64::from(n) * permit);
+                prop_assert_eq!(held.missing, full - free);
+            } else {
+                let grant = held.grant(quota, n, n, now);
+                let fits = free >= u64::from(n) * permit;
+                prop_assert_eq!(grant.permits, if fits { n } else { 0 });
+                free -= u64::from(grant.permits) * permit;
+                prop_assert_eq!(grant.missing, full - free);
+            }
+        }
+        // A clock that steps back gives nothing.
+        held.refund(quota, 0, now);
+        held.refund(quota, 0, now / 2);
+        prop_assert_eq!(held.missing, full - free);
     }
 }
 

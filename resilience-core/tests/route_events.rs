@@ -198,6 +198,48 @@ fn a_primary_that_is_taken_out_of_the_set_is_told_as_gone() {
 }
 
 #[test]
+fn the_first_write_of_an_epoch_that_is_lost_is_told_by_the_call_that_asks_for_it() {
+    let bench = bench();
+    bench.all();
+    let token = |epoch, at| Token {
+        cluster: 7,
+        epoch,
+        position: Lsn(at),
+    };
+    let read = |token: &Token<Lsn>| {
+        let request = Request::read(Freshness::AtLeast(token), bench.router.now());
+        bench.router.route(&request).map(drop)
+    };
+    let failover = |name: &str, forks: &[(u64, u64)]| {
+        bench.clock.advance(MS);
+        let fork = |(epoch, at): &(u64, u64)| Fork {
+            epoch: *epoch,
+            position: Lsn(*at),
+        };
+        let epoch = 1 + forks.len() as u64;
+        let seen = Observation::new(Role::Primary, 7, epoch, Lsn(200), bench.router.now());
+        let seen = seen.history(forks.iter().map(fork).collect::<Vec<_>>());
+        assert!(bench.router.observe(name, seen));
+    };
+    failover("b", &[(1, 90)]);
+    bench.told();
+    assert!(read(&token(1, 90)).is_ok());
+    assert!(bench.told().is_empty());
+    // Of all those that ask for one, the first.
+    for at in [95, 100, 95] {
+        let refused = read(&token(1, at)).unwrap_err();
+        assert_eq!(refused.reason, Reason::Diverged);
+    }
+    assert_eq!(bench.told(), ["b diverged"]);
+    assert_eq!(bench.router.snapshot().refused(Reason::Diverged), 3);
+    failover("c", &[(1, 90), (2, 150)]);
+    bench.told();
+    assert!(read(&token(2, 160)).is_err());
+    assert!(read(&token(1, 95)).is_err());
+    assert_eq!(bench.told(), ["c diverged"]);
+}
+
+#[test]
 fn a_callback_may_use_the_router_and_its_panic_is_nobodys() {
     let bench = bench();
     bench

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
+    observation::Role,
     position::Position,
     view::{Member, Noted, Standing, View},
 };
@@ -36,11 +37,14 @@ pub enum Change {
     CaughtUp,
     /// It was further before, in the same epoch.
     SetBack,
+    /// It is the primary, and does not have a write that was acknowledged before a failover: the first
+    /// call of its epoch was refused as [`Diverged`](super::Reason::Diverged). The others are counted.
+    Diverged,
 }
 
 impl Change {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Up,
         Self::Down,
         Self::Foreign,
@@ -52,6 +56,7 @@ impl Change {
         Self::Lagging,
         Self::CaughtUp,
         Self::SetBack,
+        Self::Diverged,
     ];
 
     /// Snake case name, as used in metric labels.
@@ -68,6 +73,7 @@ impl Change {
             Self::Lagging => "lagging",
             Self::CaughtUp => "caught_up",
             Self::SetBack => "set_back",
+            Self::Diverged => "diverged",
         }
     }
 }
@@ -80,7 +86,7 @@ impl fmt::Display for Change {
 
 /// A change, and of whom.
 ///
-/// It is told by the look that showed it. Nobody looks for it: a node that is not asked any more
+/// It is told by the look that showed it, or by the call that was refused. Nobody looks for it: a node that is not asked any more
 /// counts no longer after `observation_ttl`, and nothing is told of that.
 ///
 /// Those of one thread come in order; of two threads each may tell its own first. The
@@ -182,6 +188,26 @@ impl News {
                 change,
             });
         }
+    }
+}
+
+/// The first write that is known to be lost; whose history does not have it.
+pub(super) fn diverged<P>(view: &View<P>) -> Event {
+    let of_epoch = |member: &&Member<P>| {
+        let seen = member.seen.as_ref();
+        seen.is_some_and(|seen| Some(seen.epoch) == view.epoch)
+    };
+    let primary = |member: &&Member<P>| {
+        let seen = member.seen.as_ref();
+        seen.is_some_and(|seen| seen.role == Role::Primary)
+    };
+    let told = || view.members.iter().filter(of_epoch);
+    // A replica told it, if the primary has not been seen.
+    let node = told().find(primary).or_else(|| told().next());
+    Event {
+        node: node.map_or_else(|| "".into(), |node| Arc::clone(&node.name)),
+        epoch: view.epoch,
+        change: Change::Diverged,
     }
 }
 

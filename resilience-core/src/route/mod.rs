@@ -64,7 +64,7 @@
 //! A call reads one immutable view: it takes no lock and no memory. Looks are put down one after the
 //! other under a lock, each of which makes a new view. A call that races with a look is routed as
 //! before it or as after it. Subscribers are called by whoever tells of a look, after it and outside
-//! of any lock.
+//! of any lock; of a write that is lost, by the call that asked for it.
 
 mod config;
 mod error;
@@ -156,6 +156,8 @@ struct Inner<P, T> {
     events: Arc<Events<Event>>,
     /// 1: takes no more calls.
     draining: AtomicU64,
+    /// The newest epoch in which a lost write was told, and 1.
+    diverged: AtomicU64,
 }
 
 /// The most nodes.
@@ -202,6 +204,7 @@ impl<P: Position, T> Router<P, T> {
             counts: Counts::new(),
             events: Arc::default(),
             draining: AtomicU64::new(0),
+            diverged: AtomicU64::new(0),
         }))
     }
 
@@ -315,7 +318,8 @@ impl<P: Position, T> Router<P, T> {
     /// Calls `callback` for every event until the subscription is dropped; see [`Event`].
     ///
     /// It runs on the thread that tells of the look, after it and outside of any lock: it delays
-    /// that look alone, and may use the router. Its panics are caught.
+    /// that look alone, and may use the router. A write that is lost is told on the thread of the call
+    /// that is refused. Its panics are caught.
     pub fn subscribe(&self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Subscription {
         self.0.events.subscribe(callback)
     }
@@ -359,9 +363,22 @@ impl<P: Position, T> Router<P, T> {
             Ok(Step::Probe(_)) => add(&counts.probes),
             Ok(Step::Wait(_)) => add(&counts.waits),
             Ok(Step::Observe) => add(&counts.observes),
-            Err(error) => counts.refused(error.reason),
+            Err(error) => self.refused(&view, error.reason),
         }
         step
+    }
+
+    #[cold]
+    fn refused(&self, view: &View<P>, reason: Reason) {
+        let inner = &*self.0;
+        inner.counts.refused(reason);
+        if reason == Reason::Diverged && inner.events.wanted() {
+            let epoch = view.epoch.unwrap_or_default().saturating_add(1);
+            // ORDERING: Relaxed. One of those who raise it to this tells.
+            if inner.diverged.fetch_max(epoch, Ordering::Relaxed) < epoch {
+                inner.events.emit(&events::diverged(view));
+            }
+        }
     }
 
     /// As [`route`](Self::route), for a read that was told to look, of which not all looks have ended,

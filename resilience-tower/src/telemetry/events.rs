@@ -190,8 +190,8 @@ pub fn hedge(name: impl Into<Arc<str>>, policy: &HedgePolicy) -> Subscription {
 /// Tells what becomes of the nodes of `cluster`, until the subscription is dropped; `name` is the
 /// cluster's in the events.
 ///
-/// At level `WARN` when a node is down, foreign, fenced, lagging or set back, or nobody takes writes,
-/// else `INFO`.
+/// At level `WARN` when a node is down, foreign, fenced, lagging or set back, nobody takes writes, or a
+/// write that was acknowledged is lost, else `INFO`.
 #[cfg(feature = "read-write")]
 pub fn read_write<N: crate::read_write::Node>(
     name: impl Into<Arc<str>>,

@@ -37,16 +37,7 @@ impl Held {
     /// `quota` must fill within 30 days.
     pub fn grant(&mut self, quota: Quota, least: u32, want: u32, now: u64) -> Grant {
         let (interval, fill) = (quota.interval(), quota.fill());
-        let mut missing = self.missing;
-        let steps_back = now < self.at;
-        if !steps_back {
-            missing = missing.saturating_sub((now - self.at).saturating_mul(1000));
-        }
-        if self.of != fill && self.of != 0 {
-            // As a store with doubles for numbers counts.
-            missing = (missing as f64 / self.of as f64 * fill as f64).ceil() as u64;
-        }
-        missing = missing.min(fill);
+        let missing = self.missing(quota, now);
         let free = (fill - missing) / interval;
         let permits = if free < least.into() {
             0
@@ -54,8 +45,8 @@ impl Held {
             // At most `want` or `least`, which fit.
             (free / 4).min(want.into()).max(least.into()) as u32
         };
-        missing += interval * u64::from(permits);
-        if permits > 0 || steps_back {
+        let missing = missing + interval * u64::from(permits);
+        if permits > 0 || now < self.at {
             *self = Self {
                 at: now,
                 missing,
@@ -63,5 +54,30 @@ impl Held {
             };
         }
         Grant { permits, missing }
+    }
+
+    /// Takes `n` permits back at `now` (microseconds), but no more than are missing.
+    ///
+    /// They are to have been granted for one call, which spent them at once: one that is spent out of
+    /// a lease may not be granted again, see the [module](super).
+    pub fn refund(&mut self, quota: Quota, n: u32, now: u64) {
+        let back = quota.interval().saturating_mul(n.into());
+        *self = Self {
+            at: now,
+            missing: self.missing(quota, now).saturating_sub(back),
+            of: quota.fill(),
+        };
+    }
+
+    /// The nanoseconds of filling that are missing at `now`; no credit for a clock that stepped back.
+    fn missing(&self, quota: Quota, now: u64) -> u64 {
+        let fill = quota.fill();
+        let since = now.saturating_sub(self.at).saturating_mul(1000);
+        let mut missing = self.missing.saturating_sub(since);
+        if self.of != fill && self.of != 0 {
+            // As a store with doubles for numbers counts.
+            missing = (missing as f64 / self.of as f64 * fill as f64).ceil() as u64;
+        }
+        missing.min(fill)
     }
 }

@@ -66,7 +66,8 @@ pub struct Admission {
     /// The quota it was decided by, if it was asked for. Read after the decision: of a quota that
     /// is changed in that moment, the new one.
     pub quota: Option<Quota>,
-    /// What the call cost.
+    /// What the call cost, as far as it can be given back: 0 of what a limit in Redis admitted out of
+    /// a lease, or without Redis.
     pub cost: u32,
 }
 

@@ -16,6 +16,14 @@ impl Refund for RateLimiter {
     }
 }
 
+/// What Redis took for a call alone; of a lease nothing is given back.
+#[cfg(feature = "redis")]
+impl Refund for super::redis::RedisLimiter {
+    fn refund(&self, n: u32) {
+        Self::refund(self, n);
+    }
+}
+
 impl<L: Refund, F> Refund for WithCost<L, F> {
     fn refund(&self, n: u32) {
         self.limit().refund(n);

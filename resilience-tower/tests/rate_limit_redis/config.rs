@@ -39,6 +39,7 @@ fn settings_out_of_range_are_told_with_what_is_allowed() {
             base().reset_timeout(2 * day),
             "reset_timeout is 172800s, allowed: 1ms to 86400s",
         ),
+        (base().max_keys(0), "max_keys is 0, allowed: 1 to 10000000"),
         (base().failures(0), "failures is 0, allowed: 1 to 1000"),
         (
             base().prefix("a b"),
@@ -90,6 +91,7 @@ fn settings_are_read_from_a_file() {
         lease = "250ms"
         timeout = "50ms"
         on_outage = { local = 0.25 }
+        max_keys = 500
         failures = 5
         reset_timeout = "2s"
         prefix = "shop:"
@@ -100,6 +102,7 @@ fn settings_are_read_from_a_file() {
         .lease(Duration::from_millis(250))
         .timeout(Duration::from_millis(50))
         .on_outage(OnOutage::Local(0.25))
+        .max_keys(500)
         .failures(5)
         .reset_timeout(Duration::from_secs(2))
         .prefix("shop:");

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use resilience_core::breaker;
 use resilience_core::clock::ManualClock;
 use resilience_core::rate_limit::store::Held;
-use resilience_tower::rate_limit::redis::Mode;
+use resilience_tower::rate_limit::redis::{Mode, OnOutage};
 use resilience_tower::rate_limit::{OutageCause, Reason, Refusal};
 
 use super::server::recording_server;
@@ -46,7 +47,7 @@ fn the_script_does_as_its_rule_says() {
             prop_oneof![9 => Just(0), 1 => 1..10_000_000_u64],
             0..4_u8,
         );
-        let (mut model, mut granted, mut refused) = (Held::default(), 0, 0);
+        let (mut model, mut granted, mut refused, mut back) = (Held::default(), 0, 0, 0);
         let mut quota = per_second(1_000, 1_000);
         for _ in 0..2_000 {
             let (rate, burst, least, more, ahead, what) =
@@ -64,11 +65,24 @@ fn the_script_does_as_its_rule_says() {
             let least = least.min(quota.burst_size() / 2 + 1);
             let want = least + more;
             let mut eval = redis::cmd("EVAL");
-            eval.arg(SCRIPT).arg(1).arg("limit").arg(least).arg(want);
+            eval.arg(SCRIPT).arg(1).arg("limit");
+            if what == 1 {
+                // Given back, more than are missing now and then.
+                eval.arg(0).arg(-i64::from(more));
+            } else {
+                eval.arg(least).arg(want);
+            }
             eval.arg(quota.replenish_interval().as_nanos() as u64);
             eval.arg(quota.fill_time().as_nanos() as u64);
             let answer = eval.query_async(&mut connection).await.unwrap();
             let (permits, missing, now): (u32, u64, u64) = answer;
+            if what == 1 && more > 0 {
+                model.refund(quota, more, now);
+                assert_eq!((0, model.missing), (permits, missing), "{quota:?}");
+                back += 1;
+                continue;
+            }
+            let (least, want) = if what == 1 { (0, 0) } else { (least, want) };
             let grant = model.grant(quota, least, want, now);
             assert_eq!(
                 (grant.permits, grant.missing),
@@ -93,7 +107,8 @@ fn the_script_does_as_its_rule_says() {
                 model = Held::default();
             }
         }
-        assert!(granted > 100 && refused > 100, "{granted} {refused}");
+        let enough = granted > 100 && refused > 100 && back > 100;
+        assert!(enough, "{granted} {refused} {back}");
     });
 }
 
@@ -192,6 +207,67 @@ fn what_an_answer_says_is_what_redis_holds() {
         // Another prefix is another limit.
         let other = super::limiter(&server, "one", patient(quota).prefix("other:"));
         assert!(other.acquire(10).await.is_ok());
+    });
+}
+
+#[test]
+fn what_is_given_back_is_there_once_and_a_lost_question_is_not_sent_again() {
+    run(async {
+        let server = Server::start().await;
+        let quota = Quota::new(1, Duration::from_secs(1200)).unwrap();
+        let new = |name| limiter(&server, name, patient(quota.burst(10).unwrap()));
+        let (limiter, other) = (new("one"), new("one"));
+        let remaining = async || {
+            let admitted = limiter.acquire(1).await.unwrap().admitted;
+            admitted.unwrap().remaining
+        };
+        let refund = async |limiter: &RedisLimiter, n| {
+            let answered = limiter.snapshot().answered;
+            limiter.refund(n);
+            until(async || limiter.snapshot().answered > answered).await;
+        };
+        assert_eq!(limiter.acquire(6).await.unwrap().cost, 6);
+        refund(&limiter, 4).await;
+        assert_eq!(remaining().await, 7);
+        // Never more than the burst, and nothing of another limit.
+        refund(&limiter, u32::MAX).await;
+        assert_eq!(remaining().await, 9);
+        refund(&new("two"), 5).await;
+        assert_eq!(remaining().await, 8);
+        // To whom it was given does not matter.
+        assert!(other.acquire(8).await.is_ok());
+        refund(&other, 2).await;
+        assert_eq!(remaining().await, 1);
+
+        // The connection broke unseen: it may have been given back already.
+        let mut watch = connect(&server).await;
+        let kill = ["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"];
+        command(&mut watch, &kill).await;
+        limiter.refund(1);
+        until(async || limiter.snapshot().failed == 1).await;
+        assert_eq!(remaining().await, 0);
+    });
+}
+
+#[test]
+fn what_was_taken_without_redis_is_not_given_back_there() {
+    run(async {
+        let server = Server::start().await;
+        let quota = per_second(1, 10);
+        for policy in [OnOutage::Open, OnOutage::Local(1.0)] {
+            let limiter = limiter(&server, "out", patient(quota).on_outage(policy));
+            limiter.breaker().set_mode(breaker::Mode::ForcedOpen);
+            assert_eq!(limiter.acquire(3).await.unwrap().cost, 0, "{policy:?}");
+        }
+        let leased = patient(per_second(10_000, 10_000));
+        let leased = limiter(&server, "leased", leased);
+        for _ in 0..2 {
+            assert_eq!(leased.acquire(3).await.unwrap().cost, 0);
+            assert_eq!(leased.acquire_for(b"key", 3).await.unwrap().cost, 0);
+        }
+        let left = leased.snapshot().lease.unwrap().left;
+        leased.refund(3);
+        assert_eq!(leased.snapshot().lease.unwrap().left, left);
     });
 }
 

@@ -171,6 +171,30 @@ fn an_outage_is_told_as_an_error_or_as_503() {
 }
 
 #[test]
+fn calls_that_did_not_count_give_back_what_they_took() {
+    run(async {
+        let server = Server::start().await;
+        let limiter = limiter(&server, "refund", patient(slow()));
+        let layer = RateLimitLayer::new(limiter.clone())
+            .refund_if(|result: Result<&(), &&str>| result.is_err())
+            .remote();
+        let mut service = layer.layer(service_fn(async |counts: bool| match counts {
+            true => Ok(()),
+            false => Err("not sent"),
+        }));
+        let mut call = async |counts| service.ready().await.unwrap().call(counts).await;
+        // Of one connection, in order: each is given back before the next is taken.
+        for _ in 0..20 {
+            assert!(matches!(call(false).await, Err(Error::Inner("not sent"))));
+        }
+        for _ in 0..3 {
+            assert!(call(true).await.is_ok());
+        }
+        assert!(matches!(call(false).await, Err(Error::Limited(_))));
+    });
+}
+
+#[test]
 fn a_dropped_call_frees_the_inner_service_and_readiness_asks_nothing() {
     run(async {
         let server = Server::start().await;

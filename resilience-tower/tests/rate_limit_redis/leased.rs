@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use resilience_core::clock::ManualClock;
 use resilience_tower::rate_limit::Reason;
+use resilience_tower::rate_limit::redis::OnOutage;
 
 use super::*;
 
@@ -179,5 +180,140 @@ fn many_calls_that_find_nothing_wait_for_one_answer() {
         assert!(futures_util::poll!(&mut call).is_pending());
         drop(call);
         until(async || limiter.snapshot().lease.unwrap().left >= 5).await;
+    });
+}
+
+#[test]
+fn each_key_keeps_to_its_limit_over_four_processes_with_room_for_some() {
+    run(async {
+        let server = Server::start().await;
+        let mut watch = connect(&server).await;
+        let quota = Quota::per_second(5_000).unwrap().burst(10_000).unwrap();
+        let config = patient(quota).lease(Duration::from_millis(100)).max_keys(3);
+        let all: Vec<_> = (0..4)
+            .map(|_| limiter(&server, "keys", config.clone()))
+            .collect();
+        let keys = [b"a", b"b", b"c", b"d", b"e"];
+        let mut batches = vec![Vec::new(); keys.len()];
+        let begun = time(&mut watch).await;
+        for round in 0.. {
+            let from = time(&mut watch).await;
+            if round > 40 && from > begun + 2_000_000 {
+                break;
+            }
+            // Two of them at a time, so that others are given up meanwhile.
+            for place in [round / 8 % 5, (round / 8 + 1) % 5] {
+                for limiter in &all {
+                    let from = time(&mut watch).await;
+                    let mut admitted = 0;
+                    for _ in 0..3_000 {
+                        match limiter.acquire_for(keys[place], 1).await {
+                            Ok(_) => admitted += 1,
+                            Err(refusal) => {
+                                assert!(refusal.figures().is_some(), "{refusal:?}");
+                                break;
+                            }
+                        }
+                    }
+                    let to = time(&mut watch).await;
+                    batches[place].push(Batch { from, to, admitted });
+                    assert!(limiter.snapshot().keys <= 3);
+                }
+            }
+        }
+        for batches in batches {
+            let sum: u64 = batches.iter().map(|batch| batch.admitted).sum();
+            assert!(sum >= 500, "{sum}");
+            assert_bound(batches, quota);
+        }
+        for limiter in &all {
+            let figures = limiter.snapshot();
+            assert_eq!((figures.failed, figures.max_keys), (0, 3));
+        }
+    });
+}
+
+#[test]
+fn a_key_without_room_is_decided_by_redis_out_of_the_same_bucket() {
+    run(async {
+        let server = Server::start().await;
+        let mut watch = connect(&server).await;
+        let clock = ManualClock::new();
+        // One in 20 minutes: nothing comes back.
+        let quota = Quota::new(1, Duration::from_secs(1200)).unwrap();
+        let quota = quota.burst(100).unwrap();
+        let lease = Duration::from_secs(3600);
+        let config = patient(quota).lease(lease).max_keys(1).build().unwrap();
+        let limiter =
+            RedisLimiter::with_clock(&server.url(), "keys", config, clock.clone()).unwrap();
+        assert!(limiter.acquire_for(b"a", 1).await.is_ok());
+        // What comes back in a lease is kept back from the burst.
+        let mut told = 97;
+        for _ in 0..10 {
+            told -= 1;
+            let admitted = limiter.acquire_for(b"b", 1).await.unwrap().admitted;
+            assert_eq!(admitted.unwrap().remaining, told);
+        }
+        let figures = limiter.snapshot();
+        assert_eq!((figures.keys, figures.no_room, figures.evicted), (1, 10, 0));
+        assert!(limiter.acquire_for(b"b", 87).await.is_ok());
+        assert!(limiter.acquire_for(b"b", 1).await.is_err());
+
+        // The first is idle by now: the second takes its place, with nothing left in its bucket.
+        clock.advance(lease);
+        until(async || {
+            let refused = limiter.acquire_for(b"b", 1).await.unwrap_err();
+            assert!(refused.figures().is_some());
+            limiter.snapshot().evicted == 1
+        })
+        .await;
+        assert_eq!(limiter.snapshot().keys, 1);
+        // It knows, and does not ask for each call.
+        let answered = limiter.snapshot().answered;
+        for _ in 0..50 {
+            assert!(limiter.acquire_for(b"b", 1).await.is_err());
+        }
+        assert!(limiter.snapshot().answered <= answered + 1);
+        // Another quota is one for the keys as well.
+        limiter.set_quota(quota.burst(200).unwrap()).unwrap();
+        let refused = limiter.acquire_for(b"b", 200).await.unwrap_err();
+        assert_eq!(refused.figures().unwrap().burst, 200);
+        let keys = redis::cmd("DBSIZE");
+        assert_eq!(keys.query_async::<u32>(&mut watch).await, Ok(2));
+    });
+}
+
+#[test]
+fn the_blocks_of_a_key_are_spent_without_redis() {
+    run(async {
+        let server = Server::start().await;
+        let quota = Quota::per_second(10_000).unwrap();
+        let config = patient(quota).lease(Duration::from_millis(100)).failures(1);
+        let config = config.on_outage(OnOutage::Local(0.001)).build().unwrap();
+        let clock = ManualClock::new();
+        let limiter =
+            RedisLimiter::with_clock(&server.url(), "keys", config, clock.clone()).unwrap();
+        // A block of 100 for each.
+        for key in [b"a", b"b"] {
+            assert!(limiter.acquire_for(key, 100).await.is_ok());
+            assert!(limiter.acquire_for(key, 2).await.is_ok());
+        }
+        server.kill().await;
+        for _ in 0..3 {
+            for key in [b"a", b"b"] {
+                assert!(limiter.acquire_for(key, 1).await.is_ok());
+            }
+        }
+        assert_eq!(limiter.snapshot().failed, 0);
+        // Then each is limited by the share of this process.
+        clock.advance(Duration::from_millis(99));
+        for key in [b"a", b"b"] {
+            let mut admitted = 0;
+            while limiter.acquire_for(key, 1).await.is_ok() {
+                admitted += 1;
+            }
+            assert_eq!(admitted, 10);
+        }
+        assert_eq!(limiter.snapshot().outage_local, 20);
     });
 }

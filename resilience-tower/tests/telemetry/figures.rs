@@ -362,6 +362,7 @@ fn a_limit_in_redis_tells_questions_and_outages() {
         for _ in 0..5 {
             assert!(limiter.acquire(1).await.is_err());
         }
+        assert!(limiter.acquire_for(b"key", 1).await.is_err());
     });
     let kept = published!(&limiter);
     let labels = "name=\"payments\",policy=\"rate_limit\"";
@@ -381,9 +382,11 @@ fn a_limit_in_redis_tells_questions_and_outages() {
     };
     assert_eq!(
         (outage("open"), outage("closed"), outage("local")),
-        (Some(0), Some(5), Some(0))
+        (Some(0), Some(6), Some(0))
     );
     let gauge = |name: &str| kept.gauge(&format!("{name}{{{labels}}}"));
     assert_eq!(gauge("resilience_rate_limit_burst"), Some(5_000.0));
     assert_eq!(gauge("resilience_rate_limit_remaining"), Some(4_500.0));
+    assert_eq!(gauge("resilience_keys"), Some(1.0));
+    assert_eq!(gauge("resilience_keys_max"), Some(10_000.0));
 }

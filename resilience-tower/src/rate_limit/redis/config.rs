@@ -8,7 +8,8 @@ use resilience_core::rate_limit::{Quota, QuotaError, store::Terms};
 /// Unchecked settings; [`build`](Self::build) checks them.
 ///
 /// Defaults: leases for quotas above 1 000 per second, and below them each call is decided by Redis;
-/// a lease is a tenth of the time in which the burst comes back, up to 1 s; an answer takes 100 ms at
+/// a lease is a tenth of the time in which the burst comes back, up to 1 s; 10 000 keys have a lease
+/// in each process; an answer takes 100 ms at
 /// most; without answers calls are refused; after 3 failures in a row Redis is asked again after 1 s;
 /// keys begin with `rate-limit:`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub struct ConfigBuilder {
     mode: Mode,
     #[cfg_attr(feature = "serde", serde(default, with = "humantime_serde"))]
     lease: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(default = "max_keys"))]
+    max_keys: usize,
     #[cfg_attr(
         feature = "serde",
         serde(default = "timeout", with = "humantime_serde")
@@ -100,6 +103,11 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_LEASE: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 const LONGEST_TEXT: usize = 64;
+const MOST_KEYS: usize = 10_000_000;
+
+fn max_keys() -> usize {
+    10_000
+}
 
 fn timeout() -> Duration {
     100 * MS
@@ -128,6 +136,14 @@ impl ConfigBuilder {
     /// back. Longer leases ask Redis less, and keep more of the burst back.
     pub fn lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
         self.lease = lease.into();
+        self
+    }
+
+    /// How many keys may have a lease in this process at once; 1 to 10 000 000, of less than
+    /// 1 KiB each. Calls of further keys are decided by Redis, until a key was not asked for as long as a lease
+    /// lasts.
+    pub fn max_keys(mut self, max: usize) -> Self {
+        self.max_keys = max;
         self
     }
 
@@ -214,6 +230,11 @@ impl TryFrom<ConfigBuilder> for Config {
         if !(1..=1_000).contains(&failures) {
             return Err(ConfigError::new("failures", failures, "1 to 1000"));
         }
+        let max_keys = settings.max_keys;
+        if !(1..=MOST_KEYS).contains(&max_keys) {
+            let allowed = format!("1 to {MOST_KEYS}");
+            return Err(ConfigError::new("max_keys", max_keys, allowed));
+        }
         let prefix = &settings.prefix;
         let visible = prefix.bytes().all(|byte| byte.is_ascii_graphic());
         if !visible || prefix.len() > LONGEST_TEXT {
@@ -235,6 +256,7 @@ impl Config {
             quota,
             mode: Mode::default(),
             lease: None,
+            max_keys: max_keys(),
             timeout: timeout(),
             on_outage: OnOutage::default(),
             failures: failures(),
@@ -251,6 +273,11 @@ impl Config {
     /// How long what was leased may be spent; `None` when each call is decided by Redis.
     pub fn lease(&self) -> Option<Duration> {
         self.terms.lease()
+    }
+
+    /// How many keys may have a lease in this process at once.
+    pub fn max_keys(&self) -> usize {
+        self.settings.max_keys
     }
 
     /// How long one answer may take, connecting included.

@@ -44,7 +44,8 @@ impl RedisLimiter {
     /// `Fn(&Request) -> K`, or [`required`](crate::rate_limit::keyed::required) of one that may find
     /// none. Keys are bytes ([`AsRef<[u8]>`]), the same in all processes; each has the whole quota.
     ///
-    /// Each call is decided by Redis, whatever the [mode](super::Mode).
+    /// With leases each key has blocks of its own, up to
+    /// [`max_keys`](super::ConfigBuilder::max_keys) of them; else each call is decided by Redis.
     pub fn keyed<F>(self, key: F) -> Keyed<F> {
         Keyed { limiter: self, key }
     }

@@ -5,16 +5,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use redis::Client;
 use resilience_core::breaker::{self, CircuitBreaker, OnCancel, OwnedPermit};
-use resilience_core::clock::SharedClock;
+use resilience_core::clock::{Clock, SharedClock};
 use resilience_core::rate_limit::store::{Ask as Next, Asked, Grant, Lease, Spent, Terms};
-use resilience_core::rate_limit::{KeyedRateLimiter, Quota};
+use resilience_core::rate_limit::{KeyedRateLimiter, Quota, QuotaError};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time;
 
+use super::keys::{Hash, Keys};
 use super::link::{Link, Progress};
-use super::script::Question;
+use super::script::{Question, What};
 use super::{Config, ConfigError, Decision, Later, OnOutage, RedisSnapshot};
 use crate::rate_limit::{Admission, Ask, Outage, OutageCause, Refusal};
 
@@ -33,19 +34,31 @@ struct Inner {
     base: String,
     link: Link,
     config: ArcSwap<Config>,
-    lease: Option<Lease>,
+    /// Of all calls together, and of keys.
+    leased: Option<(Arc<Leased>, Keys<Leased>)>,
     breaker: CircuitBreaker,
     /// By the hash of the key; for [`OnOutage::Local`].
-    local: Option<KeyedRateLimiter<[u8; 16]>>,
+    local: Option<KeyedRateLimiter<Hash>>,
+    clock: SharedClock,
+    counts: Counts,
+}
+
+/// A bucket of which this process holds blocks.
+#[derive(Debug)]
+struct Leased {
+    /// What Redis knows it by.
+    key: String,
+    hash: Hash,
+    lease: Lease,
     /// How the last question for a block ended; those who wait for it listen.
     rounds: watch::Sender<Option<Outage>>,
-    counts: Counts,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     answered: AtomicU64,
     failed: AtomicU64,
+    no_room: AtomicU64,
     open: AtomicU64,
     closed: AtomicU64,
     local: AtomicU64,
@@ -89,8 +102,12 @@ impl RedisLimiter {
         let client =
             Client::open(url).map_err(|_| ConfigError::new("url", "not readable", allowed))?;
         let clock = clock.into();
-        let lease = match config.terms.lease() {
-            Some(_) => Some(Lease::with_clock(config.terms, clock.clone())?),
+        let base = format!("{}{name}", config.prefix());
+        let leased = match config.terms.lease() {
+            Some(_) => {
+                let all = Leased::new(base.clone(), ALL, config.terms, &clock)?;
+                Some((Arc::new(all), Keys::new(config.max_keys())))
+            }
             None => None,
         };
         let local = config
@@ -98,12 +115,12 @@ impl RedisLimiter {
             .map(|quota| KeyedRateLimiter::with_clock(quota, LOCAL_KEYS, clock.clone()));
         Ok(Self {
             inner: Arc::new(Inner {
-                base: format!("{}{name}", config.prefix()),
+                base,
                 link: Link::new(client),
-                lease,
-                breaker: CircuitBreaker::with_clock(name, judging(&config)?, clock),
+                leased,
+                breaker: CircuitBreaker::with_clock(name, judging(&config)?, clock.clone()),
                 local,
-                rounds: watch::Sender::new(None),
+                clock,
                 counts: Counts::default(),
                 config: ArcSwap::from_pointee(config),
             }),
@@ -124,13 +141,17 @@ impl RedisLimiter {
     pub fn set_quota(&self, quota: Quota) -> Result<(), ConfigError> {
         let inner = &*self.inner;
         let config = inner.config.load().with_quota(quota)?;
-        if let Some(lease) = &inner.lease {
-            lease.set_terms(config.terms)?;
+        let (terms, share) = (config.terms, config.local);
+        // Before the keys are gone through: one that is new has the new terms.
+        inner.config.store(Arc::new(config));
+        if let Some((all, keys)) = &inner.leased {
+            all.lease.set_terms(terms)?;
+            // As leased terms are, and those were just taken.
+            keys.for_each(|one| drop(one.lease.set_terms(terms)));
         }
-        if let (Some(local), Some(quota)) = (&inner.local, config.local) {
+        if let (Some(local), Some(quota)) = (&inner.local, share) {
             local.set_quota(quota);
         }
-        inner.config.store(Arc::new(config));
         Ok(())
     }
 
@@ -153,7 +174,11 @@ impl RedisLimiter {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         RedisSnapshot {
             quota: self.quota(),
-            lease: inner.lease.as_ref().map(Lease::snapshot),
+            lease: inner.leased.as_ref().map(|(all, _)| all.lease.snapshot()),
+            keys: inner.leased.as_ref().map_or(0, |(_, keys)| keys.len()),
+            max_keys: inner.leased.as_ref().map_or(0, |(_, keys)| keys.max()),
+            evicted: inner.leased.as_ref().map_or(0, |(_, keys)| keys.evicted()),
+            no_room: count(&counts.no_room),
             state: inner.breaker.state(),
             answered: count(&counts.answered),
             failed: count(&counts.failed),
@@ -172,7 +197,11 @@ impl RedisLimiter {
     pub async fn check(&self) -> Result<(), Outage> {
         let inner = &*self.inner;
         let common = inner.config.load().terms.common();
-        let question = inner.question(inner.base.clone(), common, 0, 0);
+        let question = Question {
+            key: inner.base.clone(),
+            quota: common,
+            what: What::Grant(0, 0),
+        };
         let permit = inner.permit()?;
         inner.ask(question, permit).await.map(drop)
     }
@@ -198,8 +227,8 @@ impl RedisLimiter {
         }
     }
 
-    /// As [`acquire`](Self::acquire), counted for `key`; each key has the whole quota, and each call
-    /// is decided by Redis.
+    /// As [`acquire`](Self::acquire), counted for `key`; each key has the whole quota, and with leases
+    /// blocks of its own.
     ///
     /// # Errors
     ///
@@ -211,6 +240,28 @@ impl RedisLimiter {
         }
     }
 
+    /// Gives back `n` permits of calls that were [admitted](Self::acquire) by Redis: never more than
+    /// the burst is there. Nobody waits for it; what does not reach Redis stays taken.
+    ///
+    /// With leases nothing is given back: see [`store`](resilience_core::rate_limit::store). Nor is
+    /// anything outside of a tokio runtime, or while the breaker is open.
+    pub fn refund(&self, n: u32) {
+        let inner = &self.inner;
+        if n == 0 || inner.leased.is_some() {
+            return;
+        }
+        let (Ok(runtime), Ok(permit)) = (Handle::try_current(), inner.permit()) else {
+            return;
+        };
+        let question = Question {
+            key: inner.base.clone(),
+            quota: inner.config.load().terms.common(),
+            what: What::Refund(n),
+        };
+        let inner = Arc::clone(inner);
+        runtime.spawn(async move { inner.ask(question, permit).await });
+    }
+
     /// A way back to this handle that keeps nothing alive: `None` once all handles are gone.
     pub fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
         let weak = Arc::downgrade(&self.inner);
@@ -219,42 +270,56 @@ impl RedisLimiter {
 
     #[inline]
     pub(super) fn decide_one(&self, ask: Ask) -> Decision {
-        let Some(lease) = &self.inner.lease else {
-            return self.decide_exactly(self.inner.base.clone(), ALL, ask);
-        };
-        match lease.spend(ask.cost) {
-            Spent::Yes => Decision::Now(Ok(self.inner.spent(ask))),
-            Spent::AskSoon => {
-                self.ask_ahead(lease);
-                Decision::Now(Ok(self.inner.spent(ask)))
-            }
-            _ => self.decide_with(lease, ask),
+        match &self.inner.leased {
+            Some((all, _)) => self.decide_leased(all, ask),
+            None => self.decide_exactly(self.inner.base.clone(), ALL, ask),
         }
     }
 
     pub(super) fn decide_for(&self, key: &[u8], ask: Ask) -> Decision {
         let hash = Sha256::digest(key);
         // PANIC-FREE: a digest has 32 bytes.
-        let hash: [u8; 16] = std::array::from_fn(|place| hash[place]);
-        let hex = u128::from_be_bytes(hash);
-        self.decide_exactly(format!("{}:{hex:032x}", self.inner.base), hash, ask)
+        let hash: Hash = std::array::from_fn(|place| hash[place]);
+        if let Some((_, keys)) = &self.inner.leased {
+            match self.inner.leased_of(keys, hash) {
+                Some(leased) => return self.decide_leased(&leased, ask),
+                None => self.inner.counts.no_room.fetch_add(1, Ordering::Relaxed),
+            };
+        }
+        self.decide_exactly(self.inner.key_of(hash), hash, ask)
     }
 
-    fn decide_exactly(&self, key: String, hash: [u8; 16], ask: Ask) -> Decision {
+    #[inline]
+    fn decide_leased(&self, leased: &Arc<Leased>, ask: Ask) -> Decision {
+        match leased.lease.spend(ask.cost) {
+            Spent::Yes => Decision::Now(Ok(self.inner.spent(ask))),
+            Spent::AskSoon => {
+                self.ask_ahead(leased);
+                Decision::Now(Ok(self.inner.spent(ask)))
+            }
+            _ => self.decide_with(leased, ask),
+        }
+    }
+
+    fn decide_exactly(&self, key: String, hash: Hash, ask: Ask) -> Decision {
         let config = self.inner.config.load_full();
         let quota = ask.quota.then(|| config.quota());
         if ask.cost == 0 {
             return Decision::Now(Ok(Admission::new(0, None, quota, 0)));
         }
-        // Of leased terms the keys are exact all the same. It was checked with the terms.
-        let terms = Terms::exact(config.quota()).unwrap_or(config.terms);
+        // Of leased terms a key without a lease draws on the same bucket as those with one.
+        let terms = config.terms;
         if ask.cost > terms.max_cost() {
             let never = terms.limited(ask.cost, 0);
             return Decision::Now(Err(Refusal::limited(0, never, quota)));
         }
         let inner = Arc::clone(&self.inner);
         Decision::Later(Box::pin(async move {
-            let question = inner.question(key, terms.common(), ask.cost, ask.cost);
+            let question = Question {
+                key,
+                quota: terms.common(),
+                what: What::Grant(ask.cost, ask.cost),
+            };
             let answer = match inner.permit() {
                 Ok(permit) => inner.ask(question, permit).await,
                 Err(outage) => Err(outage),
@@ -262,7 +327,8 @@ impl RedisLimiter {
             match answer {
                 Ok(grant) if grant.permits > 0 => {
                     let admitted = terms.admitted(grant.missing);
-                    Ok(Admission::new(0, admitted, quota, ask.cost))
+                    let back = if terms.lease().is_none() { ask.cost } else { 0 };
+                    Ok(Admission::new(0, admitted, quota, back))
                 }
                 Ok(grant) => {
                     let limited = terms.limited(ask.cost, grant.missing);
@@ -275,47 +341,47 @@ impl RedisLimiter {
 
     /// Decides a call that finds too little in the lease.
     #[cold]
-    fn decide_with(&self, lease: &Lease, ask: Ask) -> Decision {
-        if let Some(limited) = lease.refusal(ask.cost) {
+    fn decide_with(&self, leased: &Arc<Leased>, ask: Ask) -> Decision {
+        if let Some(limited) = leased.lease.refusal(ask.cost) {
             let quota = ask.quota.then(|| self.quota());
             return Decision::Now(Err(Refusal::limited(0, limited, quota)));
         }
-        let later: Later = Box::pin(wait(self.clone(), lease.clone(), ask));
+        let later: Later = Box::pin(wait(self.clone(), Arc::clone(leased), ask));
         Decision::Later(later)
     }
 
     /// Asks for the next block, if it is time; nobody waits for it.
     #[cold]
-    fn ask_ahead(&self, lease: &Lease) {
+    fn ask_ahead(&self, leased: &Arc<Leased>) {
         if Handle::try_current().is_err() {
             return;
         }
-        if let Next::Now(asked) = lease.ask(1, true) {
+        if let Next::Now(asked) = leased.lease.ask(1, true) {
             // Where it fails the lease is spent to its end first.
-            let _ = self.inner.fetch(lease, asked);
+            let _ = self.inner.fetch(leased, asked);
         }
     }
 }
 
 /// The key of a limit without keys, for the limit without Redis.
-const ALL: [u8; 16] = [0; 16];
+const ALL: Hash = [0; 16];
 
 /// Waits until a call can be spent, or is refused.
-async fn wait(limiter: RedisLimiter, lease: Lease, ask: Ask) -> Result<Admission, Refusal> {
-    let inner = &limiter.inner;
+async fn wait(limiter: RedisLimiter, leased: Arc<Leased>, ask: Ask) -> Result<Admission, Refusal> {
+    let (inner, lease) = (&limiter.inner, &leased.lease);
     let most = 2 * inner.config.load().timeout();
     let quota = || ask.quota.then(|| limiter.quota());
     for _ in 0..ROUNDS {
         // Before the question: what is answered after this is not missed.
-        let mut rounds = inner.rounds.subscribe();
+        let mut rounds = leased.rounds.subscribe();
         if matches!(lease.spend(ask.cost), Spent::Yes | Spent::AskSoon) {
             return Ok(inner.spent(ask));
         }
         match lease.ask(ask.cost, false) {
             Next::Refused(limited) => return Err(Refusal::limited(0, limited, quota())),
             Next::Now(asked) => {
-                if let Err(outage) = inner.fetch(&lease, asked) {
-                    return inner.without_redis(&ALL, ask, outage);
+                if let Err(outage) = inner.fetch(&leased, asked) {
+                    return inner.without_redis(&leased.hash, ask, outage);
                 }
             }
             Next::Wait => {}
@@ -328,7 +394,7 @@ async fn wait(limiter: RedisLimiter, lease: Lease, ask: Ask) -> Result<Admission
             _ => Some(Outage::new(OutageCause::Timeout, most)),
         };
         if let Some(outage) = outage {
-            return inner.without_redis(&ALL, ask, outage);
+            return inner.without_redis(&leased.hash, ask, outage);
         }
     }
     // Others spent what came, round after round.
@@ -337,20 +403,38 @@ async fn wait(limiter: RedisLimiter, lease: Lease, ask: Ask) -> Result<Admission
     Err(Refusal::limited(0, limited, quota()))
 }
 
+impl Leased {
+    fn new(key: String, hash: Hash, terms: Terms, clock: &SharedClock) -> Result<Self, QuotaError> {
+        Ok(Self {
+            key,
+            hash,
+            lease: Lease::with_clock(terms, clock.clone())?,
+            rounds: watch::Sender::new(None),
+        })
+    }
+}
+
 impl Inner {
+    /// It was not taken in Redis by this call, and cannot be given back there.
     #[inline]
     fn spent(&self, ask: Ask) -> Admission {
         let quota = ask.quota.then(|| self.config.load().quota());
-        Admission::new(0, None, quota, ask.cost)
+        Admission::new(0, None, quota, 0)
     }
 
-    fn question(&self, key: String, quota: Quota, least: u32, want: u32) -> Question {
-        Question {
-            key,
-            quota,
-            least,
-            want,
-        }
+    fn key_of(&self, hash: Hash) -> String {
+        let hex = u128::from_be_bytes(hash);
+        format!("{}:{hex:032x}", self.base)
+    }
+
+    /// What is held for a key; `None` if there is no room for it.
+    fn leased_of(&self, keys: &Keys<Leased>, hash: Hash) -> Option<Arc<Leased>> {
+        let idle = self.config.load().lease().unwrap_or_default();
+        keys.get(&hash, self.clock.now(), idle, || {
+            // Those of now: see `set_quota`.
+            let terms = self.config.load().terms;
+            Leased::new(self.key_of(hash), hash, terms, &self.clock).ok()
+        })
     }
 
     /// Leave to ask Redis.
@@ -360,16 +444,19 @@ impl Inner {
     }
 
     /// Asks in a task of its own, so that a caller that goes does not lose what was granted.
-    fn fetch(self: &Arc<Self>, lease: &Lease, asked: Asked) -> Result<(), Outage> {
+    fn fetch(self: &Arc<Self>, leased: &Arc<Leased>, asked: Asked) -> Result<(), Outage> {
         let permit = self.permit().inspect_err(|outage| {
-            lease.failed(&asked);
-            self.rounds.send_replace(Some(*outage));
+            leased.lease.failed(&asked);
+            leased.rounds.send_replace(Some(*outage));
         })?;
-        let (least, want) = (asked.least(), asked.want());
-        let question = self.question(self.base.clone(), asked.common(), least, want);
+        let question = Question {
+            key: leased.key.clone(),
+            quota: asked.common(),
+            what: What::Grant(asked.least(), asked.want()),
+        };
         let fetch = Fetch {
             inner: Arc::clone(self),
-            lease: lease.clone(),
+            leased: Arc::clone(leased),
             asked: Some(asked),
         };
         tokio::spawn(async move {
@@ -405,12 +492,7 @@ impl Inner {
     }
 
     /// Decides a call that Redis gave no answer to.
-    fn without_redis(
-        &self,
-        hash: &[u8; 16],
-        ask: Ask,
-        outage: Outage,
-    ) -> Result<Admission, Refusal> {
+    fn without_redis(&self, hash: &Hash, ask: Ask, outage: Outage) -> Result<Admission, Refusal> {
         let config = self.config.load();
         let counts = &self.counts;
         let refused = || {
@@ -427,7 +509,7 @@ impl Inner {
                 match local.try_acquire_n(hash, ask.cost) {
                     Ok(admitted) => {
                         counts.local.fetch_add(1, Ordering::Relaxed);
-                        Ok(Admission::new(0, admitted, quota, ask.cost))
+                        Ok(Admission::new(0, admitted, quota, 0))
                     }
                     // Above the share's burst, but not above the quota's.
                     Err(limited) if limited.retry_after.is_none() => refused(),
@@ -442,7 +524,7 @@ impl Inner {
 /// A question under way; dropped without an answer, it has failed.
 struct Fetch {
     inner: Arc<Inner>,
-    lease: Lease,
+    leased: Arc<Leased>,
     asked: Option<Asked>,
 }
 
@@ -452,20 +534,20 @@ impl Fetch {
             return;
         };
         match answer {
-            Ok(grant) => self.lease.granted(&asked, grant),
-            Err(_) => self.lease.failed(&asked),
+            Ok(grant) => self.leased.lease.granted(&asked, grant),
+            Err(_) => self.leased.lease.failed(&asked),
         }
-        self.inner.rounds.send_replace(answer.err());
+        self.leased.rounds.send_replace(answer.err());
     }
 }
 
 impl Drop for Fetch {
     fn drop(&mut self) {
         if let Some(asked) = self.asked.take() {
-            self.lease.failed(&asked);
+            self.leased.lease.failed(&asked);
             // Its runtime ended.
             let outage = Outage::new(OutageCause::Connection, Duration::from_millis(1));
-            self.inner.rounds.send_replace(Some(outage));
+            self.leased.rounds.send_replace(Some(outage));
         }
     }
 }

@@ -61,7 +61,8 @@ impl Link {
         }
     }
 
-    async fn ask_once<T: FromRedisValue>(
+    /// Sends `command` once. Waits without a bound.
+    pub(super) async fn ask_once<T: FromRedisValue>(
         &self,
         command: &Cmd,
         progress: &mut Progress,

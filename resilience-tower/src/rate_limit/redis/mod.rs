@@ -12,9 +12,13 @@
 //! | admitted by all in a span t | ≤ burst + rate × t | ≤ burst + rate × t |
 //! | burst at once | all of it | all but what comes back in a lease |
 //! | told to admitted calls | what remains | nothing |
-//! | for | up to 1 000 per second, and for keys | more |
+//! | for | up to 1 000 per second | more |
 //!
 //! How leases work and why they keep the limit is said in [`resilience_core::rate_limit::store`].
+//!
+//! With keys all of it holds per key. A process holds leases of [`max_keys`](ConfigBuilder::max_keys) keys
+//! at most (10 000); a key that was not asked for as long as a lease lasts gives its place to a new one,
+//! and while there is no place, Redis decides the calls of a new key one by one, out of the same bucket.
 //!
 //! # While Redis does not answer
 //!
@@ -30,7 +34,8 @@
 //! | `Local(share)` | limited by this process to a share of the quota | holds per process |
 //!
 //! Killed, paused, slow, unreachable, read-only, out of memory, an answer that makes no sense: all
-//! are the same. A server that restarted or lost the script is sent it again, within the same call.
+//! are the same. The [breaker](RedisLimiter::breaker) tells subscribers when Redis is given up and when it
+//! is back. A server that restarted or lost the script is sent it again, within the same call.
 //!
 //! # What an operator must know
 //!
@@ -77,6 +82,7 @@
 
 mod config;
 mod future;
+mod keys;
 mod layer;
 mod limit;
 mod limiter;

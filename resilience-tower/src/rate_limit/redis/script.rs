@@ -7,7 +7,7 @@ use super::link::{Link, Progress};
 
 const GRANT: &str = include_str!("grant.lua");
 /// SHA-1 of the text, by which Redis knows a script that it has seen. A test compares them.
-const GRANT_SHA1: &str = "171ba252bde958c820bdd96252a4fc64b11cfc60";
+const GRANT_SHA1: &str = "9a305ec2a9bfd4e478d82b0d35b1ea9f07c72964";
 
 /// What the script is asked.
 #[derive(Clone, Debug)]
@@ -15,8 +15,15 @@ pub(super) struct Question {
     pub(super) key: String,
     /// Of the bucket in Redis.
     pub(super) quota: Quota,
-    pub(super) least: u32,
-    pub(super) want: u32,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// So many permits at least, and up to so many.
+    Grant(u32, u32),
+    /// So many permits are given back.
+    Refund(u32),
 }
 
 impl Question {
@@ -30,19 +37,37 @@ impl Question {
         progress: &mut Progress,
     ) -> RedisResult<Option<Grant>> {
         let known = self.command("EVALSHA", GRANT_SHA1);
-        let answer = match link.ask::<(i64, i64, i64)>(&known, progress).await {
+        let answer = match self.send(&known, link, progress).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                link.ask(&self.command("EVAL", GRANT), progress).await?
+                let whole = self.command("EVAL", GRANT);
+                self.send(&whole, link, progress).await?
             }
             answer => answer?,
         };
         Ok(self.read(answer))
     }
 
+    async fn send(
+        &self,
+        command: &Cmd,
+        link: &Link,
+        progress: &mut Progress,
+    ) -> RedisResult<(i64, i64, i64)> {
+        match self.what {
+            What::Grant(..) => link.ask(command, progress).await,
+            // Given back twice, more would be there than was taken.
+            What::Refund(_) => link.ask_once(command, progress).await,
+        }
+    }
+
     fn command(&self, name: &str, script: &str) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(script).arg(1).arg(&self.key);
-        command.arg(self.least).arg(self.want);
+        let (least, want) = match self.what {
+            What::Grant(least, want) => (least, want.into()),
+            What::Refund(n) => (0, -i64::from(n)),
+        };
+        command.arg::<u32>(least).arg::<i64>(want);
         command.arg(self.quota.replenish_interval().as_nanos() as u64);
         command.arg(self.quota.fill_time().as_nanos() as u64);
         command
@@ -51,7 +76,10 @@ impl Question {
     fn read(&self, (permits, missing, _): (i64, i64, i64)) -> Option<Grant> {
         let permits = u32::try_from(permits).ok()?;
         let missing = u64::try_from(missing).ok()?;
-        let granted = (self.least..=self.want).contains(&permits);
+        let granted = match self.what {
+            What::Grant(least, want) => (least..=want).contains(&permits),
+            What::Refund(_) => false,
+        };
         let fits = u128::from(missing) <= self.quota.fill_time().as_nanos();
         ((permits == 0 || granted) && fits).then_some(Grant { permits, missing })
     }

@@ -7,8 +7,16 @@ use resilience_core::rate_limit::{Quota, store::LeaseSnapshot};
 pub struct RedisSnapshot {
     /// The quota in force.
     pub quota: Quota,
-    /// What this process holds; `None` when each call is decided by Redis.
+    /// What this process holds without a key; `None` when each call is decided by Redis.
     pub lease: Option<LeaseSnapshot>,
+    /// Keys that this process holds a lease of.
+    pub keys: usize,
+    /// The most of them; 0 when each call is decided by Redis.
+    pub max_keys: usize,
+    /// Keys whose lease was given up as they were idle.
+    pub evicted: usize,
+    /// Calls of keys without a lease for want of room, which Redis decided.
+    pub no_room: u64,
     /// Of the breaker in front of Redis: closed while it answers.
     pub state: State,
     /// Questions that Redis answered.

@@ -45,13 +45,19 @@ impl Observe for crate::rate_limit::redis::RedisLimiter {
         Box::new(self.downgrade())
     }
 
-    /// What remains only with leases: of others Redis alone knows.
+    /// What remains, and keys, only with leases: of others Redis alone knows.
     fn observe(&self, samples: &mut Samples<'_>) {
         let figures = self.snapshot();
         samples.gauge(&of::RATE_BURST, "", figures.quota.burst_size().into());
         if let Some(lease) = figures.lease {
             let remaining = lease.left.saturating_add(lease.remaining.into());
             samples.gauge(&of::RATE_REMAINING, "", remaining as f64);
+        }
+        if figures.max_keys > 0 {
+            samples.gauge(&of::KEYS, "", figures.keys as f64);
+            samples.gauge(&of::MAX_KEYS, "", figures.max_keys as f64);
+            samples.count(&of::EVICTED, "idle", figures.evicted as u64);
+            samples.count(&of::NO_ROOM, "", figures.no_room);
         }
         samples.count(&of::RATE_QUESTIONS, "answered", figures.answered);
         samples.count(&of::RATE_QUESTIONS, "failed", figures.failed);

@@ -10,5 +10,6 @@ mod flows;
 mod health;
 mod health_logging;
 mod instance;
+mod queue;
 mod settings;
 mod tour;

@@ -3,6 +3,7 @@
 pub mod breakers;
 pub mod cache;
 pub mod http;
+pub mod nats;
 pub mod paytabs;
 pub mod postgres;
 pub mod slow;

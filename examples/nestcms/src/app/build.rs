@@ -13,6 +13,7 @@ use crate::{
             status::StatusPage,
             webhook::{GuardError, WebhookGuard},
         },
+        nats::{Nats, NatsError},
         paytabs::{PaytabsClient, PaytabsError},
         postgres::{NodesError, Postgres, PostgresContent, PostgresStore, PostgresUsers},
         slow::SlowStore,
@@ -46,6 +47,9 @@ pub enum BuildError {
     /// The cache.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The message broker.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// The webhook checks.
     #[error(transparent)]
     Webhook(#[from] GuardError),
@@ -79,6 +83,10 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     let paytabs = breakers.paytabs().clone();
     let provider = PaytabsClient::new(&settings.paytabs, &settings.public_url, paytabs)?;
     let postgres = postgres(&settings, &breakers, &metrics, &sink).await?;
+    let nats = match settings.nats.servers.is_empty() {
+        true => None,
+        false => Some(Nats::connect(&settings.nats).await?),
+    };
     let stores = Stores::new(&database, postgres.as_ref(), &metrics);
     let ports = Ports {
         repository: stores.payments,
@@ -123,7 +131,7 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         payments.clone(),
         &settings.paytabs.base_url,
     );
-    let dependencies = dependencies(&database, postgres.as_ref(), &breakers);
+    let dependencies = dependencies(&database, postgres.as_ref(), nats.as_ref(), &breakers);
     let health = Health::new(dependencies, clock, sink);
     let state = AppState {
         inner: Arc::new(Inner {
@@ -135,6 +143,7 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
             breakers,
             database,
             postgres,
+            nats,
             payments,
             auth,
             status,
@@ -243,10 +252,11 @@ async fn postgres(
     Ok(Some(postgres))
 }
 
-/// Without the database nothing works; without PayTabs or the cache the rest does.
+/// Without the database nothing works; without one of the others the rest does.
 fn dependencies(
     database: &Database,
     postgres: Option<&Postgres>,
+    nats: Option<&Nats>,
     breakers: &Breakers,
 ) -> Vec<Dependency> {
     let ping = {
@@ -261,14 +271,21 @@ fn dependencies(
             }
         }
     };
-    vec![
+    let nats = nats.cloned().map(|nats| {
+        Dependency::optional("nats").check(move || {
+            let nats = nats.clone();
+            async move { nats.ping().await }
+        })
+    });
+    let others = [
         Dependency::required("database")
             .breaker(breakers.database())
             .check(ping),
         Dependency::optional("paytabs").breaker(breakers.paytabs()),
         Dependency::optional("cache").breaker(breakers.cache()),
         Dependency::optional("external").breaker(breakers.external()),
-    ]
+    ];
+    others.into_iter().chain(nats).collect()
 }
 
 /// Payments shown fast; about 1 KiB each.

@@ -116,6 +116,9 @@ impl App {
             tracing::warn!("background jobs were cut");
         }
         let _ = self.state.bus().shutdown(GRACE).await;
+        if let Some(nats) = self.state.nats() {
+            let _ = tokio::time::timeout(GRACE, nats.close()).await;
+        }
         let _ = tokio::time::timeout(GRACE, self.state.database().close()).await;
         result
     }

@@ -8,6 +8,7 @@ use crate::{
     adapters::{
         breakers::Breakers,
         http::{status::StatusPage, webhook::WebhookGuard},
+        nats::Nats,
         postgres::Postgres,
         sqlite::Database,
     },
@@ -34,6 +35,7 @@ pub(super) struct Inner {
     pub(super) breakers: Breakers,
     pub(super) database: Database,
     pub(super) postgres: Option<Postgres>,
+    pub(super) nats: Option<Nats>,
     pub(super) payments: PaymentService,
     pub(super) webhook: WebhookGuard,
     pub(super) auth: AuthService,
@@ -79,6 +81,12 @@ impl AppState {
     #[must_use]
     pub fn postgres(&self) -> Option<&Postgres> {
         self.inner.postgres.as_ref()
+    }
+
+    /// The message broker, if one is used.
+    #[must_use]
+    pub fn nats(&self) -> Option<&Nats> {
+        self.inner.nats.as_ref()
     }
 
     /// The payment service.

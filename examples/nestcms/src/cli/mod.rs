@@ -70,6 +70,9 @@ struct AppArguments {
     /// the primary first.
     #[arg(long, value_delimiter = ',', hide_env_values = true)]
     database: Vec<String>,
+    /// NATS servers with JetStream, of one cluster: nats://… URLs with commas between.
+    #[arg(long, value_delimiter = ',', hide_env_values = true)]
+    nats: Vec<String>,
 }
 
 type Outcome = Result<bool, Box<dyn std::error::Error + Send + Sync>>;

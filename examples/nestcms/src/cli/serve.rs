@@ -39,6 +39,9 @@ pub(super) async fn application(arguments: AppArguments) -> Outcome {
         let nodes = arguments.database.into_iter().map(Secret::new);
         settings.database.nodes = nodes.collect();
     }
+    if !arguments.nats.is_empty() {
+        settings.nats.servers = arguments.nats.into_iter().map(Secret::new).collect();
+    }
     logging::init(&settings.log, "nestcms");
     let listener = TcpListener::bind(settings.listen)
         .await

@@ -36,6 +36,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
         webhook,
         auth,
         cache,
+        nats,
         payments,
         jobs,
         events,
@@ -113,6 +114,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
     }
     span("cache.call_timeout", cache.call_timeout, 1, 10 * SECOND)?;
     range("cache.near_bytes", cache.near_bytes, 64 << 10, 64 << 30)?;
+    span("nats.connect_timeout", nats.connect_timeout, 1, MINUTE)?;
+    span("nats.request_timeout", nats.request_timeout, 1, MINUTE)?;
+    range("nats.replicas", nats.replicas as u64, 1, 5)?;
     span(
         "payments.expires_after",
         payments.expires_after,

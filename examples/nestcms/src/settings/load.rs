@@ -107,6 +107,11 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_CACHE_SENTINELS", "cache.sentinels"),
     ("NESTCMS_CACHE_SERVICE", "cache.service"),
     ("NESTCMS_CACHE_CALL_TIMEOUT", "cache.call_timeout"),
+    ("NESTCMS_NATS_SERVERS", "nats.servers"),
+    ("NESTCMS_NATS_CREDENTIALS", "nats.credentials"),
+    ("NESTCMS_NATS_CONNECT_TIMEOUT", "nats.connect_timeout"),
+    ("NESTCMS_NATS_REQUEST_TIMEOUT", "nats.request_timeout"),
+    ("NESTCMS_NATS_REPLICAS", "nats.replicas"),
     ("NESTCMS_PAYMENTS_EXPIRES_AFTER", "payments.expires_after"),
     ("NESTCMS_JOBS_EXPIRY_SCAN", "jobs.expiry_scan"),
     ("NESTCMS_JOBS_VERIFICATION", "jobs.verification"),
@@ -119,9 +124,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
 ];
 
 /// Fields whose variable holds a list.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 7] = [
     "database.nodes",
     "cache.sentinels",
+    "nats.servers",
     "webhook.secrets",
     "webhook.allowed_ips",
     "webhook.trusted_proxies",
@@ -129,7 +135,8 @@ const LISTS: [&str; 6] = [
 ];
 
 /// Fields whose variable holds a whole number.
-const NUMBERS: [&str; 8] = [
+const NUMBERS: [&str; 9] = [
+    "nats.replicas",
     "database.pool_size",
     "database.max_connections",
     "cache.near_bytes",
@@ -144,10 +151,11 @@ const NUMBERS: [&str; 8] = [
 const SWITCHES: [&str; 2] = ["status.enabled", "database.reports_on_primary"];
 
 /// Fields whose value is never shown.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 8] = [
     "database.nodes",
     "cache.redis",
     "cache.sentinels",
+    "nats.servers",
     "paytabs.server_key",
     "webhook.secrets",
     "auth.jwt_secret",

@@ -39,6 +39,8 @@ pub struct Settings {
     pub breakers: BTreeMap<String, breaker::Config>,
     /// The cache of the content.
     pub cache: CacheSettings,
+    /// The message broker.
+    pub nats: NatsSettings,
     /// Rules of payments.
     pub payments: PaymentSettings,
     /// How often background jobs look for work.
@@ -211,6 +213,26 @@ pub struct CacheSettings {
     /// How long one call to Redis may take; 1 ms to 10 s.
     #[serde(with = "humantime_serde")]
     pub call_timeout: Duration,
+}
+
+/// NATS with JetStream, which several instances share.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatsSettings {
+    /// Servers of one cluster, as `nats://user:password@host:port` (`tls://` with TLS); none: this
+    /// process does it alone.
+    pub servers: Vec<Secret>,
+    /// A file of credentials (JWT and seed), as `nsc` writes it.
+    #[serde(default)]
+    pub credentials: Option<PathBuf>,
+    /// How long connecting to one server may take; 1 ms to 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How long an answer of JetStream may take; 1 ms to 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// Servers that keep each message, 1 to 5.
+    pub replicas: usize,
 }
 
 /// Rules of payments.

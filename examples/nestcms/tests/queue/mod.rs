@@ -1,0 +1,3 @@
+//! What is done later: the broker, and the tasks that go through it.
+
+mod nats;

@@ -11,7 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use crate::exchange::Exchange;
-use crate::server::framing::BodyEnd;
+use crate::server::ClientBody;
 use crate::upstream::balance::Picked;
 use crate::upstream::pool::Lease;
 
@@ -30,8 +30,6 @@ pub struct Body {
     lease: Option<Lease>,
     /// Counts the call at its endpoint until the body ends.
     in_flight: Option<Picked>,
-    /// Tells the client's connection that the request body has ended.
-    end: Option<BodyEnd>,
     /// What is measured; recorded when the body is dropped.
     exchange: Option<Exchange>,
 }
@@ -40,6 +38,7 @@ enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
+    Client(ClientBody),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }
 
@@ -76,13 +75,6 @@ impl Body {
         self
     }
 
-    pub(crate) fn watched(mut self, end: BodyEnd) -> Self {
-        if !self.is_end_stream() {
-            self.end = Some(end);
-        }
-        self
-    }
-
     pub(crate) fn measured(mut self, mut exchange: Exchange) -> Self {
         // hyper does not read a body that is not there, or that HEAD leaves out.
         if self.is_end_stream() || exchange.is_head() {
@@ -99,7 +91,6 @@ impl From<Kind> for Body {
             kind,
             lease: None,
             in_flight: None,
-            end: None,
             exchange: None,
         }
     }
@@ -120,6 +111,12 @@ impl From<String> for Body {
 impl From<Incoming> for Body {
     fn from(body: Incoming) -> Self {
         Kind::Incoming(body).into()
+    }
+}
+
+impl From<ClientBody> for Body {
+    fn from(body: ClientBody) -> Self {
+        Kind::Client(body).into()
     }
 }
 
@@ -154,6 +151,7 @@ impl HttpBody for Body {
             Kind::Incoming(body) => {
                 ready!(Pin::new(body).poll_frame(cx)).map(|r| r.map_err(Into::into))
             }
+            Kind::Client(body) => ready!(Pin::new(body).poll_frame(cx)),
             Kind::Boxed(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
         match &frame {
@@ -175,7 +173,6 @@ impl HttpBody for Body {
                 lease.give_back();
             }
             self.in_flight = None;
-            self.end = None;
             if let Some(exchange) = &mut self.exchange {
                 exchange.complete();
             }
@@ -193,6 +190,7 @@ impl HttpBody for Body {
             // A length in memory fits in 64 bits.
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(body) => body.size_hint(),
+            Kind::Client(body) => body.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }
@@ -204,6 +202,7 @@ impl Body {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Client(body) => body.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }

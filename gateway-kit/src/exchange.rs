@@ -95,7 +95,12 @@ impl Drop for Exchange {
         let metrics = &self.shared.metrics;
         metrics.in_flight.decrement(1.0);
         let elapsed = self.shared.clock.now().saturating_sub(self.started);
-        let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
+        let unanswered = if std::thread::panicking() {
+            StatusCode::INTERNAL_SERVER_ERROR.as_u16()
+        } else {
+            CLIENT_GONE
+        };
+        let status = self.status.map_or(unanswered, |status| status.as_u16());
         let (service, route) = match (&self.route, self.built_in) {
             (Some(route), _) => {
                 let upstream = self.upstream.as_ref();
@@ -114,6 +119,7 @@ impl Drop for Exchange {
         };
         metrics.finished(&labels, elapsed.as_secs_f64());
         let error = match self.error {
+            None if std::thread::panicking() => Some("panic"),
             None if !self.complete => Some("client_gone"),
             error => error,
         };

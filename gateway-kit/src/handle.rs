@@ -171,6 +171,20 @@ impl Handle {
         self.inner.render_metrics()
     }
 
+    /// Reads the files of the certificates again, for connections that begin from now on. The
+    /// gateway also looks for changes itself.
+    ///
+    /// # Errors
+    /// A file cannot be used; the old certificates stay.
+    #[cfg(feature = "tls")]
+    pub fn reload_certificates(&self) -> Result<(), crate::Error> {
+        let Some(tls) = &self.inner.tls else {
+            return Ok(());
+        };
+        tls.replace(&tls.settings())
+            .map_err(|error| crate::Error::Certificate(error.to_string()))
+    }
+
     /// Whether the gateway has begun to stop.
     pub fn is_stopping(&self) -> bool {
         self.inner.shared.is_draining()

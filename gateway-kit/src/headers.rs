@@ -18,8 +18,10 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Fields that concern one connection only (RFC 9110, section 7.6.1), whatever `Connection`
 /// says. `Transfer-Encoding` is set anew by whoever writes the next message. `Trailer` stays:
 /// it announces fields that are passed on.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
+    // Half of an h2c upgrade (RFC 7540, section 3.2.1), which is never passed on.
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
@@ -220,6 +222,7 @@ mod tests {
     fn each_hop_by_hop_field_is_removed() {
         for name in [
             "connection",
+            "http2-settings",
             "keep-alive",
             "proxy-connection",
             "proxy-authenticate",

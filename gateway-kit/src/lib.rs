@@ -33,13 +33,13 @@
 struct Readme;
 
 pub mod config;
+pub mod guard;
 pub mod path;
 
 mod body;
 mod built_in;
 mod embed;
 mod exchange;
-mod guard;
 mod handle;
 mod headers;
 mod layers;

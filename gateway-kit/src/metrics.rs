@@ -4,7 +4,7 @@
 //! Labels are names from the configuration (route prefixes, upstreams, addresses), methods from
 //! a fixed list and status codes: no client can add series.
 
-use http::Method;
+use http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use resilience_core::breaker::{CircuitBreaker, State, Subscription};
@@ -18,6 +18,7 @@ mod name {
     pub(super) const BREAKER_TRANSITIONS: &str = "circuit_breaker_transitions_total";
     pub(super) const BREAKER_REJECTED: &str = "circuit_breaker_rejected_total";
     pub(super) const RATE_LIMITED: &str = "rate_limit_rejected_total";
+    pub(super) const CONNECTIONS_REFUSED: &str = "connections_refused_total";
     pub(super) const BACKEND_REQUESTS: &str = "lb_backend_requests_total";
     pub(super) const BACKEND_UP: &str = "lb_backend_up";
 }
@@ -34,6 +35,8 @@ pub(crate) struct Metrics {
     handle: PrometheusHandle,
     pub(crate) in_flight: Gauge,
     pub(crate) rate_limited: Counter,
+    /// Connections of clients that have too many.
+    pub(crate) connections_refused: Counter,
 }
 
 /// The handles of one endpoint.
@@ -56,7 +59,10 @@ impl Metrics {
         let in_flight = recorder.register_gauge(&Key::from_static_name(name::IN_FLIGHT), &METADATA);
         let rate_limited =
             recorder.register_counter(&Key::from_static_name(name::RATE_LIMITED), &METADATA);
+        let connections_refused =
+            recorder.register_counter(&Key::from_static_name(name::CONNECTIONS_REFUSED), &METADATA);
         // A series is shown from its first value on.
+        connections_refused.increment(0);
         in_flight.set(0.0);
         rate_limited.increment(0);
         Self {
@@ -64,6 +70,7 @@ impl Metrics {
             recorder: std::sync::Arc::new(recorder),
             in_flight,
             rate_limited,
+            connections_refused,
         }
     }
 
@@ -87,6 +94,17 @@ impl Metrics {
         let status = Label::new("status", labels.status.to_string());
         self.counter(name::REQUESTS, vec![service, method, route, status])
             .increment(1);
+    }
+
+    /// Counts a request that could not be read, and that the HTTP library has answered.
+    pub(crate) fn malformed(&self, status: StatusCode) {
+        let labels = RequestLabels {
+            service: "gateway",
+            route: "none",
+            method: "OTHER",
+            status: status.as_u16(),
+        };
+        self.finished(&labels, 0.0);
     }
 
     pub(crate) fn endpoint(

@@ -4,6 +4,7 @@
 //! cannot read one path in two ways. Nothing is decoded twice: `%25` stays `%25`.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 /// Why a path has no canonical form.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -23,26 +24,101 @@ pub enum PathError {
     Traversal,
 }
 
+/// A path in canonical form.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Canonical<'a> {
+    /// The path.
+    pub path: Cow<'a, str>,
+    /// It holds a `%2F` or `%5C`, which some servers read as a separator.
+    pub encoded_slash: bool,
+}
+
 /// Brings `path` (no query) into canonical form: unreserved characters decoded, other escapes
-/// in upper case, `//` merged, dot segments (also escaped ones) resolved.
+/// in upper case, `//` merged, dot segments (also escaped ones) resolved. An escaped slash or
+/// backslash is refused.
 ///
 /// # Errors
 /// See [`PathError`].
+///
+/// # Examples
+/// ```
+/// use gateway_kit::path::{PathError, canonical};
+///
+/// assert_eq!(canonical("/a/%2e%2E/b//c%7e").as_deref(), Ok("/b/c~"));
+/// assert_eq!(canonical("/a%2fb"), Err(PathError::Forbidden));
+/// ```
 pub fn canonical(path: &str) -> Result<Cow<'_, str>, PathError> {
+    match canonical_with_slashes(path)? {
+        found if found.encoded_slash => Err(PathError::Forbidden),
+        found => Ok(found.path),
+    }
+}
+
+/// The same for a route that takes escaped slashes and backslashes: they stay as they are, and
+/// are told of. They still do not hide dot segments: `/a/..%2Fb` is refused.
+///
+/// # Errors
+/// See [`PathError`].
+pub fn canonical_with_slashes(path: &str) -> Result<Canonical<'_>, PathError> {
     if !path.starts_with('/') {
         return Err(PathError::NotAbsolute);
     }
-    let decoded = decode_unreserved(path)?;
-    let tangled = |text: &str| text.contains("//") || text.contains("/.");
-    if !tangled(&decoded) {
-        return Ok(decoded);
+    let found = decode_unreserved(path)?;
+    if found.encoded_slash && hides_dots(&found.path) {
+        return Err(PathError::Traversal);
     }
-    resolve(&decoded).map(Cow::Owned)
+    let tangled = |text: &str| text.contains("//") || text.contains("/.");
+    if !tangled(&found.path) {
+        return Ok(found);
+    }
+    Ok(Canonical {
+        path: Cow::Owned(resolve(&found.path)?),
+        ..found
+    })
 }
 
-fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, PathError> {
+/// A canonical path as servers see it that take everything from `;` to the end of a segment for
+/// a parameter: what is left, with empty segments merged.
+///
+/// Routes are matched on this form. Otherwise `/admin;x/users` would pass by the rules of
+/// `/admin` and still be `/admin/users` to such a server.
+///
+/// # Examples
+/// ```
+/// assert_eq!(gateway_kit::path::without_parameters("/a;v=1/;x/b"), "/a/b");
+/// ```
+pub fn without_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(';') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    for segment in path.split('/').skip(1) {
+        let name = segment.split(';').next().unwrap_or_default();
+        if !name.is_empty() {
+            out.push('/');
+            out.push_str(name);
+        }
+    }
+    if path.ends_with('/') || out.is_empty() {
+        out.push('/');
+    }
+    Cow::Owned(out)
+}
+
+/// Whether `path` is `prefix` (without a slash at its end, but for `/`) or below it.
+pub(crate) fn is_under(path: &str, prefix: &str) -> bool {
+    let rest = path.strip_prefix(prefix.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn decode_unreserved(path: &str) -> Result<Canonical<'_>, PathError> {
+    let mut encoded_slash = false;
     if path.bytes().all(|byte| byte != b'%' && is_plain(byte)) {
-        return Ok(Cow::Borrowed(path));
+        return Ok(Canonical {
+            path: Cow::Borrowed(path),
+            encoded_slash,
+        });
     }
     let mut out = String::with_capacity(path.len());
     let mut bytes = path.bytes();
@@ -61,18 +137,36 @@ fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, PathError> {
         // Two hexadecimal digits fit in a byte.
         let value = (high * 16 + low) as u8;
         match value {
-            b'/' | b'\\' | 0 => return Err(PathError::Forbidden),
+            0 => return Err(PathError::Forbidden),
             b'-' | b'.' | b'_' | b'~' => out.push(char::from(value)),
             _ if value.is_ascii_alphanumeric() => out.push(char::from(value)),
-            _ => out.push_str(&format!("%{value:02X}")),
+            _ => {
+                encoded_slash |= matches!(value, b'/' | b'\\');
+                // Writing to a string does not fail.
+                let _ = write!(out, "%{value:02X}");
+            }
         }
     }
-    Ok(Cow::Owned(out))
+    Ok(Canonical {
+        path: Cow::Owned(out),
+        encoded_slash,
+    })
 }
 
 /// A byte that may stand in a path as it is: visible ASCII, no backslash.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'\\'
+}
+
+/// Whether a server that decodes `%2F` and `%5C` would see dot segments (escapes are in upper
+/// case here).
+fn hides_dots(path: &str) -> bool {
+    let escaped = path.split('/').filter(|segment| segment.contains('%'));
+    escaped.into_iter().any(|segment| {
+        let segment = segment.replace("%5C", "%2F");
+        let mut parts = segment.split("%2F").map(|part| part.split(';').next());
+        parts.any(|part| matches!(part, Some("." | "..")))
+    })
 }
 
 /// RFC 3986, section 5.2.4, on segments; empty segments are merged.
@@ -84,7 +178,11 @@ fn resolve(path: &str) -> Result<String, PathError> {
         match segment {
             "" | "." => {}
             ".." => {
-                segments.pop().ok_or(PathError::Traversal)?;
+                let left = segments.pop().ok_or(PathError::Traversal)?;
+                // An empty segment to those who know parameters, so `..` would leave another.
+                if left.starts_with(';') {
+                    return Err(PathError::Traversal);
+                }
             }
             _ if segment.starts_with(".;") || segment.starts_with("..;") => {
                 return Err(PathError::Traversal);
@@ -138,6 +236,7 @@ mod tests {
             ("/%2e%2e/b", PathError::Traversal),
             ("/a/..;x/b", PathError::Traversal),
             ("/a/.;/b", PathError::Traversal),
+            ("/a/;x/../b", PathError::Traversal),
             ("/a%2fb", PathError::Forbidden),
             ("/a%5Cb", PathError::Forbidden),
             ("/a\\b", PathError::Forbidden),
@@ -148,6 +247,43 @@ mod tests {
             ("/a%zz", PathError::BrokenEscape),
         ] {
             assert_eq!(canonical(given), Err(wanted), "{given}");
+        }
+    }
+
+    #[test]
+    fn an_escaped_slash_is_kept_and_told_of_but_hides_no_dots() {
+        for (given, wanted) in [("/a%2fb", "/a%2Fb"), ("/x/../a%5cb/", "/a%5Cb/")] {
+            let found = canonical_with_slashes(given).unwrap();
+            assert_eq!((found.path.as_ref(), found.encoded_slash), (wanted, true));
+        }
+        assert!(!canonical_with_slashes("/a%20b").unwrap().encoded_slash);
+        for given in [
+            "/a/..%2fb",
+            "/a/%2e%2e%2fb",
+            "/a%5c..",
+            "/a%2F.%2Fb",
+            "/a%2f..;x",
+        ] {
+            let refused = canonical_with_slashes(given);
+            assert_eq!(refused, Err(PathError::Traversal), "{given}");
+        }
+        assert_eq!(
+            canonical_with_slashes("/a%2f%00"),
+            Err(PathError::Forbidden)
+        );
+    }
+
+    #[test]
+    fn parameters_are_taken_off_segment_by_segment() {
+        for (given, wanted) in [
+            ("/a/b", "/a/b"),
+            ("/a;v=1/b;w", "/a/b"),
+            ("/;x/a", "/a"),
+            ("/;x", "/"),
+            ("/a;x/", "/a/"),
+            ("/a;x=/b", "/a/b"),
+        ] {
+            assert_eq!(without_parameters(given), wanted, "{given}");
         }
     }
 

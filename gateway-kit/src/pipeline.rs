@@ -20,16 +20,21 @@
 //! answers it adds to refusals of later steps too.
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderValue};
+use futures_util::FutureExt;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
 use http::{Request, Response, Version};
+use http_body::Body as _;
+use uuid::Uuid;
 
 use crate::body::Body;
 use crate::exchange::Exchange;
-use crate::guard::{self, Checked};
+use crate::guard::Checked;
 use crate::headers::{self, CORRELATION_ID, Origin};
 use crate::layers::through;
+use crate::path;
 use crate::policy::Policies;
 use crate::problem::Problem;
 use crate::route::{Found, Route};
@@ -53,6 +58,54 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    fn new(
+        snapshot: Arc<Snapshot>,
+        request: &Request<Body>,
+        checked: Checked,
+        downstream: Downstream,
+        exchange: Exchange,
+    ) -> Self {
+        let origin = snapshot.origin(downstream);
+        let client = headers::client_address(request.headers(), origin, |address| {
+            snapshot.is_trusted(address)
+        });
+        // The guard has seen to it that there is one, or that the client is of HTTP/1.0.
+        let host = request
+            .headers()
+            .get(HOST)
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        let matched = path::without_parameters(&checked.path);
+        let found = snapshot.table.find(host, request.method(), &matched);
+        let (route, allow) = match found {
+            Found::Route(route) => (Some(Arc::clone(route)), None),
+            Found::WrongMethod(route, allow) => (Some(Arc::clone(route)), Some(allow.clone())),
+            Found::Nothing => (None, None),
+        };
+        Self {
+            snapshot,
+            origin,
+            client,
+            checked,
+            route,
+            allow,
+            exchange,
+        }
+    }
+
+    /// Refuses paths that the route, if there is one, must not get.
+    fn check_path(&self) -> Result<(), Problem> {
+        let bad = |detail: &'static str| Err(Problem::bad_request("bad_path", detail));
+        let route = self.route.as_deref();
+        if self.checked.encoded_slash && !route.is_some_and(|route| route.encoded_slash) {
+            return bad("the path has an escape or character that is not allowed");
+        }
+        // Matched without the parameters of its segments, and not the same with them.
+        if route.is_some_and(|route| !path::is_under(&self.checked.path, &route.prefix)) {
+            return bad("the path has a parameter where a route begins");
+        }
+        Ok(())
+    }
+
     /// The answer, or what a refusal says.
     fn answer(&mut self, answer: Result<Response<Body>, Problem>) -> Response<Body> {
         answer.unwrap_or_else(|problem| {
@@ -71,70 +124,71 @@ impl Context {
 }
 
 impl Inner {
-    /// Answers one request.
+    /// Answers one request. A panic on the way is answered with 500, and the connection closed.
     pub(crate) async fn handle(
         self: &Arc<Self>,
         request: Request<Body>,
         downstream: Downstream,
     ) -> Response<Body> {
+        // What a panic leaves half done belongs to this request and is dropped with it.
+        let answer = AssertUnwindSafe(self.answer(request, downstream));
+        answer.catch_unwind().await.unwrap_or_else(|_| {
+            let id = Uuid::now_v7().simple().to_string();
+            tracing::error!(correlation_id = %id, "a request panicked");
+            let problem = Problem::internal().header(CONNECTION, HeaderValue::from_static("close"));
+            let mut response = problem.into_response(&id);
+            if let Ok(id) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(CORRELATION_ID, id);
+            }
+            response
+        })
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        downstream: Downstream,
+    ) -> Response<Body> {
         let mut exchange = Exchange::begin(&self.shared, &request);
+        let snapshot = self.snapshot.load_full();
         let (mut parts, body) = request.into_parts();
-        let checked = match guard::check(&mut parts) {
-            Ok(checked) => checked,
-            Err(problem) => return refused(problem, exchange),
+        let checked = match snapshot.guard.check(&mut parts) {
+            Ok(mut checked) => {
+                // HTTP/2 needs no length; HTTP/1.1 upstreams need to be told of a body.
+                checked.chunked |= parts.version == Version::HTTP_2
+                    && !body.is_end_stream()
+                    && !parts.headers.contains_key(CONTENT_LENGTH);
+                checked
+            }
+            Err(refused) => {
+                let problem = Problem::guarded(refused, || snapshot.guard.allow());
+                return refused_by(problem, exchange);
+            }
         };
         let request = Request::from_parts(parts, body);
         if let Some((path, answer)) = self.built_in(&request, &checked.path) {
             exchange.built_in(path);
             return match answer {
                 Ok(response) => finished(response, exchange),
-                Err(problem) => refused(problem, exchange),
+                Err(problem) => refused_by(problem, exchange),
             };
         }
-        let mut context = self.context(&request, checked, downstream, exchange);
+        let mut context = Context::new(snapshot, &request, checked, downstream, exchange);
         let answer = match &self.layers.edge {
             None => self.edge(request, &mut context).await,
-            Some(layered) => through!(layered, request, {
-                let answer = self.edge(request, &mut context).await;
-                context.answer(answer)
-            }),
+            // Boxed: the steps are held twice here, which is too much for a stack.
+            Some(layered) => {
+                Box::pin(async {
+                    through!(layered, request, {
+                        let answer = self.edge(request, &mut context).await;
+                        context.answer(answer)
+                    })
+                })
+                .await
+            }
         };
         let response = context.answer(answer);
         finished(response, context.exchange)
-    }
-
-    fn context(
-        &self,
-        request: &Request<Body>,
-        checked: Checked,
-        downstream: Downstream,
-        exchange: Exchange,
-    ) -> Context {
-        let snapshot = self.snapshot.load_full();
-        let origin = snapshot.origin(downstream);
-        let client = headers::client_address(request.headers(), origin, |address| {
-            snapshot.is_trusted(address)
-        });
-        // The guard has seen to it that there is one, or that the client is of HTTP/1.0.
-        let host = request
-            .headers()
-            .get(HOST)
-            .map_or(&b""[..], HeaderValue::as_bytes);
-        let found = snapshot.table.find(host, request.method(), &checked.path);
-        let (route, allow) = match found {
-            Found::Route(route) => (Some(Arc::clone(route)), None),
-            Found::WrongMethod(route, allow) => (Some(Arc::clone(route)), Some(allow.clone())),
-            Found::Nothing => (None, None),
-        };
-        Context {
-            snapshot,
-            origin,
-            client,
-            checked,
-            route,
-            allow,
-            exchange,
-        }
     }
 
     /// What concerns every request, with a route or without.
@@ -143,6 +197,7 @@ impl Inner {
         request: Request<Body>,
         context: &mut Context,
     ) -> Result<Response<Body>, Problem> {
+        context.check_path()?;
         if let Some(limit) = &context.policies().client_limit {
             limit.check(context.client).inspect_err(|_| {
                 self.shared.metrics.rate_limited.increment(1);
@@ -159,10 +214,13 @@ impl Inner {
         let Some(layered) = &self.layers.route else {
             return self.routed(request, &route, context).await;
         };
-        through!(layered, request, {
-            let answer = self.routed(request, &route, context).await;
-            context.answer(answer)
+        Box::pin(async {
+            through!(layered, request, {
+                let answer = self.routed(request, &route, context).await;
+                context.answer(answer)
+            })
         })
+        .await
     }
 
     /// What concerns the requests of one route.
@@ -180,10 +238,13 @@ impl Inner {
         let Some(layered) = &self.layers.upstream else {
             return upstream(request, route, context).await;
         };
-        through!(layered, request, {
-            let answer = upstream(request, route, context).await;
-            context.answer(answer)
+        Box::pin(async {
+            through!(layered, request, {
+                let answer = upstream(request, route, context).await;
+                context.answer(answer)
+            })
         })
+        .await
     }
 }
 
@@ -206,7 +267,7 @@ async fn upstream(
     Ok(response)
 }
 
-fn refused(problem: Problem, mut exchange: Exchange) -> Response<Body> {
+fn refused_by(problem: Problem, mut exchange: Exchange) -> Response<Body> {
     exchange.fail(problem.code);
     let response = problem.into_response(&exchange.correlation_id);
     finished(response, exchange)

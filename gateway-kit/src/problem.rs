@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::body::Body;
+use crate::guard::Refused;
 
 /// A refusal, told as `application/problem+json` (RFC 9457). Never holds text of an upstream.
 #[derive(Clone, Debug)]
@@ -63,6 +64,24 @@ impl Problem {
             "this method is not served here",
         )
         .header(ALLOW, allow)
+    }
+
+    /// The guard's refusal; what follows on the connection is not trusted to be a request.
+    pub(crate) fn guarded(refused: Refused, allow: impl FnOnce() -> String) -> Self {
+        let title = match refused.status {
+            StatusCode::BAD_REQUEST => "Bad request",
+            StatusCode::METHOD_NOT_ALLOWED => "Method not allowed",
+            StatusCode::EXPECTATION_FAILED => "Expectation failed",
+            _ => "Not implemented",
+        };
+        let problem = Self::new(refused.status, refused.code, title, refused.detail);
+        if refused.status != StatusCode::METHOD_NOT_ALLOWED {
+            return problem.header(CONNECTION, HeaderValue::from_static("close"));
+        }
+        match HeaderValue::try_from(allow()) {
+            Ok(allow) => problem.header(ALLOW, allow),
+            Err(_) => problem,
+        }
     }
 
     pub(crate) fn no_route() -> Self {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Error;
-use crate::config::{Config, Network, UpstreamConfig};
+use crate::config::{Config, Network, ServerConfig, UpstreamConfig};
+use crate::guard::Guard;
 use crate::headers::Origin;
 use crate::policy::Policies;
 use crate::policy::rate_limit::ClientLimit;
@@ -25,6 +26,9 @@ pub(crate) struct Snapshot {
     /// For requests without a route; those of a route are with the route.
     pub(crate) policies: Policies,
     pub(crate) body_timeout: Duration,
+    pub(crate) guard: Guard,
+    /// For connections that begin while this snapshot is the current one.
+    pub(crate) server: Arc<ServerConfig>,
     trusted: Vec<Network>,
 }
 
@@ -58,12 +62,19 @@ impl Snapshot {
         }
         let table = Table::new(&routes).map_err(Error::Settings)?;
         let routes = routes.into_iter().map(|(_, route)| route).collect();
+        let extra = config.server.extra_methods.iter();
+        let extra = extra.filter_map(|method| method.parse().ok());
+        // What a route asks for by name is known.
+        let named = config.routes.iter().flat_map(|route| &route.methods);
+        let methods = extra.chain(named.map(|method| method.method().clone()));
         Ok(Self {
             table,
             routes,
             upstreams,
             policies,
             body_timeout: config.server.body_timeout,
+            guard: Guard::new().with_methods(methods),
+            server: Arc::new(config.server.clone()),
             trusted: config.trusted_proxies.clone(),
         })
     }

@@ -110,21 +110,11 @@ impl Config {
             crate::policy::rate_limit::quota(limit)
                 .map_err(|error| ConfigError::new("rate_limit", error.to_string()))?;
         }
-        let server = &self.server;
-        check_duration("server.header_timeout", server.header_timeout)?;
-        check_duration("server.body_timeout", server.body_timeout)?;
-        // hyper refuses a read buffer below 8 KiB.
-        check_range(
-            "server.max_head_bytes",
-            server.max_head_bytes,
-            8192..=1 << 20,
-        )?;
-        check_range("server.max_headers", server.max_headers, 1..=1000)?;
-        check_range(
-            "server.max_connections",
-            server.max_connections,
-            1..=1_000_000,
-        )?;
+        self.server.check()?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.check()?;
+        }
         let longest = Duration::from_secs(3600);
         for (field, value) in [
             ("shutdown.delay", self.shutdown.delay),

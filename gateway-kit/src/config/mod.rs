@@ -7,7 +7,10 @@ pub(crate) mod balance;
 mod error;
 mod load;
 mod route;
+mod server;
 mod switch;
+#[cfg(feature = "tls")]
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
@@ -21,7 +24,10 @@ use serde::Deserialize;
 pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
 pub use self::error::ConfigError;
 pub use self::route::{RouteConfig, SplitConfig};
+pub use self::server::ServerConfig;
 pub use self::switch::Switch;
+#[cfg(feature = "tls")]
+pub use self::tls::{CertificateConfig, TlsConfig, TlsVersion};
 pub use self::values::{
     EndpointUrl, FieldName, HostPattern, MethodName, Network, PlainPath, Prefix,
 };
@@ -51,6 +57,9 @@ pub struct Config {
     /// Limits of the listening side.
     #[serde(default)]
     pub server: ServerConfig,
+    /// TLS; default none.
+    #[cfg(feature = "tls")]
+    pub tls: Option<TlsConfig>,
     /// How the gateway stops.
     #[serde(default)]
     pub shutdown: ShutdownConfig,
@@ -116,38 +125,6 @@ pub struct RateLimitConfig {
     /// Most client addresses remembered; default 100 000.
     #[serde(default = "default_max_clients")]
     pub max_clients: usize,
-}
-
-/// `[server]`: limits of the listening side.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[non_exhaustive]
-pub struct ServerConfig {
-    /// Longest wait for a complete request head, and for the next request of an idle
-    /// connection; default 30 s.
-    #[serde(with = "humantime_serde")]
-    pub header_timeout: Duration,
-    /// Longest pause inside a request body; default 30 s.
-    #[serde(with = "humantime_serde")]
-    pub body_timeout: Duration,
-    /// Most header fields of a request; more answer 431; default 100.
-    pub max_headers: usize,
-    /// Most bytes of a request head, and of the read buffer; default 64 KiB.
-    pub max_head_bytes: usize,
-    /// Most connections at once; others wait in the listen queue; default 10 000.
-    pub max_connections: usize,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(30),
-            body_timeout: Duration::from_secs(30),
-            max_headers: 100,
-            max_head_bytes: 64 * 1024,
-            max_connections: 10_000,
-        }
-    }
 }
 
 /// `[shutdown]`: how the gateway stops.

@@ -46,6 +46,9 @@ pub struct RouteConfig {
     pub rewrite: Option<Prefix>,
     /// The path that all requests get; not together with the two above.
     pub fixed_path: Option<PlainPath>,
+    /// Takes paths with `%2F` or `%5C`, which are passed on as they are; default false.
+    #[serde(default)]
+    pub encoded_slash: bool,
 }
 
 /// One share of a split.

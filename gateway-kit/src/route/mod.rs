@@ -30,6 +30,8 @@ pub(crate) struct Route {
     pub(crate) split: Option<Arc<Split>>,
     split_key: Option<HashKey>,
     pub(crate) policies: Policies,
+    /// Takes paths with `%2F` or `%5C`.
+    pub(crate) encoded_slash: bool,
 }
 
 /// What becomes of the path.
@@ -78,6 +80,7 @@ impl Route {
             split: None,
             split_key: None,
             policies,
+            encoded_slash: config.encoded_slash,
         }
     }
 

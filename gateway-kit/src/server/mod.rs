@@ -1,32 +1,33 @@
 //! Listening, serving and stopping.
 
-pub(crate) mod framing;
+mod builder;
+mod client_body;
+mod connection;
+mod framing;
+mod limits;
+mod stream;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Extensions, Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use resilience_core::clock::SharedClock;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tower_layer::Layer;
-use tower_service::Service;
 
-use crate::body::{Body, BoxError};
-use crate::config::{Config, ServerConfig, ShutdownConfig};
-use crate::embed::GatewayService;
+pub use self::builder::Builder;
+pub(crate) use self::client_body::{ClientBody, SlowClient};
+pub(crate) use self::connection::ConnectionSlot;
+use self::connection::Serving;
+use self::limits::{PerClient, Slot};
+use crate::config::{Config, ShutdownConfig};
 use crate::handle::Handle;
-use crate::layers::{Layered, Layers, Next};
-use crate::server::framing::Watched;
+use crate::layers::Layers;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 
@@ -42,123 +43,12 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A certificate or key cannot be used.
+    #[error("tls: {0}")]
+    Certificate(String),
     /// The configuration was built by hand and contradicts itself.
     #[error("configuration: {0}")]
     Settings(String),
-}
-
-/// Makes a [`Gateway`], or a [`GatewayService`] for a program that listens itself.
-///
-/// A layer at one of the three places is a tower layer over `Request<Body>` and
-/// `Response<Body>`; one per place (compose several with
-/// `tower::ServiceBuilder`). An error of a layer is answered with 500.
-#[derive(Debug)]
-#[must_use]
-pub struct Builder {
-    config: Config,
-    clock: SharedClock,
-    layers: Layers,
-}
-
-/// A place for a layer.
-macro_rules! place {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        pub fn $name<L>(mut self, layer: L) -> Self
-        where
-            L: Layer<Next>,
-            L::Service:
-                Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
-            <L::Service as Service<Request<Body>>>::Error: Into<BoxError>,
-            <L::Service as Service<Request<Body>>>::Future: Send,
-        {
-            self.layers.$name = Some(Layered::new(layer));
-            self
-        }
-    };
-}
-
-impl Builder {
-    /// The clock of breakers, limits and idle connections. Timeouts of the network follow
-    /// tokio's time.
-    pub fn clock(mut self, clock: impl Into<SharedClock>) -> Self {
-        self.clock = clock.into();
-        self
-    }
-
-    place! {
-        /// Around everything after the guard and the built-in endpoints.
-        edge
-    }
-    place! {
-        /// Around what happens once the route is known: authentication, cache, compression.
-        route
-    }
-    place! {
-        /// Around the call to the service: retries, balancing, breaker. The request is as the
-        /// service gets it, the answer as the service gave it.
-        upstream
-    }
-
-    /// Compiles the configuration and starts to listen.
-    ///
-    /// # Errors
-    /// The address is taken or not ours, or a configuration built by hand contradicts itself.
-    pub async fn bind(self) -> Result<Gateway, Error> {
-        let config = self.config.clone();
-        let inner = self.compile()?;
-        let listen = |source| Error::Listen {
-            address: config.listen,
-            source,
-        };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let local_addr = listener.local_addr().map_err(listen)?;
-        Ok(Gateway {
-            inner,
-            listener,
-            local_addr,
-            server: config.server,
-            shutdown: config.shutdown,
-        })
-    }
-
-    /// Compiles the configuration into a service for a program that listens itself; `peer`
-    /// finds the client's address in what that program's server puts into a request. `listen`,
-    /// `server` and `shutdown` are without effect.
-    ///
-    /// # Errors
-    /// A configuration built by hand contradicts itself.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn build(config: gateway_kit::Config) -> Result<(), gateway_kit::Error> {
-    /// use std::net::SocketAddr;
-    /// # struct ConnectInfo<T>(T);
-    /// # impl Clone for ConnectInfo<SocketAddr> { fn clone(&self) -> Self { Self(self.0) } }
-    ///
-    /// let proxy = gateway_kit::Gateway::builder(config)
-    ///     .service(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0))?;
-    /// // axum: Router::new().route(..).fallback_service(proxy)
-    /// # let _ = proxy; Ok(()) }
-    /// ```
-    pub fn service(
-        self,
-        peer: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
-    ) -> Result<GatewayService, Error> {
-        Ok(GatewayService::new(self.compile()?, peer))
-    }
-
-    fn compile(self) -> Result<Arc<Inner>, Error> {
-        let shared = Arc::new(Shared::new(self.clock));
-        let snapshot = Snapshot::compile(&self.config, &shared)?;
-        snapshot.attach(&self.config, &shared);
-        Ok(Arc::new(Inner {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            shared,
-            layers: self.layers,
-        }))
-    }
 }
 
 /// What a gateway, its handles and its services share.
@@ -167,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) layers: Layers,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<tls::Tls>>,
 }
 
 /// The connection a request came on.
@@ -176,7 +68,7 @@ pub(crate) struct Downstream {
     pub(crate) tls: bool,
 }
 
-/// A reverse proxy that listens on one address.
+/// A reverse proxy.
 ///
 /// # Examples
 ///
@@ -192,10 +84,18 @@ pub(crate) struct Downstream {
 #[derive(Debug)]
 pub struct Gateway {
     inner: Arc<Inner>,
-    listener: TcpListener,
-    local_addr: SocketAddr,
-    server: ServerConfig,
+    /// One, or two if TLS has an address of its own.
+    listeners: Vec<Listener>,
+    limit: Arc<Semaphore>,
+    clients: Arc<PerClient>,
     shutdown: ShutdownConfig,
+}
+
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: bool,
 }
 
 impl Gateway {
@@ -203,23 +103,29 @@ impl Gateway {
     /// [`serve`](Self::serve) takes them.
     ///
     /// # Errors
-    /// The address is taken or not ours, or a configuration built by hand contradicts itself.
+    /// An address is taken or not ours, a certificate cannot be used, or a configuration built
+    /// by hand contradicts itself.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         Self::builder(config).bind().await
     }
 
     /// A gateway with more than a configuration: a clock, layers of your own.
     pub fn builder(config: Config) -> Builder {
-        Builder {
-            config,
-            clock: SharedClock::std(),
-            layers: Layers::default(),
-        }
+        Builder::new(config)
     }
 
     /// Where the gateway listens; the port is the real one also if the configuration says 0.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        // There is always one; the unspecified address is never seen.
+        let first = self.listeners.first();
+        first.map_or_else(|| ([0, 0, 0, 0], 0).into(), |first| first.address)
+    }
+
+    /// Where the gateway speaks TLS: an address of its own, or [`local_addr`](Self::local_addr).
+    #[cfg(feature = "tls")]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        let listener = self.listeners.iter().find(|listener| listener.tls);
+        listener.map(|listener| listener.address)
     }
 
     /// A handle on the running state: breakers, upstreams, metrics.
@@ -237,9 +143,8 @@ impl Gateway {
     /// # Cancel safety
     /// Dropping the future closes all connections at once.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let graceful = GracefulShutdown::new();
+        let (stop, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
-        let limit = Arc::new(Semaphore::new(self.server.max_connections));
         let stopping = async {
             shutdown.await;
             self.inner.shared.drain();
@@ -248,12 +153,16 @@ impl Gateway {
         };
         let mut stopping = std::pin::pin!(stopping);
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut certificates = std::pin::pin!(watch_certificates(Arc::clone(&self.inner)));
         loop {
             tokio::select! {
                 () = &mut stopping => break,
-                accepted = self.accept(&limit) => match accepted {
-                    Ok((stream, peer, slot)) => {
-                        connections.spawn(self.connection(stream, peer, slot, &graceful));
+                () = &mut certificates => {}
+                accepted = self.accept() => match accepted {
+                    Ok(accepted) => {
+                        if let Some(connection) = self.connection(accepted, &stopped) {
+                            connections.spawn(connection);
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -265,15 +174,14 @@ impl Gateway {
                 _ = sweep.tick() => self.sweep(),
             }
         }
-        drop(self.listener);
+        drop(self.listeners);
         tracing::info!(
             connections = connections.len(),
             "stopping: no longer accepting"
         );
-        let finish = async {
-            graceful.shutdown().await;
-            while connections.join_next().await.is_some() {}
-        };
+        // Nobody listens any more if there is no connection.
+        let _ = stop.send(true);
+        let finish = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(self.shutdown.timeout, finish)
             .await
             .is_err()
@@ -284,52 +192,69 @@ impl Gateway {
         Ok(())
     }
 
-    async fn accept(
-        &self,
-        limit: &Arc<Semaphore>,
-    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    async fn accept(&self) -> io::Result<Accepted> {
         // The semaphore is never closed.
-        let slot = Arc::clone(limit)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let (stream, peer) = self.listener.accept().await?;
-        Ok((stream, peer, slot))
+        let limit = Arc::clone(&self.limit);
+        let permit = limit.acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer, tls) = std::future::poll_fn(|cx| {
+            for listener in &self.listeners {
+                if let Poll::Ready(accepted) = listener.socket.poll_accept(cx) {
+                    let tls = listener.tls;
+                    return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, tls)));
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
+        Ok(Accepted {
+            stream,
+            downstream: Downstream { peer, tls },
+            permit,
+        })
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection to its end; `None` if its client has too many.
     fn connection(
         &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        slot: OwnedSemaphorePermit,
-        graceful: &GracefulShutdown,
-    ) -> impl Future<Output = ()> + Send + use<> {
+        accepted: Accepted,
+        stop: &watch::Receiver<bool>,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let Accepted {
+            stream,
+            downstream,
+            permit,
+        } = accepted;
+        let snapshot = self.inner.snapshot.load();
+        let server = &snapshot.server;
+        let client = downstream.peer.ip();
+        let most = server
+            .max_connections_per_client
+            .filter(|_| !snapshot.is_trusted(client));
+        let Some(slot) = Slot::take(permit, &self.clients, client, most) else {
+            tracing::debug!(%client, "too many connections of one client");
+            self.inner.shared.metrics.connections_refused.increment(1);
+            return None;
+        };
         // Small answers go out at once; a failure costs only that.
         let _ = stream.set_nodelay(true);
-        let (stream, framing) = Watched::new(stream);
-        let inner = Arc::clone(&self.inner);
-        let downstream = Downstream { peer, tls: false };
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let inner = Arc::clone(&inner);
-            let end = framing.body_end();
-            let mut request = request.map(|body| Body::from(body).watched(end));
-            framing.restore(request.headers_mut());
-            async move { Ok::<_, Infallible>(inner.handle(request, downstream).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.server.header_timeout)
-            .max_headers(self.server.max_headers)
-            .max_buf_size(self.server.max_head_bytes)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "connection ended");
+        let serving = Serving {
+            inner: Arc::clone(&self.inner),
+            downstream,
+            server: Arc::clone(server),
+            slot: ConnectionSlot::new(slot),
+            stop: stop.clone(),
+        };
+        #[cfg(feature = "tls")]
+        let acceptor = self.inner.tls.as_ref().filter(|_| downstream.tls);
+        #[cfg(feature = "tls")]
+        let acceptor = acceptor.map(|tls| (tls.acceptor(), tls.handshake_timeout()));
+        Some(async move {
+            #[cfg(feature = "tls")]
+            if let Some((acceptor, timeout)) = acceptor {
+                return serving.tls(stream, acceptor, timeout).await;
             }
-            drop(slot);
-        }
+            serving.plain(stream).await;
+        })
     }
 
     fn sweep(&self) {
@@ -340,6 +265,54 @@ impl Gateway {
         }
         self.inner.shared.metrics.upkeep();
     }
+}
+
+/// Takes certificates whose files have changed; never done.
+async fn watch_certificates(inner: Arc<Inner>) {
+    #[cfg(feature = "tls")]
+    while let Some(tls) = &inner.tls {
+        tokio::time::sleep(tls.reload_interval()).await;
+        let tls = Arc::clone(tls);
+        match tokio::task::spawn_blocking(move || tls.refresh()).await {
+            Ok(Ok(true)) => tracing::info!("certificates replaced"),
+            Ok(Err(error)) => tracing::warn!(%error, "certificates kept"),
+            Ok(Ok(false)) | Err(_) => {}
+        }
+    }
+    drop(inner);
+    std::future::pending().await
+}
+
+/// A connection that has not been looked at.
+struct Accepted {
+    stream: TcpStream,
+    downstream: Downstream,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    async fn bind(address: SocketAddr, tls: bool) -> Result<Self, Error> {
+        let listen = |source| Error::Listen { address, source };
+        let socket = TcpListener::bind(address).await.map_err(listen)?;
+        let address = socket.local_addr().map_err(listen)?;
+        Ok(Self {
+            socket,
+            address,
+            tls,
+        })
+    }
+}
+
+/// Where to listen, and whether by TLS.
+fn addresses(config: &Config) -> Vec<(SocketAddr, bool)> {
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &config.tls {
+        return match tls.listen {
+            Some(own) => vec![(config.listen, false), (own, true)],
+            None => vec![(config.listen, true)],
+        };
+    }
+    vec![(config.listen, false)]
 }
 
 /// How often idle connections are looked through.

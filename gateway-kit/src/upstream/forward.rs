@@ -57,8 +57,9 @@ pub(crate) async fn attempt(
             *slot = Some(*request);
             return Err(AttemptError::Unreachable { timed_out });
         }
-        Err(SendError::Broken(_)) if progress.is_some_and(|progress| progress.failed()) => {
-            return Err(AttemptError::Client { timed_out: false });
+        Err(SendError::Broken(_)) if progress.as_ref().is_some_and(|p| p.failed()) => {
+            let timed_out = progress.is_some_and(|progress| progress.slow());
+            return Err(AttemptError::Client { timed_out });
         }
         Err(SendError::Broken(error)) => {
             tracing::debug!(endpoint = %endpoint.address, %error, "upstream broke off");

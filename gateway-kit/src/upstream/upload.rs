@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BoxError};
+use crate::server::SlowClient;
 
 /// A request body whose [`Progress`] can be watched.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Progress {
     frames: AtomicU64,
     waits_for_client: AtomicBool,
     failed: AtomicBool,
+    slow: AtomicBool,
 }
 
 impl Progress {
@@ -36,6 +38,11 @@ impl Progress {
     /// Whether the next byte has to come from the client, not be taken by the upstream.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.waits_for_client.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client was too slow.
+    pub(crate) fn slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
     }
 
     /// Whether the client broke off.
@@ -68,7 +75,11 @@ impl HttpBody for Upload {
             let waits = polled.is_pending();
             progress.waits_for_client.store(waits, Ordering::Relaxed);
             match &polled {
-                Poll::Ready(Some(Err(_))) => progress.failed.store(true, Ordering::Relaxed),
+                Poll::Ready(Some(Err(error))) => {
+                    let slow = error.is::<SlowClient>();
+                    progress.slow.store(slow, Ordering::Relaxed);
+                    progress.failed.store(true, Ordering::Relaxed);
+                }
                 // The end counts too: the upstream's time starts there.
                 Poll::Ready(_) => {
                     progress.frames.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The gateway over real sockets. One program, so that it links once.
 
 mod balance;
+mod cases;
 mod config;
 mod embed;
 mod guard;

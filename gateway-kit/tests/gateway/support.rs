@@ -48,6 +48,9 @@ pub(crate) fn parsed(config: &str) -> Config {
 /// A gateway that runs until it is stopped or dropped.
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
+    /// Where TLS is spoken.
+    #[cfg(feature = "tls")]
+    pub(crate) tls_addr: Option<SocketAddr>,
     pub(crate) handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) task: JoinHandle<std::io::Result<()>>,
@@ -66,11 +69,15 @@ impl Running {
         let gateway = with(Gateway::builder(parsed(config))).bind().await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let (addr, handle) = (gateway.local_addr(), gateway.handle());
+        #[cfg(feature = "tls")]
+        let tls_addr = gateway.tls_addr();
         let task = tokio::spawn(gateway.serve(async {
             let _ = stopped.await;
         }));
         Self {
             addr,
+            #[cfg(feature = "tls")]
+            tls_addr,
             handle,
             stop: Some(stop),
             task,

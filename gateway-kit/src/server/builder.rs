@@ -1,0 +1,162 @@
+//! From a configuration to a gateway.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Extensions, Request, Response};
+use resilience_core::clock::SharedClock;
+use tokio::sync::Semaphore;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::body::{Body, BoxError};
+use crate::config::Config;
+use crate::embed::GatewayService;
+use crate::layers::{Layered, Layers, Next};
+#[cfg(feature = "tls")]
+use crate::server::tls::Tls;
+use crate::server::{Error, Gateway, Inner, Listener, addresses};
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+
+/// Makes a [`Gateway`], or a [`GatewayService`] for a program that listens itself.
+///
+/// A layer at one of the three places is a tower layer over `Request<Body>` and
+/// `Response<Body>`; one per place (compose several with
+/// `tower::ServiceBuilder`). An error of a layer is answered with 500.
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    config: Config,
+    clock: SharedClock,
+    layers: Layers,
+}
+
+/// A place for a layer.
+macro_rules! place {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub fn $name<L>(mut self, layer: L) -> Self
+        where
+            L: Layer<Next>,
+            L::Service:
+                Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+            <L::Service as Service<Request<Body>>>::Error: Into<BoxError>,
+            <L::Service as Service<Request<Body>>>::Future: Send,
+        {
+            self.layers.$name = Some(Layered::new(layer));
+            self
+        }
+    };
+}
+
+impl Builder {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            config,
+            clock: SharedClock::std(),
+            layers: Layers::default(),
+        }
+    }
+
+    /// The clock of breakers, limits and idle connections. Timeouts of the network follow
+    /// tokio's time.
+    pub fn clock(mut self, clock: impl Into<SharedClock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    place! {
+        /// Around everything after the guard and the built-in endpoints.
+        edge
+    }
+    place! {
+        /// Around what happens once the route is known: authentication, cache, compression.
+        route
+    }
+    place! {
+        /// Around the call to the service: retries, balancing, breaker. The request is as the
+        /// service gets it, the answer as the service gave it.
+        upstream
+    }
+
+    /// Compiles the configuration and starts to listen.
+    ///
+    /// # Errors
+    /// An address is taken or not ours, a certificate cannot be used, or a configuration built
+    /// by hand contradicts itself.
+    pub async fn bind(self) -> Result<Gateway, Error> {
+        let config = self.config.clone();
+        #[cfg(feature = "tls")]
+        let tls = self.tls()?;
+        let inner = self.compile(
+            #[cfg(feature = "tls")]
+            tls,
+        )?;
+        let mut listeners = Vec::new();
+        for (address, tls) in addresses(&config) {
+            listeners.push(Listener::bind(address, tls).await?);
+        }
+        Ok(Gateway {
+            limit: Arc::new(Semaphore::new(config.server.max_connections)),
+            clients: Arc::default(),
+            inner,
+            listeners,
+            shutdown: config.shutdown,
+        })
+    }
+
+    /// Compiles the configuration into a service for a program that listens itself; `peer`
+    /// finds the client's address in what that program's server puts into a request. `listen`,
+    /// `tls`, `server` (but for `extra_methods`) and `shutdown` are without effect.
+    ///
+    /// # Errors
+    /// A configuration built by hand contradicts itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn build(config: gateway_kit::Config) -> Result<(), gateway_kit::Error> {
+    /// use std::net::SocketAddr;
+    /// # struct ConnectInfo<T>(T);
+    /// # impl Clone for ConnectInfo<SocketAddr> { fn clone(&self) -> Self { Self(self.0) } }
+    ///
+    /// let proxy = gateway_kit::Gateway::builder(config)
+    ///     .service(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0))?;
+    /// // axum: Router::new().route(..).fallback_service(proxy)
+    /// # let _ = proxy; Ok(()) }
+    /// ```
+    pub fn service(
+        self,
+        peer: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
+    ) -> Result<GatewayService, Error> {
+        let inner = self.compile(
+            #[cfg(feature = "tls")]
+            None,
+        )?;
+        Ok(GatewayService::new(inner, peer))
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Result<Option<Arc<Tls>>, Error> {
+        let http2 = cfg!(feature = "http2") && self.config.server.http2;
+        let tls = self.config.tls.as_ref();
+        tls.map(|settings| Tls::new(settings, http2).map(Arc::new))
+            .transpose()
+            .map_err(|error| Error::Certificate(error.to_string()))
+    }
+
+    fn compile(self, #[cfg(feature = "tls")] tls: Option<Arc<Tls>>) -> Result<Arc<Inner>, Error> {
+        let shared = Arc::new(Shared::new(self.clock));
+        let snapshot = Snapshot::compile(&self.config, &shared)?;
+        snapshot.attach(&self.config, &shared);
+        Ok(Arc::new(Inner {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            shared,
+            layers: self.layers,
+            #[cfg(feature = "tls")]
+            tls,
+        }))
+    }
+}

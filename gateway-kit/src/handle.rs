@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use resilience_core::breaker::{self, CircuitBreaker};
 
-use crate::config::BalanceStrategy;
+use crate::config::{BalanceStrategy, EndpointConfig};
 use crate::route::Route;
 use crate::server::Inner;
+use crate::upstream::service::RegisterError;
 use crate::upstream::{Upstream, View};
 
 /// Reads a running gateway; clones are cheap and outlive it.
@@ -107,10 +108,38 @@ impl Handle {
         upstreams.flat_map(|upstream| upstream.endpoints).collect()
     }
 
+    /// Registers an endpoint of an upstream whose `discovery.api` is true, for so long; again,
+    /// before that time is over, to renew it. 1 s to 1 day.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; nothing is changed then.
+    pub fn register(
+        &self,
+        upstream: &str,
+        endpoint: &EndpointConfig,
+        time: Duration,
+    ) -> Result<(), RegisterError> {
+        let snapshot = self.inner.snapshot.load();
+        let upstream = snapshot.upstreams.get(upstream);
+        let upstream = upstream.ok_or(RegisterError::UnknownUpstream)?;
+        upstream.service.register(endpoint, time)
+    }
+
+    /// Takes out an endpoint that was registered, by its address `host:port`; whether it was
+    /// there. Requests that run there end.
+    pub fn deregister(&self, upstream: &str, address: &str) -> bool {
+        let snapshot = self.inner.snapshot.load();
+        let upstream = snapshot.upstreams.get(upstream);
+        upstream.is_some_and(|upstream| upstream.service.deregister(address))
+    }
+
     /// All upstreams as they are now, by name.
     pub fn upstreams(&self) -> Vec<UpstreamState> {
         let snapshot = self.inner.snapshot.load();
         let upstreams = snapshot.upstreams.values();
+        for upstream in upstreams.clone() {
+            upstream.service.expire();
+        }
         let state = |upstream: &Arc<Upstream>| UpstreamState {
             name: upstream.name.clone(),
             enabled: upstream.settings.enabled,

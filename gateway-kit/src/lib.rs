@@ -34,6 +34,7 @@ struct Readme;
 
 pub mod config;
 pub mod guard;
+pub mod health;
 pub mod path;
 
 mod body;
@@ -59,3 +60,4 @@ pub use self::embed::GatewayService;
 pub use self::handle::{EndpointState, Handle, RouteState, UpstreamState};
 pub use self::layers::Next;
 pub use self::server::{Builder, Error, Gateway};
+pub use self::upstream::service::RegisterError;

@@ -102,3 +102,139 @@ impl Snapshot {
         self.trusted.iter().any(|network| network.contains(address))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use resilience_core::breaker::{Mode, State};
+    use resilience_core::clock::{ManualClock, SharedClock};
+
+    use super::*;
+    use crate::upstream::View;
+
+    const CONFIG: &str = "[[route]]\nprefix = \"/\"\nupstream = \"shop\"\n\
+        [upstream.shop]\nendpoints = [\"http://a:1\", \"http://b:1\"]\n";
+
+    /// A gateway's state with a configuration in force.
+    fn running(text: &str) -> (Shared, Snapshot) {
+        let clock = SharedClock::new(ManualClock::new());
+        let shared = Shared::new(clock);
+        let snapshot = put(&shared, text);
+        (shared, snapshot)
+    }
+
+    fn put(shared: &Shared, text: &str) -> Snapshot {
+        let config = Config::from_toml(text).unwrap();
+        let snapshot = Snapshot::compile(&config, shared).unwrap();
+        snapshot.attach(&config, shared);
+        snapshot
+    }
+
+    fn views(snapshot: &Snapshot) -> Vec<View> {
+        snapshot.upstreams["shop"].service.views()
+    }
+
+    #[tokio::test]
+    async fn what_stays_keeps_all_that_is_known_of_it() {
+        let (shared, before) = running(CONFIG);
+        let [a, b] = <[View; 2]>::try_from(views(&before)).unwrap();
+        a.endpoint.breaker.set_mode(Mode::ForcedOpen);
+        let upstream = &before.upstreams["shop"];
+        for _ in 0..4 {
+            let mut picked = upstream.picks(None).next().unwrap();
+            picked.record(resilience_core::breaker::Outcome::Success);
+        }
+        let running = upstream.picks(None).next().unwrap();
+        assert_eq!(running.endpoint().address, "b:1");
+
+        let next = CONFIG.replace("\"http://a:1\", ", "\"http://c:1\", \"http://a:1\", ")
+            + "balance = { strategy = \"peak_ewma\" }\nbreaker = { consecutive_failures = 7 }\n";
+        let after = put(&shared, &next);
+        let views = views(&after);
+        let addresses: Vec<_> = views.iter().map(|one| &*one.endpoint.address).collect();
+        assert_eq!(addresses, ["c:1", "a:1", "b:1"]);
+        assert!(Arc::ptr_eq(&views[1].endpoint, &a.endpoint));
+        assert!(Arc::ptr_eq(&views[2].endpoint, &b.endpoint));
+        assert_eq!(a.endpoint.breaker.state(), State::Open);
+        assert!(!views[1].is_up() && views[2].is_up());
+        assert_eq!(a.endpoint.breaker.config().consecutive_failures(), Some(7));
+        assert_eq!(views[2].known.successes, 4);
+        assert_eq!(views[2].known.in_flight, 1);
+        assert!(views[2].known.latency.is_some());
+        // The earlier snapshot goes by the same.
+        assert_eq!(before.upstreams["shop"].service.views().len(), 3);
+        drop(running);
+    }
+
+    #[tokio::test]
+    async fn settings_of_connections_give_a_new_pool_and_nothing_else() {
+        let (shared, before) = running(CONFIG);
+        let old = views(&before).remove(0).endpoint;
+        old.breaker.set_mode(Mode::ForcedOpen);
+        let after = put(&shared, &(CONFIG.to_owned() + "connect_timeout = \"7s\"\n"));
+        let new = views(&after).remove(0).endpoint;
+        assert!(!Arc::ptr_eq(&old.pool, &new.pool));
+        assert_eq!(new.breaker.state(), State::Open);
+        assert!(Arc::ptr_eq(&old.metrics, &new.metrics));
+    }
+
+    #[tokio::test]
+    async fn what_goes_is_let_go_when_nobody_uses_it() {
+        let (shared, before) = running(CONFIG);
+        let gone = Arc::downgrade(&views(&before)[0].endpoint);
+        let service = Arc::downgrade(&before.upstreams["shop"].service);
+        let running = before.upstreams["shop"].picks(None).next().unwrap();
+        assert_eq!(running.endpoint().address, "a:1");
+        let next = CONFIG.replace("\"http://a:1\", ", "");
+        drop(before);
+        let after = put(&shared, &next);
+        assert_eq!(views(&after).len(), 1);
+        assert!(gone.upgrade().is_some());
+        drop(running);
+        assert!(gone.upgrade().is_none());
+        let other = next.replace("shop", "basket");
+        drop(after);
+        put(&shared, &other);
+        assert!(service.upgrade().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_fails_leaves_all_as_it_was() {
+        let (shared, before) = running(CONFIG);
+        let next = CONFIG.replace("http://b:1", "http://c:1") + "breaker = { minimum_calls = 5 }\n";
+        let mut config = Config::from_toml(&next).unwrap();
+        config.routes[0].upstream = Some("nobody".to_owned());
+        assert!(Snapshot::compile(&config, &shared).is_err());
+        let views = views(&before);
+        let addresses: Vec<_> = views.iter().map(|one| &*one.endpoint.address).collect();
+        assert_eq!(addresses, ["a:1", "b:1"]);
+        let breaker = views[0].endpoint.breaker.config();
+        assert_ne!(breaker.minimum_calls(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_weight_set_at_run_time_holds_until_the_configured_one_changes() {
+        let (shared, before) = running(CONFIG);
+        assert!(before.upstreams["shop"].service.set_weight("a:1", 0));
+        let weight = |snapshot: &Snapshot| views(snapshot)[0].known.weight;
+        assert_eq!(weight(&before), 0);
+        let after = put(&shared, &(CONFIG.to_owned() + "max_idle = 1\n"));
+        assert_eq!(weight(&after), 0);
+        let other = CONFIG.replace("\"http://a:1\"", "{ url = \"http://a:1\", weight = 2 }");
+        assert_eq!(weight(&put(&shared, &other)), 2);
+        // It does not come back by itself.
+        assert_eq!(weight(&put(&shared, CONFIG)), 1);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_unhealthy_stays_so_when_its_checks_change() {
+        let health = "health = { interval = \"1h\", initial = \"unhealthy\" }\n";
+        let (shared, before) = running(&(CONFIG.to_owned() + health));
+        assert!(views(&before).iter().all(|one| !one.known.healthy));
+        let other = "health = { interval = \"2h\" }\n";
+        let after = put(&shared, &(CONFIG.to_owned() + other));
+        assert!(views(&after).iter().all(|one| !one.known.healthy));
+        // Without checks nobody would find out.
+        let after = put(&shared, CONFIG);
+        assert!(views(&after).iter().all(|one| one.known.healthy));
+    }
+}

@@ -122,7 +122,7 @@ impl Default for BalanceConfig {
             max_load: core.max_load(),
             slow_start: core.slow_start(),
             decay: core.decay(),
-            failure_penalty: core.failure_penalty().unwrap_or(core.decay()),
+            failure_penalty: core.failure_penalty().unwrap_or_default(),
             failover_below: core.failover_below(),
             refuse_unhealthy: core.refuse_unhealthy(),
         }

@@ -77,13 +77,18 @@ impl Config {
                     "the name must be letters, digits, \"-\" and \"_\"",
                 ));
             }
-            if upstream.endpoints.is_empty() {
+            if let Some(discovery) = &upstream.discovery {
+                discovery.check(|name| field(&format!("discovery.{name}")))?;
+            } else if upstream.endpoints.is_empty() {
                 return Err(ConfigError::new(
                     field("endpoints"),
-                    "needs at least one endpoint",
+                    "needs at least one endpoint, or discovery",
                 ));
             }
             balance::check(upstream, field)?;
+            if let Some(health) = &upstream.health {
+                health.check(|name| field(&format!("health.{name}")))?;
+            }
             check_duration(field("connect_timeout"), upstream.connect_timeout)?;
             check_duration(field("response_timeout"), upstream.response_timeout)?;
             check_duration(field("idle_timeout"), upstream.idle_timeout)?;

@@ -4,7 +4,9 @@
 //! allowed. Unknown keys are refused. Durations are written as `"30s"`, `"500ms"`, `"1m"`.
 
 pub(crate) mod balance;
+mod discovery;
 mod error;
+mod health;
 mod load;
 mod route;
 mod server;
@@ -22,7 +24,10 @@ use resilience_core::breaker;
 use serde::Deserialize;
 
 pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
+pub use self::discovery::DiscoveryConfig;
+pub(crate) use self::discovery::EndpointList;
 pub use self::error::ConfigError;
+pub use self::health::{HealthConfig, InitialHealth, ProbeHost, ProbePath, StatusRange};
 pub use self::route::{RouteConfig, SplitConfig};
 pub use self::server::ServerConfig;
 pub use self::switch::Switch;
@@ -76,8 +81,13 @@ pub struct UpstreamConfig {
     /// `false`: its routes answer 404; default true.
     #[serde(default = "route::yes")]
     pub enabled: bool,
-    /// The endpoints.
+    /// The endpoints; at least one, or `discovery`.
+    #[serde(default)]
     pub endpoints: Vec<EndpointConfig>,
+    /// Where further endpoints come from; default nowhere.
+    pub discovery: Option<DiscoveryConfig>,
+    /// Active health checks; default none.
+    pub health: Option<HealthConfig>,
     /// Who gets the next request; `false`: always the first endpoint.
     #[serde(default)]
     pub balance: Switch<BalanceConfig>,

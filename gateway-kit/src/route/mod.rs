@@ -106,7 +106,7 @@ impl Route {
             upstreams.find(|upstream| upstream.name == name)
         })?;
         // A later configuration may have a share for an upstream that this snapshot lacks.
-        chosen.or(self.upstreams.first())
+        chosen.or_else(|| self.upstreams.first())
     }
 
     /// The path that the upstream gets for a canonical `path` of this route.

@@ -2,15 +2,18 @@
 
 pub(crate) mod balance;
 pub(crate) mod call;
+pub(crate) mod discovery;
 pub(crate) mod forward;
 pub(crate) mod pool;
+pub(crate) mod probe;
 pub(crate) mod service;
 pub(crate) mod upload;
 
 use std::sync::Arc;
 
 use resilience_core::balance::EndpointSnapshot;
-use resilience_core::breaker::{CircuitBreaker, State};
+use resilience_core::breaker::{CircuitBreaker, Mode, State};
+use tokio::task::JoinHandle;
 
 use crate::config::UpstreamConfig;
 use crate::metrics::EndpointMetrics;
@@ -51,8 +54,9 @@ impl View {
         let breaker = self.endpoint.breaker.snapshot();
         // An open breaker whose time is over admits the next call. Counting it as down would keep
         // that call away, and the gateway unready for ever.
-        let waits =
-            breaker.state == State::Open && breaker.retry_after.is_some_and(|wait| !wait.is_zero());
+        let waits = breaker.state == State::Open
+            && (breaker.mode == Mode::ForcedOpen
+                || breaker.retry_after.is_some_and(|wait| !wait.is_zero()));
         self.known.healthy && self.known.ejected_for.is_none() && !waits
     }
 }
@@ -73,5 +77,21 @@ impl SetWeight {
 
     pub(crate) const fn holds(self, configured: u32) -> bool {
         self.configured == configured
+    }
+}
+
+/// A task that ends with this.
+#[derive(Debug)]
+pub(crate) struct Task(JoinHandle<()>);
+
+impl Task {
+    pub(crate) const fn new(task: JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -112,6 +112,42 @@ fn a_refusal_names_line_field_value_and_what_is_allowed() {
             &["line 8: upstream.shop.ignored_statuses[1] = 404: must be from 500 to 599"],
         ),
         (
+            "[upstream.shop]",
+            "[upstream.shop]\nhealth = { path = \"up\" }",
+            &[
+                "line 8: upstream.shop.health.path = \"up\": ",
+                "starts with",
+            ],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nhealth = { statuses = [\"200-99\"] }",
+            &[
+                "line 8: upstream.shop.health.statuses[0] = \"200-99\": ",
+                "200-399",
+            ],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nhealth = { jitter = 0.6 }",
+            &["line 8: upstream.shop.health.jitter = 0.6: must be from 0 to 0.5"],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\nhealth = { unhealthy = 0 }",
+            &["line 8: upstream.shop.health.unhealthy = 0: must be from 1 to 1000"],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\ndiscovery = { interval = \"1s\" }",
+            &["line 8: upstream.shop.discovery", "dns, file and api"],
+        ),
+        (
+            "[upstream.shop]",
+            "[upstream.shop]\ndiscovery = { dns = [\"http://a:1\", \"http://a:1\"] }",
+            &["line 8: upstream.shop.discovery.dns[1] = \"http://a:1\": is listed"],
+        ),
+        (
             "upstream = \"shop\"",
             "",
             &["line 3: route[0].upstream", "is missing", "a split"],

@@ -3,9 +3,11 @@
 mod balance;
 mod cases;
 mod config;
+mod discovery;
 mod embed;
 mod guard;
 mod headers;
+mod health;
 mod operation;
 mod policies;
 mod pool;

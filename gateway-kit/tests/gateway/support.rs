@@ -192,6 +192,18 @@ impl Upstream {
         answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, answer)
+    }
+
+    /// Answers 200 `ok` on a listener.
+    pub(crate) fn listening(listener: TcpListener) -> Self {
+        Self::on(listener, |_| Response::new(Full::from("ok")))
+    }
+
+    fn on(
+        listener: TcpListener,
+        answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
         let addr = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));

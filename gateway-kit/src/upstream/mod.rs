@@ -7,6 +7,8 @@ pub(crate) mod forward;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod service;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod upload;
 
 use std::sync::Arc;

@@ -324,6 +324,14 @@ impl Service {
             return;
         }
         self.check(state, &endpoints, &known, settings.health.as_ref());
+        let stay: HashSet<_> = wanted.iter().map(|spec| spec.address.as_str()).collect();
+        for gone in before
+            .iter()
+            .filter(|one| !stay.contains(one.address.as_str()))
+        {
+            // Its series stay, and say so.
+            gone.metrics.observe(gone.breaker.state(), false);
+        }
         self.endpoints.store(Arc::new(endpoints));
     }
 
@@ -363,7 +371,9 @@ impl Service {
                 true => !down.contains(address),
                 false => probe::initially(health),
             };
-            self.balancer.set_health(address, healthy);
+            if !healthy {
+                self.balancer.set_health(address, false);
+            }
             let (balancer, config) = (self.balancer.clone(), health.clone());
             let task = probe::check(Arc::clone(endpoint), balancer, config, healthy);
             let check = Check {

@@ -9,10 +9,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use resilience_core::bulkhead::OwnedPermit;
 
 use crate::exchange::Exchange;
 use crate::server::ClientBody;
 use crate::upstream::balance::Picked;
+use crate::upstream::pace::Pace;
 use crate::upstream::pool::Lease;
 
 /// Any error.
@@ -30,6 +32,10 @@ pub struct Body {
     lease: Option<Lease>,
     /// Counts the call at its endpoint until the body ends.
     in_flight: Option<Picked>,
+    /// The call's place among those that the service may have at once.
+    permit: Option<OwnedPermit>,
+    /// How long the frames may take.
+    pace: Option<Pace>,
     /// What is measured; recorded when the body is dropped.
     exchange: Option<Exchange>,
 }
@@ -75,6 +81,14 @@ impl Body {
         self
     }
 
+    pub(crate) fn paced(mut self, permit: Option<OwnedPermit>, pace: Pace) -> Self {
+        if !self.is_end_stream() {
+            self.permit = permit;
+            self.pace = Some(pace);
+        }
+        self
+    }
+
     pub(crate) fn measured(mut self, mut exchange: Exchange) -> Self {
         // hyper does not read a body that is not there, or that HEAD leaves out.
         if self.is_end_stream() || exchange.is_head() {
@@ -91,6 +105,8 @@ impl From<Kind> for Body {
             kind,
             lease: None,
             in_flight: None,
+            permit: None,
+            pace: None,
             exchange: None,
         }
     }
@@ -148,9 +164,16 @@ impl HttpBody for Body {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Kind::Incoming(body) => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|r| r.map_err(Into::into))
-            }
+            Kind::Incoming(body) => match (Pin::new(body).poll_frame(cx), &mut self.pace) {
+                (Poll::Ready(frame), None) => frame.map(|frame| frame.map_err(Into::into)),
+                (Poll::Ready(frame), Some(pace)) => match (frame, pace.moved()) {
+                    // The end is not late any more.
+                    (Some(_), Err(late)) => Some(Err(late.into())),
+                    (frame, _) => frame.map(|frame| frame.map_err(Into::into)),
+                },
+                (Poll::Pending, None) => return Poll::Pending,
+                (Poll::Pending, Some(pace)) => Some(Err(ready!(pace.poll_late(cx)).into())),
+            },
             Kind::Client(body) => ready!(Pin::new(body).poll_frame(cx)),
             Kind::Boxed(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
@@ -167,12 +190,15 @@ impl HttpBody for Body {
             }
             None => {}
         }
-        // hyper asks no further once `is_end_stream` says so: the end is noticed here.
-        if frame.is_none() || self.inner_ended() {
+        // hyper asks no further once `is_end_stream` says so, nor after trailers: the end is
+        // noticed here.
+        let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
+        if frame.is_none() || trailers || self.inner_ended() {
             if let Some(lease) = self.lease.take() {
                 lease.give_back();
             }
             self.in_flight = None;
+            self.permit = None;
             if let Some(exchange) = &mut self.exchange {
                 exchange.complete();
             }

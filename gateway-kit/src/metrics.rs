@@ -20,6 +20,9 @@ mod name {
     pub(super) const RATE_LIMITED: &str = "rate_limit_rejected_total";
     pub(super) const CONNECTIONS_REFUSED: &str = "connections_refused_total";
     pub(super) const BACKEND_REQUESTS: &str = "lb_backend_requests_total";
+    pub(super) const RETRIES: &str = "upstream_retries_total";
+    pub(super) const RETRY_BUDGET_SPENT: &str = "upstream_retry_budget_spent_total";
+    pub(super) const BULKHEAD_FULL: &str = "bulkhead_rejected_total";
     pub(super) const BACKEND_UP: &str = "lb_backend_up";
 }
 
@@ -46,6 +49,13 @@ pub(crate) struct EndpointMetrics {
     state: Gauge,
     up: Gauge,
     _transitions: Subscription,
+}
+
+/// The handles of one service.
+pub(crate) struct ServiceMetrics {
+    pub(crate) retries: Counter,
+    pub(crate) budget_spent: Counter,
+    pub(crate) full: Counter,
 }
 
 impl Metrics {
@@ -143,6 +153,19 @@ impl Metrics {
         metrics
     }
 
+    pub(crate) fn service(&self, upstream: &str) -> ServiceMetrics {
+        let counter = |name| {
+            let counter = self.counter(name, vec![Label::new("service", upstream.to_owned())]);
+            counter.increment(0);
+            counter
+        };
+        ServiceMetrics {
+            retries: counter(name::RETRIES),
+            budget_spent: counter(name::RETRY_BUDGET_SPENT),
+            full: counter(name::BULKHEAD_FULL),
+        }
+    }
+
     fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
         let key = Key::from_parts(name, labels);
         self.recorder.register_counter(&key, &METADATA)
@@ -201,6 +224,12 @@ pub(crate) fn state_name(state: State) -> &'static str {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ServiceMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceMetrics").finish_non_exhaustive()
     }
 }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use uuid::Uuid;
 
@@ -39,8 +39,10 @@ use crate::policy::Policies;
 use crate::problem::Problem;
 use crate::route::{Found, Route};
 use crate::server::{Downstream, Inner};
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
-use crate::upstream::call;
+use crate::upstream::call::{self, Call};
+use crate::upstream::upgrade;
 
 /// One request and what is known of it, from the guard to the answer.
 #[derive(Debug)]
@@ -236,11 +238,11 @@ impl Inner {
             request.headers_mut().insert(CORRELATION_ID, id);
         }
         let Some(layered) = &self.layers.upstream else {
-            return upstream(request, route, context).await;
+            return upstream(&self.shared, request, route, context).await;
         };
         Box::pin(async {
             through!(layered, request, {
-                let answer = upstream(request, route, context).await;
+                let answer = upstream(&self.shared, request, route, context).await;
                 context.answer(answer)
             })
         })
@@ -250,6 +252,7 @@ impl Inner {
 
 /// The call to the service, and its answer in the form that is passed on.
 async fn upstream(
+    shared: &Shared,
     request: Request<Body>,
     route: &Arc<Route>,
     context: &mut Context,
@@ -259,10 +262,19 @@ async fn upstream(
     let upstream = chosen.ok_or_else(Problem::no_endpoint)?;
     context.exchange.chosen(upstream);
     let key = upstream.key(request.headers(), context.client, path);
-    let request = call::outgoing(request, route, &context.checked)?;
-    let body_timeout = context.snapshot.body_timeout;
-    let mut response = call::forward(upstream, key, request, body_timeout).await?;
+    let (request, asked) = call::outgoing(request, route, &context.checked)?;
+    let call = Call {
+        upstream,
+        key,
+        body_timeout: context.snapshot.body_timeout,
+        asked,
+        tunnels: &shared.tunnels,
+    };
+    let mut response = call.forward(request).await?;
     headers::remove_hop_by_hop(response.headers_mut());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        upgrade::set_fields(response.headers_mut());
+    }
     *response.version_mut() = Version::HTTP_11;
     Ok(response)
 }

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::policy::rate_limit::{self, ClientLimiter};
 use crate::route::Split;
 use crate::upstream::service::Service;
+use crate::upstream::upgrade::Tunnels;
 
 /// State that all snapshots of one gateway share.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     /// By the route's label.
     splits: Mutex<HashMap<String, Arc<Split>>>,
     limiter: Mutex<Option<ClientLimiter>>,
+    pub(crate) tunnels: Tunnels,
 }
 
 impl Shared {
@@ -36,6 +38,7 @@ impl Shared {
             services: Mutex::new(HashMap::new()),
             splits: Mutex::new(HashMap::new()),
             limiter: Mutex::new(None),
+            tunnels: Tunnels::default(),
         }
     }
 

@@ -89,9 +89,7 @@ impl Config {
             if let Some(health) = &upstream.health {
                 health.check(|name| field(&format!("health.{name}")))?;
             }
-            check_duration(field("connect_timeout"), upstream.connect_timeout)?;
-            check_duration(field("response_timeout"), upstream.response_timeout)?;
-            check_duration(field("idle_timeout"), upstream.idle_timeout)?;
+            upstream.check_speech(name)?;
             for (index, status) in upstream.ignored_statuses.iter().enumerate() {
                 check_range(
                     &field(&format!("ignored_statuses[{index}]")),

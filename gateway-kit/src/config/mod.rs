@@ -13,6 +13,7 @@ mod server;
 mod switch;
 #[cfg(feature = "tls")]
 mod tls;
+pub(crate) mod upstream;
 mod values;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use resilience_core::breaker;
+use resilience_core::retry::BudgetConfig;
+use resilience_core::{breaker, bulkhead};
 use serde::Deserialize;
 
 pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
@@ -33,6 +35,7 @@ pub use self::server::ServerConfig;
 pub use self::switch::Switch;
 #[cfg(feature = "tls")]
 pub use self::tls::{CertificateConfig, TlsConfig, TlsVersion};
+pub use self::upstream::{Protocol, UpstreamTlsConfig};
 pub use self::values::{
     EndpointUrl, FieldName, HostPattern, MethodName, Network, PlainPath, Prefix,
 };
@@ -104,6 +107,40 @@ pub struct UpstreamConfig {
     /// passed on; default 30 s.
     #[serde(default = "seconds::<30>", with = "humantime_serde")]
     pub response_timeout: Duration,
+    /// Longest wait for the response head of one try; a request that may be sent again then is.
+    /// Default none.
+    #[serde(default, with = "humantime_serde")]
+    pub try_timeout: Option<Duration>,
+    /// Longest time from the request to the last byte of its answer; default none.
+    #[serde(default, with = "humantime_serde")]
+    pub total_timeout: Option<Duration>,
+    /// Longest pause inside a response body; default 1 min. A stream of events that is silent for
+    /// longer needs more.
+    #[serde(default = "seconds::<60>", with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// An upgraded connection (WebSocket) on which nothing moves is closed after this time;
+    /// default 5 min.
+    #[serde(default = "seconds::<300>", with = "humantime_serde")]
+    pub upgrade_timeout: Duration,
+    /// How many requests that were sent and not answered are sent again, beside the first tries;
+    /// `false` for none. Default a fifth of them, and 10 per second.
+    #[serde(default)]
+    pub retry: Switch<BudgetConfig>,
+    /// Most requests at once, and how many wait for a place; default no limit.
+    pub bulkhead: Option<bulkhead::Config>,
+    /// What is spoken; default HTTP/1.1.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Most calls at once on one HTTP/2 connection, 1 to 10 000, if the upstream does not ask for
+    /// fewer; default 100.
+    #[serde(default = "default_max_streams")]
+    pub max_streams: usize,
+    /// How `https` endpoints are verified.
+    #[serde(default)]
+    pub tls: UpstreamTlsConfig,
+    /// A connection takes no further request after this time; default none.
+    #[serde(default, with = "humantime_serde")]
+    pub max_age: Option<Duration>,
     /// An idle connection is closed after this time; default 30 s.
     #[serde(default = "seconds::<30>", with = "humantime_serde")]
     pub idle_timeout: Duration,
@@ -209,6 +246,10 @@ const fn seconds<const N: u64>() -> Duration {
 
 const fn default_max_idle() -> usize {
     32
+}
+
+const fn default_max_streams() -> usize {
+    100
 }
 
 const fn default_max_clients() -> usize {

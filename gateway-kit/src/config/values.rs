@@ -47,11 +47,12 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// One address of an upstream, `http://host:port`.
+/// One address of an upstream, `http://host:port` or `https://host:port`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[serde(try_from = "String")]
 pub struct EndpointUrl {
     authority: String,
+    tls: bool,
 }
 
 impl EndpointUrl {
@@ -59,15 +60,22 @@ impl EndpointUrl {
     pub fn authority(&self) -> &str {
         &self.authority
     }
+
+    /// Whether it is spoken to over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
 }
 
 impl TryFrom<String> for EndpointUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let allowed = "must be \"http://host:port\" with no path, query or user";
+        let allowed = "must be \"http://host:port\" or \"https://host:port\" with no path, \
+                       query or user";
+        let tls = text.starts_with("https://");
         let authority: Authority = text
-            .strip_prefix("http://")
+            .strip_prefix(if tls { "https://" } else { "http://" })
             .filter(|rest| !rest.contains(['/', '?', '#', '@']))
             .and_then(|rest| rest.parse().ok())
             .ok_or(allowed)?;
@@ -76,13 +84,15 @@ impl TryFrom<String> for EndpointUrl {
         }
         Ok(Self {
             authority: authority.as_str().to_ascii_lowercase(),
+            tls,
         })
     }
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
     }
 }
 

@@ -189,6 +189,8 @@ impl Gateway {
             tracing::warn!("stopping: closing connections that did not finish in time");
         }
         connections.shutdown().await;
+        self.inner.shared.tunnels.close();
+        self.inner.shared.tunnels.finished().await;
         Ok(())
     }
 

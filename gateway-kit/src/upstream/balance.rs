@@ -116,7 +116,6 @@ impl Picks<'_> {
         }
     }
 
-    #[allow(dead_code, reason = "for retries")]
     /// Forgets what was tried, so that a further try may go there again.
     pub(crate) fn again(&mut self) {
         self.tried.clear();

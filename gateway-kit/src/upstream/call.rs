@@ -1,4 +1,4 @@
-//! A request on its way to a service: its form there, one endpoint after the other, and what a
+//! A request on its way to a service: its form there, the endpoints that are tried, and what a
 //! failure means for the client.
 
 use std::time::Duration;
@@ -6,15 +6,23 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
-use resilience_core::breaker::Classify;
+use http_body::Body as _;
+use resilience_core::breaker::Outcome;
+use resilience_core::bulkhead::OwnedPermit;
+use resilience_tower::breaker::http::HttpClassifier;
+use tokio::time::Instant;
 
 use crate::body::Body;
+use crate::config::Protocol;
 use crate::guard::Checked;
 use crate::problem::Problem;
 use crate::route::Route;
 use crate::upstream::Upstream;
-use crate::upstream::balance::Nobody;
-use crate::upstream::forward::{AttemptClassifier, AttemptError, Patience, attempt};
+use crate::upstream::balance::{Nobody, Picked};
+use crate::upstream::forward::{AttemptError, Patience, attempt};
+use crate::upstream::pace::Pace;
+use crate::upstream::pool::Lease;
+use crate::upstream::upgrade::{Asked, Tunnels};
 use crate::upstream::upload::Upload;
 
 /// Told to a client when no endpoint could be reached; there is no better estimate.
@@ -25,7 +33,7 @@ pub(crate) fn outgoing(
     request: Request<Body>,
     route: &Route,
     checked: &Checked,
-) -> Result<Request<Upload>, Problem> {
+) -> Result<(Request<Upload>, Option<Asked>), Problem> {
     let (mut parts, body) = request.into_parts();
     let path = route.rewrite(&checked.path);
     let target = match parts.uri.query() {
@@ -35,9 +43,14 @@ pub(crate) fn outgoing(
     let target = target.map_err(|_| Problem::bad_request("bad_path", "the target is malformed"))?;
     parts.uri = Uri::from(target);
     parts.version = Version::HTTP_11;
-    parts.extensions.clear();
     set_framing(&mut parts.headers, checked.chunked);
-    Ok(Request::from_parts(parts, Upload::new(body)))
+    let asked = checked
+        .upgrade
+        .then(|| Asked::take(&mut parts.headers, &mut parts.extensions))
+        .flatten();
+    parts.extensions.clear();
+    let request = Request::from_parts(parts, Upload::new(body));
+    Ok((request, asked))
 }
 
 /// hyper gives a GET of unknown length no body at all; saying `chunked` keeps it.
@@ -48,49 +61,186 @@ fn set_framing(headers: &mut HeaderMap, chunked: bool) {
     }
 }
 
-/// Tries one endpoint after the other until one takes the request.
-pub(crate) async fn forward(
-    upstream: &Upstream,
-    key: Option<u64>,
-    request: Request<Upload>,
-    body_timeout: Duration,
-) -> Result<Response<Body>, Problem> {
-    let patience = Patience {
-        response: upstream.settings.response_timeout,
-        body: body_timeout,
-    };
-    let classifier = AttemptClassifier {
-        ignored: &upstream.settings.ignored_statuses,
-    };
-    let mut slot = Some(request);
-    let mut last = None;
-    let mut picks = upstream.picks(key);
-    let nobody = loop {
-        let mut picked = match picks.next() {
-            Ok(picked) => picked,
-            Err(nobody) => break nobody,
-        };
-        let endpoint = picked.endpoint();
-        if let Some(request) = &mut slot {
-            set_host(request, &endpoint.authority);
-        }
-        let result = attempt(endpoint, &mut slot, patience).await;
-        picked.record(classifier.classify(result.as_ref()));
-        match result {
-            Ok(response) => return Ok(response.map(|body| body.counted(picked))),
-            // Nothing was sent, so the next one may have it, whatever the method.
-            Err(error @ AttemptError::Unreachable { .. }) => {
-                let endpoint = &picked.endpoint().address;
-                tracing::warn!(%endpoint, %error, "upstream unreachable");
-                last = Some(error);
-            }
-            Err(error) => return Err(attempt_problem(&error)),
-        }
-    };
-    Err(last.map_or_else(|| nobody_problem(nobody), |error| attempt_problem(&error)))
+/// One call to a service.
+pub(crate) struct Call<'a> {
+    pub(crate) upstream: &'a Upstream,
+    /// Whom the client is to be sent to again, for consistent hashing.
+    pub(crate) key: Option<u64>,
+    /// Longest pause of the client inside its body.
+    pub(crate) body_timeout: Duration,
+    pub(crate) asked: Option<Asked>,
+    pub(crate) tunnels: &'a Tunnels,
 }
 
-fn nobody_problem(nobody: Nobody) -> Problem {
+impl Call<'_> {
+    /// Finds a place among the calls that the service may have at once, and tries its endpoints.
+    pub(crate) async fn forward(
+        mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Body>, Problem> {
+        let settings = &self.upstream.settings;
+        let end = settings.total_timeout.map(|total| Instant::now() + total);
+        let permit = self.upstream.service.limits.enter(settings).await?;
+        self.upstream.service.limits.first_try();
+        let mut answer = self.tries(request, end).await?;
+        let upgraded = answer.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match self.asked.take() {
+            Some(asked) if upgraded => {
+                let held = (answer.lease, answer.picked, permit);
+                let idle = settings.upgrade_timeout;
+                self.tunnels.open(asked, &mut answer.response, idle, held);
+                Ok(answer.response)
+            }
+            _ => {
+                let pace = Pace::new(settings.body_timeout, end);
+                Ok(answer.into_response(permit, pace))
+            }
+        }
+    }
+
+    /// Tries endpoints until one answers, none is left, or the request may not be sent again.
+    async fn tries(
+        &self,
+        request: Request<Upload>,
+        end: Option<Instant>,
+    ) -> Result<Answer, Problem> {
+        let settings = &self.upstream.settings;
+        let mut patience = Patience {
+            head: settings.response_timeout,
+            of_try: settings.try_timeout,
+            body: self.body_timeout,
+            end,
+            asked: self.asked.is_some(),
+        };
+        let mut spare = self.spare(&request);
+        let mut slot = Some(request);
+        let mut picks = self.upstream.picks(self.key);
+        let mut last = None;
+        let mut repeats = false;
+        loop {
+            let next = match picks.next() {
+                // Whom it was sent to is as good as any if there is no other.
+                Err(_) if repeats => {
+                    repeats = false;
+                    picks.again();
+                    picks.next()
+                }
+                next => next,
+            };
+            let mut picked = next.map_err(|nobody| nobody_problem(last.take(), nobody))?;
+            if let Some(request) = &mut slot {
+                set_host(request, &picked.endpoint().authority);
+            }
+            let result = attempt(picked.endpoint(), &mut slot, patience).await;
+            picked.record(self.judge(&result));
+            let error = match result {
+                Ok((response, lease)) => {
+                    return Ok(Answer {
+                        response,
+                        lease,
+                        picked,
+                    });
+                }
+                Err(error) => error,
+            };
+            if matches!(error, AttemptError::Unreachable { .. }) {
+                // Nothing was sent, so the next one may have it, whatever the method.
+                let endpoint = &picked.endpoint().address;
+                tracing::warn!(%endpoint, %error, "upstream unreachable");
+            } else if let Some(again) = self.again(&error, &mut spare) {
+                slot = Some(again);
+                repeats = true;
+                patience.of_try = None;
+            } else {
+                return Err(attempt_problem(&error));
+            }
+            last = Some(error);
+        }
+    }
+
+    /// What is needed to send the request a second time, if that may ever be done: its head, as
+    /// there is no body to keep.
+    fn spare(&self, request: &Request<Upload>) -> Option<Request<()>> {
+        let repeatable = self.upstream.settings.retry.on().is_some()
+            && request.body().is_end_stream()
+            && (request.method().is_idempotent()
+                || self.upstream.settings.protocol != Protocol::Http1);
+        repeatable.then(|| {
+            let mut spare = Request::new(());
+            *spare.method_mut() = request.method().clone();
+            *spare.uri_mut() = request.uri().clone();
+            *spare.headers_mut() = request.headers().clone();
+            spare
+        })
+    }
+
+    /// The request once more, if it may be sent again and the budget of the service has a retry
+    /// left. What was sent and perhaps acted on is only repeated if that changes nothing.
+    fn again(
+        &self,
+        error: &AttemptError,
+        spare: &mut Option<Request<()>>,
+    ) -> Option<Request<Upload>> {
+        let spare = spare.take()?;
+        let harmless = match error {
+            AttemptError::Broken { refused: true, .. } => true,
+            AttemptError::Broken { started: false, .. }
+            | AttemptError::TimedOut { of_try: true } => spare.method().is_idempotent(),
+            _ => false,
+        };
+        let may = harmless && self.upstream.service.limits.may_retry();
+        may.then(|| spare.map(|()| Upload::new(Body::empty())))
+    }
+
+    /// What an attempt says about the endpoint.
+    fn judge<L>(&self, result: &Result<(Response<Body>, L), AttemptError>) -> Outcome {
+        match result {
+            // The client's fault says nothing about the upstream.
+            Err(AttemptError::Client { .. }) => Outcome::Ignored,
+            Err(_) => Outcome::Failure,
+            Ok((response, _)) => {
+                let ignored = &self.upstream.settings.ignored_statuses;
+                if ignored.contains(&response.status().as_u16()) {
+                    return Outcome::Ignored;
+                }
+                HttpClassifier::outcome(response.status(), response.headers())
+            }
+        }
+    }
+}
+
+/// An endpoint's answer, and what it holds until it has ended.
+struct Answer {
+    response: Response<Body>,
+    lease: Lease,
+    picked: Picked,
+}
+
+impl Answer {
+    fn into_response(self, permit: Option<OwnedPermit>, pace: Pace) -> Response<Body> {
+        let Self {
+            response,
+            lease,
+            picked,
+        } = self;
+        response.map(|body| body.leased(lease).counted(picked).paced(permit, pace))
+    }
+}
+
+/// HTTP/1.0 clients may send no Host; the upstream needs one.
+fn set_host(request: &mut Request<Upload>, authority: &str) {
+    if !request.headers().contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(authority)
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// No endpoint is left: what the last one failed with, or why there is none.
+fn nobody_problem(last: Option<AttemptError>, nobody: Nobody) -> Problem {
+    if let Some(error) = last {
+        return attempt_problem(&error);
+    }
     match nobody {
         Nobody::Open(wait) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -101,15 +251,6 @@ fn nobody_problem(nobody: Nobody) -> Problem {
         .retry_after(wait),
         Nobody::None(_) => Problem::no_endpoint(),
         Nobody::Tried => Problem::internal(),
-    }
-}
-
-/// HTTP/1.0 clients may send no Host; the upstream needs one.
-fn set_host(request: &mut Request<Upload>, authority: &str) {
-    if !request.headers().contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(authority)
-    {
-        request.headers_mut().insert(HOST, host);
     }
 }
 
@@ -125,12 +266,12 @@ fn attempt_problem(error: &AttemptError) -> Problem {
             "upstream_connect_timeout",
             "Gateway timeout",
         ),
-        AttemptError::TimedOut => (
+        AttemptError::TimedOut { .. } => (
             StatusCode::GATEWAY_TIMEOUT,
             "upstream_timeout",
             "Gateway timeout",
         ),
-        AttemptError::Broken => (StatusCode::BAD_GATEWAY, "upstream_broken", "Bad gateway"),
+        AttemptError::Broken { .. } => (StatusCode::BAD_GATEWAY, "upstream_broken", "Bad gateway"),
         AttemptError::BadAnswer => (
             StatusCode::BAD_GATEWAY,
             "upstream_bad_answer",

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use resilience_core::breaker::{Classify, Outcome};
-use resilience_tower::breaker::http::HttpClassifier;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Response, StatusCode};
+use tokio::time::Instant;
 
 use crate::body::Body;
-use crate::upstream::Endpoint;
-use crate::upstream::pool::SendError;
+use crate::upstream::pool::{ConnectError, Lease, SendError};
 use crate::upstream::upload::{Progress, Upload};
+use crate::upstream::{Endpoint, upgrade};
 
 /// Why an attempt brought no answer.
 #[derive(Debug, thiserror::Error)]
@@ -19,10 +19,18 @@ pub(crate) enum AttemptError {
     Unreachable { timed_out: bool },
     /// The connection broke after something was sent.
     #[error("the upstream broke off before it answered")]
-    Broken,
+    Broken {
+        /// Bytes of an answer came.
+        started: bool,
+        /// The upstream said that it has not acted on the request.
+        refused: bool,
+    },
     /// No response head in time.
     #[error("the upstream did not answer in time")]
-    TimedOut,
+    TimedOut {
+        /// The time of this try is over, not that of the call.
+        of_try: bool,
+    },
     /// The answer cannot be passed on.
     #[error("the upstream sent an answer that is not allowed")]
     BadAnswer,
@@ -35,9 +43,36 @@ pub(crate) enum AttemptError {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     /// For the response head, after the last byte of the request.
-    pub(crate) response: Duration,
+    pub(crate) head: Duration,
+    /// The same for this try alone, if it is less.
+    pub(crate) of_try: Option<Duration>,
     /// For the client's next byte.
     pub(crate) body: Duration,
+    /// The end of the call.
+    pub(crate) end: Option<Instant>,
+    /// An upgrade is asked for.
+    pub(crate) asked: bool,
+}
+
+impl Patience {
+    /// How long the head is waited for from now on, and whether a further try is worth it then.
+    fn wait(&self) -> (Duration, bool) {
+        let (wait, of_try) = match self.of_try {
+            Some(of_try) if of_try < self.head => (of_try, true),
+            _ => (self.head, false),
+        };
+        self.within_end(wait, of_try)
+    }
+
+    fn within_end(&self, wait: Duration, of_try: bool) -> (Duration, bool) {
+        match self.end {
+            Some(end) => {
+                let left = end.saturating_duration_since(Instant::now());
+                (wait.min(left), of_try && wait < left)
+            }
+            None => (wait, of_try),
+        }
+    }
 }
 
 /// Sends the request in `slot`; puts it back if nothing of it was sent.
@@ -45,29 +80,50 @@ pub(crate) async fn attempt(
     endpoint: &Endpoint,
     slot: &mut Option<Request<Upload>>,
     patience: Patience,
-) -> Result<Response<Body>, AttemptError> {
+) -> Result<(Response<Body>, Lease), AttemptError> {
     // The slot is filled whenever an attempt starts.
-    let request = slot.take().ok_or(AttemptError::Broken)?;
+    let request = slot.take().ok_or(AttemptError::BadAnswer)?;
     let progress = request.body().progress();
     endpoint.metrics.requests.increment(1);
     let sending = endpoint.pool.send(request);
-    let (response, lease) = match patiently(sending, progress.as_deref(), patience).await? {
+    let (mut response, lease) = match patiently(sending, progress.as_deref(), patience).await? {
         Ok(answered) => answered,
-        Err(SendError::Unsent { request, timed_out }) => {
+        Err(SendError::Unsent { request, source }) => {
+            let timed_out = matches!(source, Some(ConnectError::TimedOut));
             *slot = Some(*request);
             return Err(AttemptError::Unreachable { timed_out });
         }
-        Err(SendError::Broken(_)) if progress.as_ref().is_some_and(|p| p.failed()) => {
-            let timed_out = progress.is_some_and(|progress| progress.slow());
-            return Err(AttemptError::Client { timed_out });
-        }
-        Err(SendError::Broken(error)) => {
-            tracing::debug!(endpoint = %endpoint.address, %error, "upstream broke off");
-            return Err(AttemptError::Broken);
-        }
+        Err(error) => return Err(failed(&endpoint.address, &error, progress.as_deref())),
     };
-    check_answer(response.status(), response.headers())?;
-    Ok(response.map(|body| Body::from(body).leased(lease)))
+    if let Err(why) = check_answer(response.status(), response.headers_mut(), patience.asked) {
+        tracing::warn!(endpoint = %endpoint.address, why, "upstream answer refused");
+        return Err(AttemptError::BadAnswer);
+    }
+    Ok((response.map(Body::from), lease))
+}
+
+fn failed(endpoint: &str, error: &SendError, progress: Option<&Progress>) -> AttemptError {
+    if let Some(timed_out) = progress.and_then(Progress::failed) {
+        return AttemptError::Client { timed_out };
+    }
+    match error {
+        SendError::Broken {
+            started,
+            refused,
+            source,
+        } => {
+            tracing::debug!(endpoint, error = %source, "upstream broke off");
+            AttemptError::Broken {
+                started: *started,
+                refused: *refused,
+            }
+        }
+        SendError::BadAnswer(source) => {
+            tracing::warn!(endpoint, error = ?source, "upstream answer refused");
+            AttemptError::BadAnswer
+        }
+        SendError::Unsent { .. } => AttemptError::Unreachable { timed_out: false },
+    }
 }
 
 /// Waits for `sending`; its time starts anew whenever a piece of the request is passed on, so
@@ -79,58 +135,70 @@ async fn patiently<F: Future>(
 ) -> Result<F::Output, AttemptError> {
     let mut sending = std::pin::pin!(sending);
     let mut seen = 0;
-    let mut wait = patience.response;
+    let (mut wait, mut of_try) = patience.wait();
     loop {
         if let Ok(sent) = tokio::time::timeout(wait, sending.as_mut()).await {
             return Ok(sent);
         }
-        let Some(progress) = progress else {
-            return Err(AttemptError::TimedOut);
+        let over = patience.end.is_some_and(|end| Instant::now() >= end);
+        let Some(progress) = progress.filter(|_| !over) else {
+            return Err(AttemptError::TimedOut { of_try });
         };
         let frames = progress.frames();
-        if frames == seen && progress.waits_for_client() {
-            return Err(AttemptError::Client { timed_out: true });
-        }
+        let waits_for_client = progress.waits_for_client();
         if frames == seen {
-            return Err(AttemptError::TimedOut);
+            return Err(match waits_for_client {
+                true => AttemptError::Client { timed_out: true },
+                false => AttemptError::TimedOut { of_try },
+            });
         }
         seen = frames;
-        wait = if progress.waits_for_client() {
-            patience.body
-        } else {
-            patience.response
+        (wait, of_try) = match waits_for_client {
+            true => patience.within_end(patience.body, false),
+            false => patience.wait(),
         };
     }
 }
 
 /// Refuses answers that a client could read differently from us.
-fn check_answer(status: StatusCode, headers: &HeaderMap) -> Result<(), AttemptError> {
-    // An upgrade is never asked for, so a 101 is not an answer to the request.
-    let unasked = status == StatusCode::SWITCHING_PROTOCOLS;
-    let ambiguous = headers.contains_key(header::CONTENT_LENGTH)
-        && headers.contains_key(header::TRANSFER_ENCODING);
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let unknown = codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if unasked || ambiguous || unknown {
-        return Err(AttemptError::BadAnswer);
+fn check_answer(
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    asked: bool,
+) -> Result<(), &'static str> {
+    if status == StatusCode::SWITCHING_PROTOCOLS && !(asked && upgrade::is_agreed(headers)) {
+        return Err("a 101 that was not asked for");
+    }
+    let length = length(headers)?;
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        _ => return Err("a transfer coding other than one \"chunked\""),
+    };
+    if chunked && length.is_some() {
+        return Err("Content-Length beside Transfer-Encoding");
+    }
+    if status == StatusCode::NO_CONTENT {
+        if chunked || length.is_some_and(|length| length > 0) {
+            return Err("a 204 that announces a body");
+        }
+        headers.remove(CONTENT_LENGTH);
     }
     Ok(())
 }
 
-/// Judges an attempt for the endpoint's breaker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AttemptClassifier<'a> {
-    /// Status codes that count as nothing.
-    pub(crate) ignored: &'a [u16],
-}
-
-impl<B> Classify<Response<B>, AttemptError> for AttemptClassifier<'_> {
-    fn classify(&self, result: Result<&Response<B>, &AttemptError>) -> Outcome {
-        match result {
-            // The client's fault says nothing about the upstream.
-            Err(AttemptError::Client { .. }) => Outcome::Ignored,
-            Ok(response) if self.ignored.contains(&response.status().as_u16()) => Outcome::Ignored,
-            other => HttpClassifier.classify(other),
+/// The one `Content-Length`, in digits.
+fn length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err("more than one Content-Length"),
+        (Some(length), None) => {
+            let digits = length.to_str().ok();
+            let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let length = digits.and_then(|digits| digits.parse().ok());
+            length.map(Some).ok_or("a malformed Content-Length")
         }
     }
 }

@@ -4,11 +4,14 @@ pub(crate) mod balance;
 pub(crate) mod call;
 pub(crate) mod discovery;
 pub(crate) mod forward;
+pub(crate) mod limits;
+pub(crate) mod pace;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod service;
 #[cfg(test)]
 mod simulation;
+pub(crate) mod upgrade;
 pub(crate) mod upload;
 
 use std::sync::Arc;

@@ -16,7 +16,8 @@ use tokio::runtime;
 use crate::config::balance::{MOST, settings};
 use crate::config::{Config, EndpointConfig, EndpointUrl, HealthConfig, UpstreamConfig};
 use crate::metrics::Metrics;
-use crate::upstream::pool::{Pool, Settings};
+use crate::upstream::limits::Limits;
+use crate::upstream::pool::{Pool, Settings, Target};
 use crate::upstream::{Endpoint, SetWeight, Task, View, discovery, probe};
 
 /// One service behind the gateway.
@@ -24,6 +25,7 @@ use crate::upstream::{Endpoint, SetWeight, Task, View, discovery, probe};
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) balancer: Balancer<Arc<Endpoint>>,
+    pub(crate) limits: Limits,
     /// In the order in which they were told.
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Held by whoever changes endpoints or settings.
@@ -134,6 +136,7 @@ impl Service {
         Self {
             name: name.to_owned(),
             balancer,
+            limits: Limits::new(metrics.service(name), clock),
             endpoints: ArcSwap::default(),
             state: Mutex::default(),
             metrics: Arc::clone(metrics),
@@ -153,6 +156,7 @@ impl Service {
             self.balancer.set_config(settings);
         }
         self.balancer.set_zone(config.zone.as_deref());
+        self.limits.configure(upstream);
         let before = state.settings.replace(upstream.clone());
         if before.and_then(|before| before.discovery) != upstream.discovery {
             self.discover(&mut state);
@@ -325,12 +329,15 @@ impl Service {
         }
         self.check(state, &endpoints, &known, settings.health.as_ref());
         let stay: HashSet<_> = wanted.iter().map(|spec| spec.address.as_str()).collect();
-        for gone in before
-            .iter()
-            .filter(|one| !stay.contains(one.address.as_str()))
-        {
-            // Its series stay, and say so.
-            gone.metrics.observe(gone.breaker.state(), false);
+        for gone in before.iter() {
+            if !stay.contains(gone.address.as_str()) {
+                // Its series stay, and say so.
+                gone.metrics.observe(gone.breaker.state(), false);
+            }
+            let pool = &gone.pool;
+            if !endpoints.iter().any(|stays| Arc::ptr_eq(&stays.pool, pool)) {
+                pool.retire();
+            }
         }
         self.endpoints.store(Arc::new(endpoints));
     }
@@ -394,12 +401,17 @@ impl Service {
     ) -> Arc<Endpoint> {
         let settings = Settings::of(config);
         let (address, authority) = (&spec.address, spec.url.authority());
+        let target = Target {
+            address: address.clone(),
+            authority: authority.to_owned(),
+            tls: spec.url.is_tls(),
+        };
         let (breaker, metrics) = match known {
             Some(known) => {
                 if *known.breaker.config() != config.breaker {
                     known.breaker.set_config(config.breaker.clone());
                 }
-                if known.pool.settings() == settings && known.authority == authority {
+                if known.pool.is_for(&target, &settings) {
                     return Arc::clone(known);
                 }
                 (known.breaker.clone(), Arc::clone(&known.metrics))
@@ -412,7 +424,7 @@ impl Service {
                 (breaker, Arc::new(metrics))
             }
         };
-        let pool = Pool::new(address.clone(), settings, self.clock.clone());
+        let pool = Pool::new(target, settings, self.clock.clone());
         Arc::new(Endpoint {
             upstream: self.name.clone(),
             address: address.clone(),

@@ -40,14 +40,10 @@ impl Progress {
         self.waits_for_client.load(Ordering::Relaxed)
     }
 
-    /// Whether the client was too slow.
-    pub(crate) fn slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed)
-    }
-
-    /// Whether the client broke off.
-    pub(crate) fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+    /// Whether the client broke off, and then whether it was too slow.
+    pub(crate) fn failed(&self) -> Option<bool> {
+        let failed = self.failed.load(Ordering::Relaxed);
+        failed.then(|| self.slow.load(Ordering::Relaxed))
     }
 }
 

@@ -41,7 +41,7 @@ fn a_refusal_names_line_field_value_and_what_is_allowed() {
         ),
         (
             "http://",
-            "https://",
+            "ftp://",
             &["line 8: upstream.shop.endpoints[0] = ", "http://host:port"],
         ),
         (

@@ -1,5 +1,6 @@
 //! The gateway over real sockets. One program, so that it links once.
 
+mod answers;
 mod balance;
 mod cases;
 mod config;
@@ -12,6 +13,7 @@ mod operation;
 mod policies;
 mod pool;
 mod proxy;
+mod retries;
 mod routing;
 mod streaming;
 mod support;

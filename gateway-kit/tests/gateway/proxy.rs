@@ -114,7 +114,7 @@ async fn an_unreachable_upstream_is_503_and_a_silent_one_504() {
 #[tokio::test]
 async fn an_answer_without_a_head_is_502_and_tells_nothing_of_the_upstream() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = routed(&[listener.local_addr().unwrap()]);
+    let config = routed(&[listener.local_addr().unwrap()]) + "retry = false\n";
     let gateway = Running::start(&config).await;
     for raw in [
         "",

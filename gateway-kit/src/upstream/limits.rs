@@ -1,0 +1,124 @@
+//! What counts for all endpoints of a service together: places for calls, and retries.
+
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::poll_fn;
+use http::StatusCode;
+use resilience_core::bulkhead::{Bulkhead, OwnedPermit, Priority, Turn};
+use resilience_core::clock::SharedClock;
+use resilience_core::retry::{BudgetConfig, RetryBudget};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::config::UpstreamConfig;
+use crate::metrics::ServiceMetrics;
+use crate::problem::Problem;
+
+/// The limits of one service; whether they are in force is for the settings to say.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    bulkhead: Bulkhead,
+    budget: RetryBudget,
+    metrics: ServiceMetrics,
+}
+
+/// Told to a client that found no place; when one comes free is not known.
+const RETRY_FULL: Duration = Duration::from_secs(1);
+
+impl Limits {
+    pub(crate) fn new(metrics: ServiceMetrics, clock: &SharedClock) -> Self {
+        Self {
+            bulkhead: Bulkhead::with_clock(Default::default(), clock.clone()),
+            budget: RetryBudget::with_clock(BudgetConfig::default(), clock.clone()),
+            metrics,
+        }
+    }
+
+    /// Puts settings in force; what runs and what was saved up stays counted.
+    pub(crate) fn configure(&self, config: &UpstreamConfig) {
+        if let Some(bulkhead) = config.bulkhead
+            && bulkhead != self.bulkhead.config()
+        {
+            self.bulkhead.set_config(bulkhead);
+        }
+        if let Some(budget) = config.retry.on()
+            && *budget != self.budget.config()
+        {
+            self.budget.set_config(*budget);
+        }
+    }
+
+    /// A place for one call until its answer has ended; waits in line if there is one.
+    pub(crate) async fn enter(
+        &self,
+        config: &UpstreamConfig,
+    ) -> Result<Option<OwnedPermit>, Problem> {
+        if config.bulkhead.is_none() {
+            return Ok(None);
+        }
+        if let Ok(permit) = self.bulkhead.try_acquire_owned() {
+            return Ok(Some(permit));
+        }
+        let permit = Box::pin(wait(&self.bulkhead)).await;
+        if permit.is_none() {
+            self.metrics.full.increment(1);
+        }
+        permit.map(Some).ok_or_else(|| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Service unavailable",
+                "the service behind this route has as many requests as it may have at once",
+            )
+            .retry_after(RETRY_FULL)
+        })
+    }
+
+    /// Books a first try.
+    pub(crate) fn first_try(&self) {
+        self.budget.deposit();
+    }
+
+    /// Takes one retry from the budget.
+    pub(crate) fn may_retry(&self) -> bool {
+        let may = self.budget.try_withdraw().is_ok();
+        if may {
+            self.metrics.retries.increment(1);
+        } else {
+            self.metrics.budget_spent.increment(1);
+        }
+        may
+    }
+}
+
+/// Waits in line, on tokio's timer.
+async fn wait(bulkhead: &Bulkhead) -> Option<OwnedPermit> {
+    if bulkhead.config().max_queue() == 0 {
+        return None;
+    }
+    let mut waiter = bulkhead.enqueue(Priority::Normal, None).ok()?;
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(move |cx| {
+        loop {
+            let left = match waiter.poll(cx.waker()) {
+                Turn::Admitted(permit) => return Poll::Ready(Some(permit)),
+                Turn::Wait(left) => left,
+                _ => return Poll::Ready(None),
+            };
+            let Some(left) = left else {
+                return Poll::Pending;
+            };
+            let timer = timer.get_or_insert_with(|| Box::pin(sleep(left)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // The bulkhead's clock decides; tokio's only says when to ask it again.
+            timer.as_mut().reset(Instant::now() + left.max(TICK));
+        }
+    })
+    .await
+}
+
+/// The least time between two looks at a clock that is not tokio's.
+const TICK: Duration = Duration::from_millis(1);

@@ -97,21 +97,49 @@ impl Picks<'_> {
             let pick = picked.map_err(|nobody| Nobody::None(nobody.reason))?;
             if self.tried.contains(&pick.id()) {
                 pick.pass_over();
-                return Err(self.wait.map_or(Nobody::Tried, Nobody::Open));
+                return self.ejected();
             }
-            self.last = Some(pick.id());
-            let endpoint = pick.value();
-            match endpoint.breaker.try_acquire_owned() {
-                Ok(permit) => {
-                    let permit = Some(permit);
-                    return Ok(Picked { pick, permit });
-                }
-                Err(rejected) => {
-                    endpoint.metrics.rejected.increment(1);
-                    let wait = rejected.retry_after();
-                    self.wait = Some(self.wait.map_or(wait, |least| least.min(wait)));
-                    pick.pass_over();
-                }
+            if let Some(picked) = self.admit(pick) {
+                return Ok(picked);
+            }
+        }
+    }
+
+    /// All others were tried, or are given time by their breakers: rather one that is ejected
+    /// than none, beginning with the one whose time ends first.
+    #[cold]
+    fn ejected(&mut self) -> Result<Picked, Nobody> {
+        let balancer = &self.upstream.service.balancer;
+        let mut ejected = balancer.snapshot().endpoints;
+        ejected.retain(|one| {
+            one.ejected_for.is_some() && one.weight > 0 && !self.tried.contains(&one.id)
+        });
+        ejected.sort_by_key(|one| one.ejected_for);
+        for one in ejected {
+            self.tried.extend(self.last.take());
+            let pick = balancer.pick_endpoint(one.id);
+            if let Some(picked) = pick.and_then(|pick| self.admit(pick)) {
+                return Ok(picked);
+            }
+        }
+        Err(self.wait.map_or(Nobody::Tried, Nobody::Open))
+    }
+
+    /// Asks the breaker of an endpoint, which is then tried.
+    fn admit(&mut self, pick: Pick<Arc<Endpoint>>) -> Option<Picked> {
+        self.last = Some(pick.id());
+        let endpoint = pick.value();
+        match endpoint.breaker.try_acquire_owned() {
+            Ok(permit) => {
+                let permit = Some(permit);
+                Some(Picked { pick, permit })
+            }
+            Err(rejected) => {
+                endpoint.metrics.rejected.increment(1);
+                let wait = rejected.retry_after();
+                self.wait = Some(self.wait.map_or(wait, |least| least.min(wait)));
+                pick.pass_over();
+                None
             }
         }
     }
@@ -147,20 +175,100 @@ impl Picked {
             self.pick.record(outcome);
         }
     }
-
-    #[allow(dead_code, reason = "for bulkheads")]
-    /// The attempt is not made, for no fault of the endpoint.
-    pub(crate) fn pass_over(self) {
-        if let Some(permit) = self.permit {
-            permit.ignore();
-        }
-        self.pick.pass_over();
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use resilience_core::breaker::Mode;
+    use resilience_core::clock::{ManualClock, SharedClock};
+
     use super::*;
+    use crate::config::Config;
+    use crate::shared::Shared;
+    use crate::snapshot::Snapshot;
+
+    /// Endpoints `a:1` and `b:1` in turn.
+    fn two() -> Arc<Upstream> {
+        let text = "[upstream.shop]\nendpoints = [\"http://a:1\", \"http://b:1\"]\n\
+                    breaker = { failure_rate = \"off\", consecutive_failures = 1000 }\n";
+        let config = Config::from_toml(text).unwrap();
+        let shared = Shared::new(SharedClock::new(ManualClock::new()));
+        let snapshot = Snapshot::compile(&config, &shared).unwrap();
+        snapshot.attach(&config, &shared);
+        Arc::clone(&snapshot.upstreams["shop"])
+    }
+
+    fn next(picks: &mut Picks<'_>) -> Result<(String, Picked), Nobody> {
+        let picked = picks.next()?;
+        Ok((picked.endpoint().address.clone(), picked))
+    }
+
+    #[tokio::test]
+    async fn no_endpoint_is_given_twice_before_all_is_forgotten() {
+        let upstream = two();
+        let mut picks = upstream.picks(None);
+        let (first, _one) = next(&mut picks).unwrap();
+        let (second, _other) = next(&mut picks).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(picks.next().unwrap_err(), Nobody::Tried);
+        assert_eq!(picks.next().unwrap_err(), Nobody::Tried);
+        picks.again();
+        assert!(picks.next().is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_ejected_endpoint_is_asked_when_the_breakers_of_all_others_refuse() {
+        let upstream = two();
+        let endpoints = upstream.service.endpoints();
+        while upstream.service.views()[1].known.ejected_for.is_none() {
+            let (address, mut picked) = next(&mut upstream.picks(None)).unwrap();
+            let outcome = if address == "b:1" {
+                Outcome::Failure
+            } else {
+                Outcome::Success
+            };
+            picked.record(outcome);
+        }
+        for _ in 0..4 {
+            assert_eq!(next(&mut upstream.picks(None)).unwrap().0, "a:1");
+        }
+        endpoints[0].breaker.set_mode(Mode::ForcedOpen);
+        let mut picks = upstream.picks(None);
+        assert_eq!(next(&mut picks).unwrap().0, "b:1");
+        assert!(matches!(picks.next().unwrap_err(), Nobody::Open(_)));
+        endpoints[1].breaker.set_mode(Mode::ForcedOpen);
+        assert!(matches!(
+            upstream.picks(None).next().unwrap_err(),
+            Nobody::Open(_)
+        ));
+        // Refusals are no calls: nobody is in flight, and no failure was added.
+        let views = upstream.service.views();
+        assert!(views.iter().all(|view| view.known.in_flight == 0));
+        assert_eq!(views[1].known.failures, 5);
+    }
+
+    #[tokio::test]
+    async fn only_the_first_outcome_counts_and_a_call_given_up_is_none() {
+        let upstream = two();
+        let mut picked = upstream.picks(None).next().unwrap();
+        picked.record(Outcome::Success);
+        picked.record(Outcome::Failure);
+        let endpoint = Arc::clone(picked.endpoint());
+        assert_eq!(upstream.service.views()[0].known.in_flight, 1);
+        drop(picked);
+        drop(upstream.picks(None).next().unwrap());
+        let known: Vec<_> = upstream
+            .service
+            .views()
+            .into_iter()
+            .map(|view| view.known)
+            .collect();
+        let counts = known
+            .iter()
+            .map(|one| (one.successes, one.failures, one.in_flight));
+        assert_eq!(counts.collect::<Vec<_>>(), [(1, 0, 0), (0, 0, 0)]);
+        assert_eq!(endpoint.breaker.snapshot().failures, 0);
+    }
 
     #[test]
     fn a_cookie_is_found_by_its_whole_name() {

@@ -25,14 +25,8 @@ pub(crate) fn start(
     runtime: &tokio::runtime::Handle,
 ) -> Vec<super::Task> {
     let mut tasks = Vec::new();
-    for (index, name) in config.dns.iter().enumerate() {
-        let dns = dns(
-            service.clone(),
-            index,
-            name.clone(),
-            config.interval,
-            lookup,
-        );
+    for name in &config.dns {
+        let dns = dns(service.clone(), name.clone(), config.interval, lookup);
         tasks.push(super::Task::new(runtime.spawn(dns)));
     }
     if let Some(path) = &config.file {
@@ -53,7 +47,6 @@ async fn lookup(authority: String) -> io::Result<Vec<SocketAddr>> {
 /// Resolves one name again and again.
 async fn dns<F>(
     service: Weak<Service>,
-    index: usize,
     name: EndpointConfig,
     interval: Duration,
     lookup: impl Fn(String) -> F,
@@ -74,7 +67,7 @@ async fn dns<F>(
                 addresses.sort_unstable();
                 addresses.dedup();
                 let specs = addresses.iter().map(|address| Spec::at(*address, &name));
-                service.update(Source::Dns(index), specs.collect());
+                service.update(Source::Dns(authority.to_owned()), specs.collect());
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -109,7 +102,10 @@ async fn file(service: Weak<Service>, path: PathBuf, interval: Duration) {
                 .and_then(|text| EndpointList::parse(&text, json));
             match list {
                 Ok(list) if list.is_empty() => stays(&service, &path, "no endpoints"),
-                Ok(list) => service.update(Source::File, list.iter().map(Spec::of).collect()),
+                Ok(list) => {
+                    let source = Source::File(path.clone());
+                    service.update(source, list.iter().map(Spec::of).collect());
+                }
                 Err(error) => stays(&service, &path, &error),
             }
             before = Some(read);
@@ -188,7 +184,7 @@ mod tests {
         let url = "http://shop.test:80".to_owned().try_into().unwrap();
         let name = EndpointConfig::new(url);
         let interval = Duration::from_secs(10);
-        let task = tokio::spawn(dns(Arc::downgrade(&service), 0, name, interval, lookup));
+        let task = tokio::spawn(dns(Arc::downgrade(&service), name, interval, lookup));
         let second = Duration::from_secs(1);
         tokio::time::sleep(second).await;
         assert_eq!(addresses(&service), ["10.0.0.1:80", "10.0.0.2:80"]);
@@ -208,6 +204,11 @@ mod tests {
         }
         // The one that stayed is the same, with its breaker and pool.
         assert!(Arc::ptr_eq(&kept, &service.endpoints()[0]));
+        // What a source found goes when the source is asked no more.
+        let other = CONFIG.replace("/no/such", "/nor/this");
+        let other = Config::from_toml(&other).unwrap();
+        service.configure(&other, &other.upstreams["shop"]);
+        assert!(addresses(&service).is_empty());
         drop(service);
         tokio::time::sleep(interval).await;
         assert!(task.is_finished());

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,11 +39,11 @@ pub(crate) struct Service {
 
 /// Where endpoints come from, besides the configuration; the first that knows an address says
 /// what it is like.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Source {
-    /// The name at this place of the list.
-    Dns(usize),
-    File,
+    /// A name, `host:port`.
+    Dns(String),
+    File(PathBuf),
 }
 
 /// An endpoint as a source tells it.
@@ -180,8 +181,8 @@ impl Service {
             return;
         };
         state.found.retain(|source, _| match source {
-            Source::Dns(index) => *index < config.dns.len(),
-            Source::File => config.file.is_some(),
+            Source::Dns(name) => config.dns.iter().any(|one| one.url.authority() == name),
+            Source::File(path) => config.file.as_ref() == Some(path),
         });
         if !config.api {
             state.registered.clear();
@@ -328,15 +329,16 @@ impl Service {
             return;
         }
         self.check(state, &endpoints, &known, settings.health.as_ref());
-        let stay: HashSet<_> = wanted.iter().map(|spec| spec.address.as_str()).collect();
-        for gone in before.iter() {
-            if !stay.contains(gone.address.as_str()) {
+        let stay = endpoints.iter().map(|one| (one.address.as_str(), one));
+        let stay: HashMap<_, _> = stay.collect();
+        for old in before.iter() {
+            let next = stay.get(old.address.as_str());
+            if next.is_none() {
                 // Its series stay, and say so.
-                gone.metrics.observe(gone.breaker.state(), false);
+                old.metrics.observe(old.breaker.state(), false);
             }
-            let pool = &gone.pool;
-            if !endpoints.iter().any(|stays| Arc::ptr_eq(&stays.pool, pool)) {
-                pool.retire();
+            if next.is_none_or(|next| !Arc::ptr_eq(&next.pool, &old.pool)) {
+                old.pool.retire();
             }
         }
         self.endpoints.store(Arc::new(endpoints));

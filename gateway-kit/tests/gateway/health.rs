@@ -13,8 +13,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::support::{Running, Seen, Upstream, read_head, routed, soon, until};
 
-const QUICK: &str =
-    "health = { path = \"/up\", interval = \"20ms\", healthy = 2, unhealthy = 2 }\n";
+const QUICK: &str = "health = { path = \"/up\", interval = \"20ms\", timeout = \"10s\", healthy = 2, unhealthy = 2 }\n";
 
 /// Answers checks of `/up` with 503 while the switch is on.
 async fn checked(sick: &Arc<AtomicBool>) -> Upstream {

@@ -17,3 +17,8 @@ mod retries;
 mod routing;
 mod streaming;
 mod support;
+mod upgrade;
+#[cfg(feature = "http2")]
+mod upstream_http2;
+#[cfg(all(feature = "http2", feature = "tls"))]
+mod upstream_tls;

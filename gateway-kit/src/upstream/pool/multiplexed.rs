@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::poll_fn;
-use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, HeaderValue, TE, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -239,6 +239,8 @@ fn into_http2(request: &mut Request<Upload>, tls: bool) {
     // A target without an authority is passed on as it is, and refused by hyper.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     request.headers_mut().remove(TRANSFER_ENCODING);
+    // It names `TE`, which hyper would then take out as well; gRPC needs it.
+    request.headers_mut().remove(CONNECTION);
     *request.version_mut() = Version::HTTP_2;
 }
 
@@ -252,6 +254,10 @@ fn into_http1(request: &mut Request<Upload>) {
     }
     if let Some(path) = parts.path_and_query {
         *request.uri_mut() = Uri::from(path);
+    }
+    if request.headers().contains_key(TE) {
+        let te = HeaderValue::from_static("te");
+        request.headers_mut().insert(CONNECTION, te);
     }
     *request.version_mut() = Version::HTTP_11;
 }

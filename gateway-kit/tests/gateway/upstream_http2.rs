@@ -1,0 +1,365 @@
+//! Upstreams that speak HTTP/2: many calls on a connection, trailers, streams both ways.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, Request, Response, Version};
+use http_body::Frame;
+use http_body_util::{BodyExt, BodyStream, Empty, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::support::{Running, routed, soon, until};
+
+type Frames = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What the upstream saw of a request.
+#[derive(Clone, Debug)]
+struct Seen {
+    version: Version,
+    authority: Option<String>,
+    headers: HeaderMap,
+    target: String,
+}
+
+/// An HTTP/2 server whose answers wait while it is held.
+struct Server {
+    addr: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+    running: Arc<AtomicUsize>,
+    open: Arc<watch::Sender<bool>>,
+    /// Its connections say GOAWAY.
+    leave: Arc<watch::Sender<u32>>,
+    task: JoinHandle<()>,
+}
+
+/// Counts a call until the server drops it.
+struct Running1(Arc<AtomicUsize>);
+
+impl Drop for Running1 {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn frames(frames: Vec<Frame<Bytes>>) -> Frames {
+    let frames = frames.into_iter().map(Ok::<_, Infallible>);
+    StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
+}
+
+fn status(code: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", code.parse().unwrap());
+    trailers
+}
+
+fn answer(request: Request<Incoming>) -> Response<Frames> {
+    let response = Response::builder().header("content-type", "application/grpc");
+    match request.uri().path() {
+        "/unary" => {
+            let data = Frame::data(Bytes::from_static(b"reply"));
+            let end = Frame::trailers(status("0"));
+            response.body(frames(vec![data, end])).unwrap()
+        }
+        "/refused" => response
+            .header("grpc-status", "7")
+            .header("grpc-message", "no")
+            .body(Empty::new().boxed_unsync())
+            .unwrap(),
+        // Answers each message as it comes.
+        "/both" => {
+            let echo = BodyStream::new(request.into_body())
+                .filter_map(async |frame| frame.ok())
+                .map(|frame| {
+                    Ok::<_, Infallible>(match frame.into_data() {
+                        Ok(data) => Frame::data(data),
+                        Err(_) => Frame::trailers(status("13")),
+                    })
+                })
+                .chain(futures_util::stream::iter([Ok(Frame::trailers(status(
+                    "0",
+                )))]));
+            response.body(StreamBody::new(echo).boxed_unsync()).unwrap()
+        }
+        _ => {
+            let data = Frame::data(Bytes::from_static(b"ok"));
+            response.body(frames(vec![data])).unwrap()
+        }
+    }
+}
+
+impl Server {
+    async fn start(max_streams: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let (connections, running) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let open = Arc::new(watch::Sender::new(true));
+        let leave = Arc::new(watch::Sender::new(0));
+        let mut server = Self {
+            addr,
+            seen,
+            connections,
+            running,
+            open,
+            leave,
+            task: tokio::spawn(async {}),
+        };
+        let (seen, running) = (Arc::clone(&server.seen), Arc::clone(&server.running));
+        let (count, open) = (Arc::clone(&server.connections), Arc::clone(&server.open));
+        let leave = Arc::clone(&server.leave);
+        let task = tokio::spawn(async move {
+            let mut serving = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let (seen, running, open) =
+                    (Arc::clone(&seen), Arc::clone(&running), Arc::clone(&open));
+                let mut leaving = leave.subscribe();
+                leaving.mark_unchanged();
+                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                    running.fetch_add(1, Ordering::SeqCst);
+                    let call = Running1(Arc::clone(&running));
+                    let mut open = open.subscribe();
+                    seen.lock().push(Seen {
+                        version: request.version(),
+                        authority: request.uri().authority().map(ToString::to_string),
+                        headers: request.headers().clone(),
+                        target: request.uri().path().to_owned(),
+                    });
+                    async move {
+                        let _ = open.wait_for(|open| *open).await;
+                        drop(call);
+                        Ok::<_, Infallible>(answer(request))
+                    }
+                });
+                let serve = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .max_concurrent_streams(max_streams)
+                    .serve_connection(TokioIo::new(stream), service);
+                serving.spawn(async move {
+                    let mut serve = std::pin::pin!(serve);
+                    tokio::select! {
+                        _ = serve.as_mut() => {}
+                        Ok(()) = leaving.changed() => {
+                            serve.as_mut().graceful_shutdown();
+                            let _ = serve.await;
+                        }
+                    }
+                });
+            }
+        });
+        server.task = task;
+        server
+    }
+
+    fn config(&self) -> String {
+        routed(&[self.addr]) + "protocol = \"http2\"\n"
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+}
+
+type Client<B> = SendRequest<B>;
+
+async fn client<B>(gateway: &Running) -> Client<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn call<B>(path: &str, body: B) -> Request<B> {
+    Request::post(format!("http://shop.test{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn requests_arrive_as_http2_with_the_clients_host() {
+    let server = Server::start(100).await;
+    let gateway = Running::start(&server.config()).await;
+    for _ in 0..10 {
+        let answer = gateway.get("/a/b?c").await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.body.contains("ok"), "{answer:?}");
+    }
+    assert_eq!(server.connections(), 1);
+    let seen = server.seen.lock()[0].clone();
+    assert_eq!(seen.version, Version::HTTP_2);
+    assert_eq!(seen.authority.as_deref(), Some("gateway.test"));
+    assert_eq!(seen.target, "/a/b");
+    assert!(!seen.headers.contains_key("host"));
+    assert!(!seen.headers.contains_key("transfer-encoding"));
+    assert_eq!(seen.headers["x-forwarded-host"], "gateway.test");
+    until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
+    assert_eq!(gateway.handle.endpoints()[0].idle_connections, 1);
+}
+
+#[tokio::test]
+async fn trailers_and_trailers_only_answers_stay_what_they_are() {
+    // I1.c5
+    let server = Server::start(100).await;
+    let gateway = Running::start(&server.config()).await;
+    let mut client = client(&gateway).await;
+    let response = soon(client.send_request(call("/unary", Empty::new())))
+        .await
+        .unwrap();
+    assert!(!response.headers().contains_key("grpc-status"));
+    let body = soon(response.into_body().collect()).await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), "reply");
+
+    let response = soon(client.send_request(call("/refused", Empty::new())))
+        .await
+        .unwrap();
+    assert_eq!(response.headers()["grpc-status"], "7");
+    assert_eq!(response.headers()["grpc-message"], "no");
+    assert!(http_body::Body::is_end_stream(response.body()));
+    assert_eq!(server.seen.lock()[0].headers["te"], "trailers");
+}
+
+#[tokio::test]
+async fn messages_pass_both_ways_at_once() {
+    let server = Server::start(100).await;
+    let gateway = Running::start(&server.config()).await;
+    let mut client = client(&gateway).await;
+    let (send, receive) = mpsc::unbounded_channel::<Bytes>();
+    let messages = futures_util::stream::unfold(receive, async |mut receive| {
+        let message = receive.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(message)), receive))
+    });
+    let request = call("/both", StreamBody::new(messages.boxed()));
+    let response = soon(client.send_request(request)).await.unwrap();
+    let mut replies = BodyStream::new(response.into_body());
+    for turn in 0..20 {
+        let message = Bytes::from(format!("message {turn}"));
+        send.send(message.clone()).unwrap();
+        // The request has not ended.
+        let reply = soon(replies.next()).await.unwrap().unwrap();
+        assert_eq!(reply.into_data().unwrap(), message);
+    }
+    drop(send);
+    let end = soon(replies.next()).await.unwrap().unwrap();
+    assert_eq!(end.into_trailers().unwrap()["grpc-status"], "0");
+}
+
+async fn hold(gateway: &Running, server: &Server, calls: usize) -> Vec<JoinHandle<u16>> {
+    let before = server.running();
+    let mut tasks = Vec::new();
+    for call in 1..=calls {
+        let mut stream = gateway.connect().await;
+        tasks.push(tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let get = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+            stream.write_all(get).await.unwrap();
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes).await;
+            crate::support::Answer::parse(&bytes).status
+        }));
+        until(|| server.running() == before + call).await;
+    }
+    tasks
+}
+
+#[tokio::test]
+async fn calls_share_connections_up_to_what_either_side_admits() {
+    for (of_server, of_gateway, calls, connections) in
+        [(100, 100, 8, 1), (100, 3, 8, 3), (2, 100, 7, 4)]
+    {
+        let server = Server::start(of_server).await;
+        let config = server.config() + &format!("max_streams = {of_gateway}\n");
+        let gateway = Running::start(&config).await;
+        // The server has said how many it takes once it has answered.
+        assert_eq!(gateway.get("/").await.status, 200);
+        until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
+        server.open.send_replace(false);
+        let held = hold(&gateway, &server, calls).await;
+        assert_eq!(
+            server.connections(),
+            connections,
+            "{of_server} {of_gateway}"
+        );
+        server.open.send_replace(true);
+        for call in held {
+            assert_eq!(soon(call).await.unwrap(), 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_burst_before_the_first_connection_opens_one() {
+    let server = Server::start(100).await;
+    let gateway = Running::start(&server.config()).await;
+    let calls = (0..20).map(|_| gateway.get("/"));
+    for answer in soon(futures_util::future::join_all(calls)).await {
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_leaving_ends_its_calls_and_takes_no_more() {
+    let server = Server::start(100).await;
+    let gateway = Running::start(&server.config()).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    for round in 2..=6 {
+        server.open.send_replace(false);
+        let held = hold(&gateway, &server, 1).await;
+        server.leave.send_modify(|times| *times += 1);
+        server.open.send_replace(true);
+        for call in held {
+            assert_eq!(soon(call).await.unwrap(), 200, "{round}");
+        }
+        for _ in 0..5 {
+            assert_eq!(gateway.get("/").await.status, 200, "{round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_resets_its_stream_and_no_other() {
+    let server = Server::start(100).await;
+    let gateway = Running::start(&server.config()).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    server.open.send_replace(false);
+    let stays = hold(&gateway, &server, 1).await;
+    let leaves = hold(&gateway, &server, 1).await;
+    for call in leaves {
+        call.abort();
+    }
+    until(|| server.running() == 1).await;
+    server.open.send_replace(true);
+    for call in stays {
+        assert_eq!(soon(call).await.unwrap(), 200);
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -27,6 +27,7 @@ type PeerOf = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
 pub struct GatewayService {
     inner: Arc<Inner>,
     peer: PeerOf,
+    tls: bool,
 }
 
 impl GatewayService {
@@ -37,14 +38,23 @@ impl GatewayService {
         Self {
             inner,
             peer: Arc::new(peer),
+            tls: false,
         }
+    }
+
+    /// The program's server speaks TLS: services behind the gateway are told `https`. What a
+    /// request says of its own scheme is not believed.
+    #[must_use]
+    pub fn over_tls(mut self) -> Self {
+        self.tls = true;
+        self
     }
 
     /// Answers one request with any body; 500 if it does not tell its peer.
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         match (self.peer)(request.extensions()) {
             Some(peer) => {
-                let tls = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
+                let tls = self.tls;
                 self.inner.handle(request, Downstream { peer, tls }).await
             }
             // Without the peer, limits and forwarding fields would be of nobody.

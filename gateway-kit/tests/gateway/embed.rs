@@ -234,7 +234,23 @@ async fn it_runs_inside_an_axum_program_beside_its_routes() {
     let seen = upstream.last();
     assert_eq!(seen.header("x-edge"), Some("1"));
     assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+    // A client that says https over a plain connection is not believed.
+    assert_eq!(ask(addr, "https://h/else").await.body, "ok");
+    assert_eq!(upstream.last().header("x-forwarded-proto"), Some("http"));
     server.abort();
+}
+
+#[tokio::test]
+async fn behind_a_server_that_speaks_tls_services_are_told_https() {
+    let upstream = Upstream::start().await;
+    let proxy = Gateway::builder(parsed(&routed(&[upstream.addr])))
+        .service(|_| Some(([127, 0, 0, 1], 1).into()))
+        .unwrap()
+        .over_tls();
+    let request = Request::get("/").header("host", "h");
+    let answer = proxy.handle(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(upstream.last().header("x-forwarded-proto"), Some("https"));
 }
 
 async fn ask(addr: SocketAddr, path: &str) -> Answer {

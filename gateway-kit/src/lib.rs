@@ -1,6 +1,6 @@
 //! An embeddable reverse proxy and API gateway on hyper.
 //!
-//! A request passes, outside in: request guard ([`path`] and framing, `Host`), built-in
+//! A request passes, outside in: request guard ([`guard`]: framing, `Host`, [`path`]), built-in
 //! endpoints, rate limit by client address, route, endpoint with its circuit breaker. Bodies
 //! stream both ways, one frame at a time.
 //!
@@ -41,6 +41,9 @@ mod body;
 mod built_in;
 mod embed;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod headers;
 mod layers;

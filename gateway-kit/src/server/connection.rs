@@ -77,12 +77,12 @@ impl Serving {
             Arc::clone(&framing),
             self.server.write_timeout,
         );
-        let serving = self.clone();
+        let shared = Arc::new((self.clone(), framing));
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            let number = framing.next_request(request.extensions_mut());
-            let serving = serving.clone();
-            let framing = Arc::clone(&framing);
+            let shared = Arc::clone(&shared);
+            let number = shared.1.next_request(request.extensions_mut());
             async move {
+                let (serving, framing) = &*shared;
                 let mut response = serving.answer(request).await;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     framing.leave();
@@ -205,10 +205,10 @@ mod h2 {
             framing.leave();
             let stream = Watched::new(stream, start, framing, self.server.write_timeout);
             let load = Arc::<Load>::default();
-            let (serving, counted) = (self.clone(), Arc::clone(&load));
+            let (serving, counted) = (Arc::new(self.clone()), Arc::clone(&load));
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 let stream = Stream::begin(&counted);
-                let serving = serving.clone();
+                let serving = Arc::clone(&serving);
                 async move {
                     let response = serving.answer(request).await;
                     Ok::<_, Infallible>(response.map(|body| Counted { body, stream }))

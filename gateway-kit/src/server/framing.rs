@@ -51,6 +51,14 @@ impl Framing {
         self.other_protocol.load(Ordering::Relaxed)
     }
 
+    /// The number of the first head with a fault, and whether it is a length beside a coding.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn fault(&self) -> Option<(u64, bool)> {
+        let at = self.fault_at.load(Ordering::Relaxed);
+        let both = self.fault.load(Ordering::Relaxed) == LENGTH_AND_CODING;
+        (at > 0).then_some((at, both))
+    }
+
     fn report(&self, head: u64, fault: Fault) {
         if self.fault_at.load(Ordering::Relaxed) == 0 {
             let kind = u8::from(fault == Fault::LengthAndCoding);
@@ -62,7 +70,7 @@ impl Framing {
 
 /// Where in its requests a connection is.
 #[derive(Debug, Default)]
-pub(super) struct Follower {
+pub(crate) struct Follower {
     place: Place,
     head: Head,
     heads: u64,
@@ -107,6 +115,11 @@ struct Head {
 }
 
 impl Follower {
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads
+    }
+
     /// Whether bytes of a request have been read and others are to come.
     pub(super) fn is_inside(&self) -> bool {
         match &self.place {
@@ -115,7 +128,7 @@ impl Follower {
         }
     }
 
-    pub(super) fn feed(&mut self, mut bytes: &[u8], framing: &Framing) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], framing: &Framing) {
         while !bytes.is_empty() {
             bytes = match &mut self.place {
                 Place::Head => self.head_line(bytes, framing),

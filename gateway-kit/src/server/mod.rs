@@ -3,7 +3,7 @@
 mod builder;
 mod client_body;
 mod connection;
-mod framing;
+pub(crate) mod framing;
 mod limits;
 mod stream;
 #[cfg(feature = "tls")]
@@ -181,7 +181,11 @@ impl Gateway {
         );
         // Nobody listens any more if there is no connection.
         let _ = stop.send(true);
-        let finish = async { while connections.join_next().await.is_some() {} };
+        let tunnels = &self.inner.shared.tunnels;
+        let finish = async {
+            while connections.join_next().await.is_some() {}
+            tunnels.finished().await;
+        };
         if tokio::time::timeout(self.shutdown.timeout, finish)
             .await
             .is_err()
@@ -189,8 +193,8 @@ impl Gateway {
             tracing::warn!("stopping: closing connections that did not finish in time");
         }
         connections.shutdown().await;
-        self.inner.shared.tunnels.close();
-        self.inner.shared.tunnels.finished().await;
+        tunnels.close();
+        tunnels.finished().await;
         Ok(())
     }
 

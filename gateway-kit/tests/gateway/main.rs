@@ -6,19 +6,26 @@ mod cases;
 mod config;
 mod discovery;
 mod embed;
+mod fields;
 mod guard;
 mod headers;
 mod health;
+#[cfg(feature = "http2")]
+mod http2;
 mod operation;
 mod policies;
 mod pool;
 mod proxy;
 mod retries;
 mod routing;
+mod server;
 mod streaming;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 #[cfg(feature = "http2")]
 mod upstream_http2;
 #[cfg(all(feature = "http2", feature = "tls"))]
 mod upstream_tls;
+mod websocket;

@@ -1,0 +1,319 @@
+//! Limits of the listening side: slow clients, unwanted bodies, many connections, panics.
+
+use std::time::Duration;
+
+use gateway_kit::Body;
+use http::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tower::ServiceExt;
+
+use crate::cases::{Recorder, config};
+use crate::support::{Answer, Running, read_head, routed, soon, until};
+
+/// Reads to the end, which must come without a reset.
+async fn rest(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    Answer::parse(&bytes)
+}
+
+/// Whether the other side has closed, in order or not.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    matches!(soon(stream.read(&mut [0; 64])).await, Ok(0) | Err(_))
+}
+
+#[tokio::test]
+async fn an_unwanted_body_is_read_up_to_a_cap_and_the_connection_goes_on() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start(&config(upstream.addr)).await;
+    let mut client = gateway.connect().await;
+    for framing in ["content-length: 100000", "transfer-encoding: chunked"] {
+        let head = format!("POST /health HTTP/1.1\r\nhost: h\r\n{framing}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        // The answer is there before the body.
+        let (answer, body) = read_head(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+        drop(body);
+        if framing.ends_with("chunked") {
+            client.write_all(b"186a0\r\n").await.unwrap();
+        }
+        client.write_all(&[b'x'; 100_000]).await.unwrap();
+        if framing.ends_with("chunked") {
+            client.write_all(b"\r\n0\r\n\r\n").await.unwrap();
+        }
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+            .await
+            .unwrap();
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"ok") {
+            assert_ne!(
+                soon(client.read_buf(&mut bytes)).await.unwrap(),
+                0,
+                "{framing}"
+            );
+        }
+    }
+    assert_eq!(upstream.take().len(), 2);
+}
+
+#[tokio::test]
+async fn above_the_cap_the_answer_arrives_and_the_connection_closes() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start(&config(upstream.addr)).await;
+    // What follows is not read as a request, and the answer is not lost to a reset.
+    for framing in ["content-length: 600000", "transfer-encoding: chunked"] {
+        let mut client = gateway.connect().await;
+        let head = format!("BREW / HTTP/1.1\r\nhost: h\r\n{framing}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        if framing.ends_with("chunked") {
+            client.write_all(b"927c0\r\n").await.unwrap();
+        }
+        let request = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n".repeat(20_000);
+        client.write_all(&request[..500_000]).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(rest(&mut client).await.status, 405, "{framing}");
+    }
+    assert!(upstream.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_client_is_not_asked_for_its_body() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start(&config(upstream.addr)).await;
+    let mut client = gateway.connect().await;
+    let head = b"BREW / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 10\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    assert_eq!(rest(&mut client).await.status, 405);
+    assert!(upstream.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_head_ends_the_connection() {
+    let upstream = Recorder::start().await;
+    let text = config(upstream.addr) + "[server]\nheader_timeout = \"50ms\"\n";
+    let gateway = Running::start(&text).await;
+    for start in ["", "G", "PRI * HT", "GET / HTTP/1.1\r\nhost: h\r\n"] {
+        let mut client = gateway.connect().await;
+        client.write_all(start.as_bytes()).await.unwrap();
+        assert!(is_closed(&mut client).await, "{start:?}");
+    }
+    // The same between requests.
+    let mut client = gateway.connect().await;
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(rest(&mut client).await.status, 200);
+    assert_eq!(upstream.take().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_below_the_least_rate_is_408_and_reaches_no_upstream_whole() {
+    let upstream = Recorder::start().await;
+    let text =
+        config(upstream.addr) + "[server]\nbody_timeout = \"100ms\"\nmin_body_rate = 1000000000\n";
+    let gateway = Running::start(&text).await;
+    let mut client = gateway.connect().await;
+    let head = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    let (mut reader, mut writer) = client.split();
+    // No pause is ever as long as `body_timeout`.
+    let trickle = async {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let mut bytes = Vec::new();
+    soon(async {
+        tokio::select! {
+            () = trickle => {}
+            read = reader.read_buf(&mut bytes) => assert_ne!(read.unwrap(), 0),
+        }
+    })
+    .await;
+    assert_eq!(Answer::parse(&bytes).status, 408);
+    assert!(upstream.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_closed_and_its_upstream_with_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = routed(&[listener.local_addr().unwrap()]) + "[server]\nwrite_timeout = \"50ms\"\n";
+    let gateway = Running::start(&text).await;
+    let mut client = gateway.connect().await;
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    read_head(&mut stream).await;
+    let endless = async {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n";
+        let mut open = stream.write_all(head).await;
+        while open.is_ok() {
+            open = stream.write_all(&[0; 65_536]).await;
+        }
+    };
+    soon(endless).await;
+    until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections_and_no_more() {
+    let upstream = Recorder::start().await;
+    let text = config(upstream.addr) + "[server]\nmax_connections_per_client = 2\n";
+    let gateway = Running::start(&text).await;
+    async fn served(gateway: &Running, from: &str) -> Option<TcpStream> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        let mut client = soon(socket.connect(gateway.addr)).await.ok()?;
+        let request = b"GET /health HTTP/1.1\r\nhost: h\r\n\r\n";
+        client.write_all(request).await.ok()?;
+        let read = soon(client.read(&mut [0; 4096])).await.ok()?;
+        (read > 0).then_some(client)
+    }
+    let first = served(&gateway, "127.0.0.1").await;
+    let second = served(&gateway, "127.0.0.1").await;
+    assert!(first.is_some() && second.is_some());
+    assert!(served(&gateway, "127.0.0.1").await.is_none());
+    assert!(
+        gateway
+            .handle
+            .metrics()
+            .contains("connections_refused_total 1")
+    );
+    // Another address is not concerned.
+    assert!(served(&gateway, "127.0.0.2").await.is_some());
+    drop(first);
+    soon(async { while served(&gateway, "127.0.0.1").await.is_none() {} }).await;
+}
+
+#[tokio::test]
+async fn a_connection_above_the_limit_waits_for_its_turn() {
+    let upstream = Recorder::start().await;
+    let text = config(upstream.addr) + "[server]\nmax_connections = 1\n";
+    let gateway = Running::start(&text).await;
+    let mut first = gateway.connect().await;
+    first
+        .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    read_head(&mut first).await;
+    let mut second = gateway.connect().await;
+    second
+        .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    drop(first);
+    read_head(&mut second).await;
+}
+
+#[tokio::test]
+async fn the_last_request_of_a_connection_is_told_so() {
+    let upstream = Recorder::start().await;
+    let text = config(upstream.addr) + "[server]\nmax_requests_per_connection = 2\n";
+    let gateway = Running::start(&text).await;
+    let mut client = gateway.connect().await;
+    let request = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n".repeat(3);
+    client.write_all(&request).await.unwrap();
+    let mut bytes = Vec::new();
+    let _ = soon(client.read_to_end(&mut bytes)).await;
+    let text = String::from_utf8(bytes).unwrap();
+    assert_eq!(text.matches("HTTP/1.1 200").count(), 2, "{text}");
+    assert_eq!(text.matches("connection: close").count(), 1, "{text}");
+    assert_eq!(upstream.take().len(), 2);
+}
+
+#[tokio::test]
+async fn a_panic_answers_500_and_concerns_no_other_connection() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start_with(&config(upstream.addr), |builder| {
+        builder.edge(tower_layer::layer_fn(|next: gateway_kit::Next| {
+            next.map_request(|request: Request<Body>| {
+                assert_ne!(request.uri().path(), "/panic", "as asked");
+                request
+            })
+        }))
+    })
+    .await;
+    let mut other = gateway.connect().await;
+    other
+        .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    read_head(&mut other).await;
+    let mut client = gateway.connect().await;
+    client
+        .write_all(b"GET /panic HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = rest(&mut client).await;
+    assert_eq!(answer.status, 500);
+    assert_eq!(answer.json()["code"], "internal");
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(answer.header("x-correlation-id").is_some());
+    other
+        .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    read_head(&mut other).await;
+    let counted =
+        "http_requests_total{service=\"gateway\",method=\"GET\",route=\"none\",status=\"500\"} 1";
+    assert!(gateway.handle.metrics().contains(counted));
+}
+
+#[tokio::test]
+async fn other_methods_pass_when_they_are_named() {
+    let upstream = Recorder::start().await;
+    let text = config(upstream.addr) + "[server]\nextra_methods = [\"PROPFIND\"]\n";
+    let gateway = Running::start(&text).await;
+    for (method, status) in [("PROPFIND", 200), ("BREW", 405), ("TRACE", 405)] {
+        let raw = format!("{method} / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+        let answer = gateway.raw(&raw).await;
+        assert_eq!(answer.status, status, "{method}");
+        if status == 405 {
+            let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PROPFIND";
+            assert_eq!(answer.header("allow"), Some(allow));
+        }
+    }
+    assert_eq!(upstream.take().len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_counted() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start(&config(upstream.addr)).await;
+    assert_eq!(gateway.raw("nonsense\r\n\r\n").await.status, 400);
+    let counted = "method=\"OTHER\",route=\"none\",status=\"400\"} 1";
+    until(|| gateway.handle.metrics().contains(counted)).await;
+}
+
+#[tokio::test]
+async fn a_thousand_clients_that_trickle_do_not_keep_another_out() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start(&config(upstream.addr)).await;
+    let mut slow = Vec::new();
+    for n in 0..1000 {
+        let mut client = gateway.connect().await;
+        let start: &[u8] = match n % 3 {
+            0 => b"G",
+            1 => b"GET / HTTP/1.1\r\nhost: h\r\nx: ",
+            _ => b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nx",
+        };
+        client.write_all(start).await.unwrap();
+        slow.push(client);
+    }
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/").await.status, 200);
+        for client in &mut slow {
+            client.write_all(b"x").await.unwrap();
+        }
+    }
+    let seen = upstream.take();
+    assert!(
+        seen.iter().all(|(line, _)| line == "GET / gateway.test"),
+        "{seen:?}"
+    );
+}

@@ -62,6 +62,9 @@ mod sim;
 mod sim_scenarios;
 #[cfg(feature = "stack")]
 mod stack;
+#[cfg(any(all(feature = "read-write", feature = "redis"), feature = "mariadb"))]
+#[path = "support/stores.rs"]
+mod stores;
 #[cfg(feature = "tonic")]
 mod support;
 mod telemetry;

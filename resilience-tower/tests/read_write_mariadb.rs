@@ -8,119 +8,25 @@ use std::{
 
 use engines::mariadb as servers;
 use mysql_async::{Opts, OptsBuilder, PoolConstraints, PoolOpts, prelude::Queryable};
-use resilience_core::{
-    retry::{BudgetConfig, RetryBudget},
-    route::GtidSet,
-};
 use resilience_tower::read_write::{
-    Checkout, Cluster, Config, Disposition, Error, Failure, ReadFreshness, Reason, Token,
-    mariadb::{Epochs, Error as NodeError, Node},
+    Checkout, Disposition, Error, Failure, ReadFreshness, Reason,
+    mariadb::{Connection, Epochs, Error as NodeError, Node},
 };
-use tokio::time::{Instant, sleep};
 
-type Result<T> = std::result::Result<T, Error<NodeError>>;
+use crate::stores::{Store, comes_back, eventually, read, round, spawned, write};
 
-/// For whatever must become true on a machine that does other things as well.
-const BOUND: Duration = Duration::from_secs(120);
-
-/// The result, or `None`: to come again, as an error tells. The looks of a busy machine are late, or a
-/// breaker is still open.
-async fn come_again<T>(result: Result<T>, until: Instant) -> Option<Result<T>> {
-    match result.as_ref().map_err(Error::retry_after) {
-        Err(Some(time)) if Instant::now() < until => {
-            sleep(time.min(Duration::from_millis(50))).await;
-            None
-        }
-        _ => Some(result),
+impl Store for Node {
+    async fn set(connection: &mut Connection, name: &str, count: u64) -> Result<(), NodeError> {
+        let statement = "INSERT INTO stock VALUES (?, ?) ON DUPLICATE KEY UPDATE count = ?";
+        Ok(connection
+            .exec_drop(statement, (name, count, count))
+            .await?)
     }
-}
 
-/// Writes `count`, and says on which node and with which token.
-async fn write(
-    cluster: &Cluster<Node>,
-    name: &str,
-    count: u64,
-) -> Result<(String, Token<GtidSet>)> {
-    let checkout = Checkout::write().deadline(BOUND);
-    let until = Instant::now() + BOUND;
-    loop {
-        let run = cluster.run(&checkout, |mut lease| async move {
-            let statement = "INSERT INTO stock VALUES (?, ?) ON DUPLICATE KEY UPDATE count = ?";
-            lease.exec_drop(statement, (name, count, count)).await?;
-            let token = lease.commit_token().await?;
-            Ok((lease.node().to_owned(), token))
-        });
-        if let Some(result) = come_again(run.await, until).await {
-            return result;
-        }
+    async fn get(connection: &mut Connection, name: &str) -> Result<Option<u64>, NodeError> {
+        let statement = "SELECT count FROM stock WHERE name = ?";
+        Ok(connection.exec_first(statement, (name,)).await?)
     }
-}
-
-/// What is there, and on which node it was read.
-async fn read(
-    cluster: &Cluster<Node>,
-    freshness: impl Into<ReadFreshness<GtidSet>>,
-    name: &str,
-) -> Result<(String, Option<u64>)> {
-    let checkout = Checkout::read(freshness).deadline(BOUND);
-    let until = Instant::now() + BOUND;
-    loop {
-        let run = cluster.run(&checkout, |mut lease| async move {
-            let statement = "SELECT count FROM stock WHERE name = ?";
-            let count = lease.exec_first(statement, (name,)).await?;
-            Ok((lease.node().to_owned(), count))
-        });
-        if let Some(result) = come_again(run.await, until).await {
-            return result;
-        }
-    }
-}
-
-/// Nothing is bounded here that only bounds load: how quickly calls come is the machine's affair.
-fn spawned(nodes: impl Iterator<Item = (String, Node)>) -> Cluster<Node> {
-    let unbounded = BudgetConfig::new(1.0, 10_000).unwrap();
-    let nodes: Vec<_> = nodes.collect();
-    // A machine that does other things as well looks late.
-    let config = Config::builder().observation_ttl(Duration::from_secs(3));
-    Cluster::builder(nodes)
-        .config(config.spill(unbounded).build().unwrap())
-        .observe_timeout(Duration::from_secs(1))
-        .retry_budget(RetryBudget::new(unbounded))
-        .max_attempts(50)
-        .spawn()
-        .unwrap()
-}
-
-async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let until = Instant::now() + BOUND;
-    while !is().await {
-        assert!(Instant::now() < until, "not within {BOUND:?}: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Writes `from..to`, and reads each at once where the split sends it: who was read on.
-async fn round(cluster: &Cluster<Node>, from: u64, to: u64) -> Vec<String> {
-    let mut read_on = Vec::new();
-    for count in from..to {
-        let (_, token) = write(cluster, "round", count).await.unwrap();
-        let (node, seen) = read(cluster, token, "round").await.unwrap();
-        assert_eq!(seen, Some(count), "a stale read on {node}");
-        read_on.push(node);
-    }
-    read_on
-}
-
-/// The last write of a round comes to be read on `wanted`.
-async fn comes_back(cluster: &Cluster<Node>, wanted: &str, count: u64) {
-    let (_, token) = write(cluster, "back", count).await.unwrap();
-    let what = format!("a read on {wanted}");
-    eventually(&what, async || {
-        let (node, seen) = read(cluster, token.clone(), "back").await.unwrap();
-        assert_eq!(seen, Some(count), "a stale read on {node}");
-        node == wanted
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -8,64 +8,20 @@ use std::{
 
 use engines::redis as servers;
 use redis::AsyncCommands;
-use resilience_core::retry::{BudgetConfig, RetryBudget};
 use resilience_tower::read_write::{
-    Checkout, Cluster, Config, Disposition, Error, Failure, Lease, Node as _, ReadFreshness,
-    Reason, Token,
-    redis::{Error as NodeError, Node, Sentinels},
+    Checkout, Cluster, Disposition, Error, Failure, Lease, Node as _, ReadFreshness, Reason,
+    redis::{Connection, Error as NodeError, Node, Sentinels},
 };
-use tokio::time::{Instant, sleep};
 
-type Offset = resilience_core::route::Offset;
-type Result<T> = std::result::Result<T, Error<NodeError>>;
+use crate::stores::{BOUND, Store, comes_back, eventually, read, round, settings, spawned, write};
 
-/// For whatever must become true on a machine that does other things as well.
-const BOUND: Duration = Duration::from_secs(120);
-
-/// The result, or `None`: to come again, as an error tells. The looks of a busy machine are late, or a
-/// breaker is still open.
-async fn come_again<T>(result: Result<T>, until: Instant) -> Option<Result<T>> {
-    match result.as_ref().map_err(Error::retry_after) {
-        Err(Some(time)) if Instant::now() < until => {
-            sleep(time.min(Duration::from_millis(50))).await;
-            None
-        }
-        _ => Some(result),
+impl Store for Node {
+    async fn set(connection: &mut Connection, key: &str, value: u64) -> Result<(), NodeError> {
+        Ok(AsyncCommands::set(connection, key, value).await?)
     }
-}
 
-/// Writes `value`, and says on which node and with which token.
-async fn write(cluster: &Cluster<Node>, key: &str, value: u64) -> Result<(String, Token<Offset>)> {
-    let checkout = Checkout::write().deadline(BOUND);
-    let until = Instant::now() + BOUND;
-    loop {
-        let run = cluster.run(&checkout, |mut lease| async move {
-            let () = lease.set(key, value).await?;
-            let token = lease.commit_token().await?;
-            Ok((lease.node().to_owned(), token))
-        });
-        if let Some(result) = come_again(run.await, until).await {
-            return result;
-        }
-    }
-}
-
-/// What is there, and on which node it was read.
-async fn read(
-    cluster: &Cluster<Node>,
-    freshness: impl Into<ReadFreshness<Offset>>,
-    key: &str,
-) -> Result<(String, Option<u64>)> {
-    let checkout = Checkout::read(freshness).deadline(BOUND);
-    let until = Instant::now() + BOUND;
-    loop {
-        let run = cluster.run(&checkout, |mut lease| async move {
-            let value = lease.get(key).await?;
-            Ok((lease.node().to_owned(), value))
-        });
-        if let Some(result) = come_again(run.await, until).await {
-            return result;
-        }
+    async fn get(connection: &mut Connection, key: &str) -> Result<Option<u64>, NodeError> {
+        Ok(AsyncCommands::get(connection, key).await?)
     }
 }
 
@@ -79,53 +35,6 @@ async fn replica_lease(cluster: &Cluster<Node>, primary: &str) -> Lease<Node> {
             return lease;
         }
     }
-}
-
-/// Nothing is bounded here that only bounds load: how quickly calls come is the machine's affair.
-fn spawned(nodes: impl Iterator<Item = (String, Node)>) -> Cluster<Node> {
-    let unbounded = BudgetConfig::new(1.0, 10_000).unwrap();
-    let nodes: Vec<_> = nodes.collect();
-    // A machine that does other things as well looks late.
-    let config = Config::builder().observation_ttl(Duration::from_secs(3));
-    Cluster::builder(nodes)
-        .config(config.spill(unbounded).build().unwrap())
-        .observe_timeout(Duration::from_secs(1))
-        .retry_budget(RetryBudget::new(unbounded))
-        .max_attempts(50)
-        .spawn()
-        .unwrap()
-}
-
-async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let until = Instant::now() + BOUND;
-    while !is().await {
-        assert!(Instant::now() < until, "not within {BOUND:?}: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Writes `from..to`, and reads each at once where the split sends it: who was read on.
-async fn round(cluster: &Cluster<Node>, from: u64, to: u64) -> Vec<String> {
-    let mut read_on = Vec::new();
-    for value in from..to {
-        let (_, token) = write(cluster, "round", value).await.unwrap();
-        let (node, seen) = read(cluster, token, "round").await.unwrap();
-        assert_eq!(seen, Some(value), "a stale read on {node}");
-        read_on.push(node);
-    }
-    read_on
-}
-
-/// The last write of a round comes to be read on `wanted`.
-async fn comes_back(cluster: &Cluster<Node>, wanted: &str, value: u64) {
-    let (_, token) = write(cluster, "back", value).await.unwrap();
-    let what = format!("a read on {wanted}");
-    eventually(&what, async || {
-        let (node, seen) = read(cluster, token.clone(), "back").await.unwrap();
-        assert_eq!(seen, Some(value), "a stale read on {node}");
-        node == wanted
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -367,4 +276,115 @@ async fn a_failover_by_sentinels_is_gone_through_and_what_it_lost_is_told() {
         sentinel.start().await.unwrap();
     }
     round(&cluster, 60, 80).await;
+}
+
+#[tokio::test]
+async fn nodes_are_found_by_their_sentinels_come_and_go() {
+    let config = servers::Config::default()
+        .with_replicas(1)
+        .with_sentinels(3);
+    let servers = servers::Cluster::start(config).await.unwrap();
+    let later = servers::Config::default().with_replicas(0);
+    let later = servers::Cluster::start(later).await.unwrap();
+    let later = later.node(0);
+    let [old, other] = [0, 1].map(|index| servers.node(index));
+    let name = |server: &servers::Node| format!("127.0.0.1:{}", server.port());
+    for sentinel in servers.sentinels() {
+        // They look for replicas every 10 s otherwise.
+        let quick = ["sentinel", "debug", "info-period", "500"];
+        sentinel.command(&quick).await.unwrap();
+    }
+
+    let urls = servers.sentinels().iter().map(|sentinel| sentinel.url());
+    let sentinels = Sentinels::new(servers::SERVICE, urls).unwrap();
+    let discovery = sentinels
+        .discover()
+        .nodes(|host, port| Node::builder((host, port)).response_timeout(BOUND))
+        .cluster(settings)
+        .every(Duration::from_millis(100));
+    let cluster = discovery.spawn().await.unwrap();
+    let known = || {
+        let nodes = cluster.snapshot().route.nodes;
+        let mut names: Vec<_> = nodes.iter().map(|node| node.name.to_string()).collect();
+        names.sort_unstable();
+        names
+    };
+    let of = |servers: &[&servers::Node]| {
+        let mut names: Vec<_> = servers.iter().map(|server| name(server)).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(known(), of(&[old, other]));
+    round(&cluster, 0, 20).await;
+    comes_back(&cluster, &name(other), 1).await;
+
+    // Calls go on while it comes.
+    let port = old.port().to_string();
+    let follow = ["replicaof", "127.0.0.1", &port];
+    later.command(&follow).await.unwrap();
+    let all = of(&[old, other, later]);
+    eventually("a new replica is found", async || {
+        round(&cluster, 20, 22).await;
+        known() == all
+    })
+    .await;
+    comes_back(&cluster, &name(later), 2).await;
+
+    // It is built anew, in its place.
+    servers.wait_caught_up().await.unwrap();
+    other.kill().await.unwrap();
+    round(&cluster, 22, 30).await;
+    other.start().await.unwrap();
+    comes_back(&cluster, &name(other), 3).await;
+
+    old.kill().await.unwrap();
+    let mut next = 0;
+    eventually("writes go on", async || {
+        next += 1;
+        let written = write(&cluster, "next", next).await;
+        written.is_ok_and(|(node, _)| node != name(old))
+    })
+    .await;
+    assert_eq!(known(), all);
+    old.start().await.unwrap();
+    comes_back(&cluster, &name(old), 4).await;
+
+    // Those who elect forget one that does not come back when they are told to: one after the other,
+    // and none that has a failover to end. They would disagree on the primary of its epoch for good.
+    let (primary, _) = write(&cluster, "next", next + 1).await.unwrap();
+    let gone = match primary == name(later) {
+        true => other,
+        false => later,
+    };
+    gone.kill().await.unwrap();
+    let rest: Vec<_> = [old, other, later]
+        .into_iter()
+        .filter(|server| server.port() != gone.port())
+        .collect();
+    let settled = format!("status=ok,address={primary},slaves=");
+    for sentinel in servers.sentinels() {
+        let says = async |what: &str| {
+            let says = sentinel.command(&["info", "sentinel"]).await.unwrap();
+            says.contains(what)
+        };
+        eventually("the failover is over", async || says(&settled).await).await;
+        let reset = ["sentinel", "reset", servers::SERVICE];
+        sentinel.command(&reset).await.unwrap();
+        let known = format!("{settled}1,sentinels=3");
+        eventually("the others are known again", async || says(&known).await).await;
+    }
+    eventually("one that is gone is dropped", async || {
+        round(&cluster, 30, 32).await;
+        known() == of(&rest)
+    })
+    .await;
+
+    // While they cannot be asked, nothing is changed.
+    for sentinel in servers.sentinels() {
+        sentinel.kill().await.unwrap();
+    }
+    let nobody = async || cluster.snapshot().route.primary.is_none();
+    eventually("nobody takes writes", nobody).await;
+    assert_eq!(known(), of(&rest));
+    read(&cluster, ReadFreshness::Any, "round").await.unwrap();
 }

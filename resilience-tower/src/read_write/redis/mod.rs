@@ -26,11 +26,17 @@
 //! The code of an error is taken for the server's. A script that has written and returns an error reply
 //! with such a code (`READONLY`, `BUSY`, `OOM`) is taken for one that did not run, and may run again.
 //!
+//! # Where the nodes are
+//!
+//! Either each is told, as a [`Node`]; or the sentinels tell them, and which come and go, by
+//! [`Sentinels::discover`], to which their addresses and the name of the primary are enough.
+//!
 //! # What must be set
 //!
 //! - The user of this process may run `INFO` on the nodes; the sentinels' user `SENTINEL MASTER` and
-//!   `SENTINEL GET-MASTER-ADDR-BY-NAME`: `ACL SETUSER app +info …` there, `+sentinel|master
-//!   +sentinel|get-master-addr-by-name` here.
+//!   `SENTINEL GET-MASTER-ADDR-BY-NAME`, and to find nodes `SENTINEL REPLICAS` (Redis 5 or newer): `ACL
+//!   SETUSER app +info …` there, `+sentinel|master +sentinel|get-master-addr-by-name
+//!   +sentinel|replicas` here.
 //! - A node is told apart by its address, as the sentinels call it. Where they call it otherwise than
 //!   this process does, [`NodeBuilder::announced`].
 //! - `replica-read-only yes` (the default). Redis has no read-only session: a write that is sent on a
@@ -58,6 +64,7 @@
 //! replaced and is back is not told from the one that replaced it while only one of them can be reached.
 
 mod connection;
+mod discovery;
 mod error;
 mod info;
 mod node;
@@ -65,6 +72,7 @@ mod sentinels;
 
 pub use self::{
     connection::Connection,
+    discovery::Discovery,
     error::Error,
     node::{Node, NodeBuilder},
     sentinels::Sentinels,

@@ -16,7 +16,8 @@ use super::{
     sentinels::{Address, Sentinels},
 };
 
-/// One node of Redis, for a [`Cluster`](crate::read_write::Cluster).
+/// One node of Redis, for a [`Cluster`](crate::read_write::Cluster); clones are handles on the same
+/// connections.
 ///
 /// # Examples
 ///
@@ -27,6 +28,7 @@ use super::{
 /// let node = Node::builder("redis://10.0.0.4:6379").sentinels(&sentinels).build()?;
 /// # Ok::<(), resilience_tower::read_write::redis::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Node {
     client: Client,
     cluster: u64,
@@ -34,10 +36,10 @@ pub struct Node {
     elected_by: Option<Sentinels>,
     response_timeout: Option<Duration>,
     /// Taken out while the node is asked, so that one whose answer did not come is gone.
-    observer: Mutex<Option<MultiplexedConnection>>,
+    observer: Arc<Mutex<Option<MultiplexedConnection>>>,
     idle: Arc<Idle>,
     /// The incarnation that was looked at last, and its epoch.
-    last: Mutex<Option<(u64, u64)>>,
+    last: Arc<Mutex<Option<(u64, u64)>>>,
 }
 
 /// Settings of a [`Node`].
@@ -117,9 +119,9 @@ impl<A: IntoConnectionInfo> NodeBuilder<A> {
             address,
             elected_by: self.sentinels,
             response_timeout: self.response_timeout,
-            observer: Mutex::default(),
+            observer: Arc::default(),
             idle: Idle::new(self.most_idle),
-            last: Mutex::default(),
+            last: Arc::default(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Who is the primary, as those say who elect it.
 
 use std::{
+    collections::HashMap,
     fmt,
     net::IpAddr,
     sync::{
@@ -10,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use ::redis::{Client, IntoConnectionInfo, RedisError, aio::MultiplexedConnection};
+use ::redis::{
+    Client, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, aio::MultiplexedConnection,
+};
 use parking_lot::Mutex;
 use tokio::{task::JoinSet, time::timeout};
 
@@ -34,6 +37,14 @@ impl Address {
     pub(super) fn new(host: &str, port: u16) -> Self {
         let host = host.into();
         Self { host, port }
+    }
+
+    pub(super) const fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) const fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -167,15 +178,47 @@ impl Sentinels {
 
     /// How many answered, and whether those of the highest epoch name the same primary.
     async fn ask_all(&self) -> (usize, bool) {
+        let name = self.0.name.clone();
+        let ask = move |sentinel: Arc<Sentinel>| {
+            let name = name.clone();
+            async move { sentinel.ask(&name).await.ok().flatten() }
+        };
+        let answers = self.ask_each(ask).await;
+        let agreed = self.note(&answers);
+        (answers.len(), agreed)
+    }
+
+    /// The nodes that one of them knows at least, those that are down last; what was known before stays
+    /// if this fails.
+    pub(super) async fn nodes(&self) -> Result<Vec<Address>, Error> {
+        let of = self.0.sentinels.len();
+        let name = self.0.name.clone();
+        let ask = move |sentinel: Arc<Sentinel>| {
+            let name = name.clone();
+            async move { sentinel.nodes(&name).await.ok() }
+        };
+        let answers = self.ask_each(ask).await;
+        match answers.len() * 2 > of {
+            true => Ok(together(answers)),
+            false => Err(Error::NoMajority {
+                answered: answers.len(),
+                of,
+            }),
+        }
+    }
+
+    /// The answers of more than half of them, and of those who are not much later.
+    async fn ask_each<T, F>(&self, ask: impl Fn(Arc<Sentinel>) -> F) -> Vec<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Option<T>> + Send + 'static,
+    {
         let mut asked = JoinSet::new();
         for sentinel in &self.0.sentinels {
-            let (sentinel, name) = (Arc::clone(sentinel), self.0.name.clone());
-            asked.spawn(async move {
-                let answer = timeout(PATIENCE, sentinel.ask(&name)).await;
-                answer.ok()?.ok().flatten()
-            });
+            let answer = timeout(PATIENCE, ask(Arc::clone(sentinel)));
+            asked.spawn(async move { answer.await.ok().flatten() });
         }
-        let mut answers: Vec<(u64, Address)> = Vec::new();
+        let mut answers = Vec::new();
         let majority = self.0.sentinels.len() / 2 + 1;
         while let Some(answer) = asked.join_next().await {
             answers.extend(answer.ok().flatten());
@@ -192,8 +235,7 @@ impl Sentinels {
         let _ = timeout(GRACE, late).await;
         // Their connections are good, if they are only slow.
         asked.detach_all();
-        let agreed = self.note(&answers);
-        (answers.len(), agreed)
+        answers
     }
 
     pub(super) fn note(&self, answers: &[(u64, Address)]) -> bool {
@@ -235,14 +277,61 @@ impl Sentinels {
     }
 }
 
+/// What one sentinel knows: the nodes, and whether each is down.
+type Nodes = Vec<(Address, bool)>;
+
+/// A node is down if all who know it say so.
+fn together(answers: Vec<Nodes>) -> Vec<Address> {
+    let mut nodes = Nodes::new();
+    for (address, down) in answers.into_iter().flatten() {
+        match nodes.iter_mut().find(|(known, _)| *known == address) {
+            Some((_, all)) => *all &= down,
+            None => nodes.push((address, down)),
+        }
+    }
+    nodes.sort_by_key(|(_, down)| *down);
+    nodes.into_iter().map(|(address, _)| address).collect()
+}
+
+type Fields = HashMap<String, String>;
+
 impl Sentinel {
-    /// The config epoch and the primary of it; `None`: it was changed between the two questions.
-    async fn ask(&self, name: &str) -> Result<Option<(u64, Address)>, RedisError> {
+    /// On the connection that is kept, or a new one.
+    async fn answer<T: FromRedisValue>(&self, questions: &Pipeline) -> Result<T, RedisError> {
         let idle = self.idle.lock().take();
         let mut connection = match idle {
             Some(connection) => connection,
             None => connection::open(&self.client, None).await?,
         };
+        let answer = questions.query_async(&mut connection).await?;
+        *self.idle.lock() = Some(connection);
+        Ok(answer)
+    }
+
+    /// The primary and the replicas.
+    async fn nodes(&self, name: &str) -> Result<Nodes, RedisError> {
+        let mut questions = ::redis::pipe();
+        for question in ["GET-MASTER-ADDR-BY-NAME", "REPLICAS"] {
+            questions.cmd("SENTINEL").arg(question).arg(name);
+        }
+        type Answer = ((String, u16), Vec<Fields>);
+        let ((host, port), replicas): Answer = self.answer(&questions).await?;
+        let replica = |fields: &Fields| {
+            let address = Address::new(fields.get("ip")?, fields.get("port")?.parse().ok()?);
+            let flags = fields.get("flags").map_or("", String::as_str);
+            let down = flags
+                .split(',')
+                .any(|flag| matches!(flag, "s_down" | "disconnected"));
+            Some((address, down))
+        };
+        let primary = (Address::new(&host, port), false);
+        Ok(std::iter::once(primary)
+            .chain(replicas.iter().filter_map(replica))
+            .collect())
+    }
+
+    /// The config epoch and the primary of it; `None`: it was changed between the two questions.
+    async fn ask(&self, name: &str) -> Result<Option<(u64, Address)>, RedisError> {
         // While a failover runs, the epoch is that of the new primary before `MASTER` shows its
         // address, which the second question has. That is of the epoch which is the same before and
         // after it.
@@ -254,11 +343,9 @@ impl Sentinel {
             .arg("GET-MASTER-ADDR-BY-NAME")
             .arg(name);
         questions.add_command(state());
-        type State = std::collections::HashMap<String, String>;
-        let (before, (host, port), after): (State, (String, u16), State) =
-            questions.query_async(&mut connection).await?;
-        *self.idle.lock() = Some(connection);
-        let epoch = |state: &State| state.get("config-epoch")?.parse().ok();
+        type Answer = (Fields, (String, u16), Fields);
+        let (before, (host, port), after): Answer = self.answer(&questions).await?;
+        let epoch = |state: &Fields| state.get("config-epoch")?.parse().ok();
         Ok(match (epoch(&before), epoch(&after)) {
             (Some(before), Some(after)) if before == after => {
                 Some((before, Address::new(&host, port)))
@@ -329,6 +416,16 @@ mod tests {
         assert_eq!(Address::new("Redis-A", 1), Address::new("redis-a", 1));
         assert_ne!(Address::new("redis-a", 1), Address::new("redis-a", 2));
         assert_ne!(Address::new("redis-a", 1), Address::new("10.0.0.1", 1));
+    }
+
+    #[test]
+    fn nodes_that_are_up_by_one_of_them_come_first() {
+        let at = |port, down| (Address::new("10.0.0.1", port), down);
+        let one = vec![at(1, false), at(2, true), at(3, true)];
+        let other = vec![at(1, false), at(3, false), at(4, false)];
+        let nodes = together(vec![one, other]);
+        let ports: Vec<_> = nodes.iter().map(Address::port).collect();
+        assert_eq!(ports, [1, 3, 4, 2]);
     }
 
     #[tokio::test]

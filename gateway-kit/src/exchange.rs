@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use resilience_core::clock::Clock;
 use tracing::info;
 use uuid::Uuid;
+use uuid::fmt::Simple;
 
 use crate::headers;
 use crate::metrics::{RequestLabels, method_label};
@@ -18,7 +19,8 @@ use crate::upstream::Upstream;
 #[derive(Debug)]
 pub(crate) struct Exchange {
     shared: Arc<Shared>,
-    pub(crate) correlation_id: String,
+    /// In the form in which it is sent on, which all copies share.
+    pub(crate) correlation_id: HeaderValue,
     method: Method,
     route: Option<Arc<Route>>,
     upstream: Option<Arc<Upstream>>,
@@ -38,8 +40,8 @@ const CLIENT_GONE: u16 = 499;
 impl Exchange {
     pub(crate) fn begin<B>(shared: &Arc<Shared>, request: &Request<B>) -> Self {
         shared.metrics.in_flight.increment(1.0);
-        let correlation_id = headers::correlation_id(request.headers())
-            .map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
+        let given = headers::correlation_id(request.headers()).cloned();
+        let correlation_id = given.unwrap_or_else(new_correlation_id);
         Self {
             shared: Arc::clone(shared),
             correlation_id,
@@ -53,6 +55,11 @@ impl Exchange {
             error: None,
             complete: false,
         }
+    }
+
+    pub(crate) fn correlation_id(&self) -> &str {
+        // Both kinds are ASCII.
+        self.correlation_id.to_str().unwrap_or_default()
     }
 
     pub(crate) fn routed(&mut self, route: &Arc<Route>) {
@@ -90,6 +97,12 @@ impl Exchange {
     }
 }
 
+fn new_correlation_id() -> HeaderValue {
+    let mut text = [0; Simple::LENGTH];
+    let text = Uuid::now_v7().simple().encode_lower(&mut text);
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
         let metrics = &self.shared.metrics;
@@ -117,7 +130,12 @@ impl Drop for Exchange {
             method,
             status,
         };
-        metrics.finished(&labels, elapsed.as_secs_f64());
+        match &self.route {
+            Some(route) => route
+                .series
+                .finished(metrics, &labels, elapsed.as_secs_f64()),
+            None => metrics.finished(&labels, elapsed.as_secs_f64()),
+        }
         let error = match self.error {
             None if std::thread::panicking() => Some("panic"),
             None if !self.complete => Some("client_gone"),
@@ -125,7 +143,7 @@ impl Drop for Exchange {
         };
         info!(
             target: "gateway_kit::access",
-            correlation_id = %self.correlation_id,
+            correlation_id = self.correlation_id(),
             method,
             service,
             route,

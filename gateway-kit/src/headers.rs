@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, Entry, FORWARDED, HOST, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
@@ -114,21 +115,28 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: Origin, client: IpA
     }
     let peer = origin.peer.to_canonical();
     let host = headers.get(HOST).cloned();
-    append(headers, X_FORWARDED_FOR, &peer.to_string());
-    append(
-        headers,
-        FORWARDED,
-        &forwarded_element(peer, host.as_ref(), origin.scheme),
-    );
+    let address = value(peer.to_string());
+    append(headers, X_FORWARDED_FOR, address.clone());
+    let element = forwarded_element(peer, host.as_ref(), origin.scheme);
+    append(headers, FORWARDED, value(element));
     if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
         entry.insert(HeaderValue::from_static(origin.scheme));
     }
     if let (Some(host), Entry::Vacant(entry)) = (host, headers.entry(X_FORWARDED_HOST)) {
         entry.insert(host);
     }
-    if let Ok(value) = client.to_string().parse() {
-        headers.insert(X_REAL_IP, value);
+    let client = match client == peer {
+        true => address,
+        false => value(client.to_string()),
+    };
+    if let Some(client) = client {
+        headers.insert(X_REAL_IP, client);
     }
+}
+
+/// The text as a value, without a copy.
+fn value(text: impl Into<Bytes>) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(text.into()).ok()
 }
 
 fn remove_folding(headers: &mut HeaderMap) {
@@ -151,14 +159,19 @@ fn remove_folding(headers: &mut HeaderMap) {
 }
 
 /// Adds an element to a list field, as one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+fn append(headers: &mut HeaderMap, name: HeaderName, element: Option<HeaderValue>) {
+    let Some(element) = element else { return };
+    if !headers.contains_key(&name) {
+        headers.insert(name, element);
+        return;
+    }
     let mut line = Vec::new();
     for value in headers.get_all(&name) {
         line.extend_from_slice(value.as_bytes());
         line.extend_from_slice(b", ");
     }
     line.extend_from_slice(element.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&line) {
+    if let Some(value) = value(line) {
         headers.insert(name, value);
     }
 }
@@ -205,12 +218,13 @@ pub(crate) fn client_address(
 }
 
 /// The client's correlation id, if it is one that can be logged and passed on.
-pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut values = headers.get_all(CORRELATION_ID).iter();
-    let id = values.next()?.to_str().ok()?;
+    let value = values.next()?;
+    let id = value.to_str().ok()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     let well_formed = (1..=128).contains(&id.len()) && id.bytes().all(plain);
-    (well_formed && values.next().is_none()).then_some(id)
+    (well_formed && values.next().is_none()).then_some(value)
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! Labels are names from the configuration (route prefixes, upstreams, addresses), methods from
 //! a fixed list and status codes: no client can add series.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -96,14 +99,25 @@ impl Metrics {
 
     /// Records one finished request.
     pub(crate) fn finished(&self, labels: &RequestLabels<'_>, seconds: f64) {
+        let kind = self.kind(labels);
+        kind.duration.record(seconds);
+        kind.requests.increment(1);
+    }
+
+    fn kind(&self, labels: &RequestLabels<'_>) -> Known {
         let service = Label::new("service", labels.service.to_owned());
         let route = Label::new("route", labels.route.to_owned());
-        self.histogram(name::DURATION, vec![service.clone(), route.clone()])
-            .record(seconds);
+        let duration = self.histogram(name::DURATION, vec![service.clone(), route.clone()]);
         let method = Label::from_static_parts("method", labels.method);
         let status = Label::new("status", labels.status.to_string());
-        self.counter(name::REQUESTS, vec![service, method, route, status])
-            .increment(1);
+        let requests = self.counter(name::REQUESTS, vec![service, method, route, status]);
+        Known {
+            service: labels.service.into(),
+            method: labels.method,
+            status: labels.status,
+            requests,
+            duration,
+        }
     }
 
     /// Counts a request that could not be read, and that the HTTP library has answered.
@@ -191,6 +205,59 @@ impl EndpointMetrics {
             _ => 2.0,
         });
         self.up.set(f64::from(u8::from(is_up)));
+    }
+}
+
+/// The handles that finished requests of one route have needed so far, so that the next one of its
+/// kind neither allocates nor asks the recorder.
+#[derive(Default)]
+pub(crate) struct Series(ArcSwap<Vec<Known>>);
+
+#[derive(Clone)]
+struct Known {
+    service: Arc<str>,
+    method: &'static str,
+    status: u16,
+    requests: Counter,
+    duration: Histogram,
+}
+
+/// Most kinds that are kept per route; what an upstream answers beyond is looked up each time.
+const KINDS: usize = 64;
+
+impl Series {
+    /// Records one finished request.
+    pub(crate) fn finished(&self, metrics: &Metrics, labels: &RequestLabels<'_>, seconds: f64) {
+        let known = self.0.load();
+        let mut kinds = known.iter();
+        let kind = kinds.find(|kind| {
+            kind.status == labels.status
+                && kind.method == labels.method
+                && *kind.service == *labels.service
+        });
+        if let Some(kind) = kind {
+            kind.duration.record(seconds);
+            kind.requests.increment(1);
+            return;
+        }
+        let kind = metrics.kind(labels);
+        kind.duration.record(seconds);
+        kind.requests.increment(1);
+        if known.len() < KINDS {
+            drop(known);
+            // Two at once may add the same kind twice, which does no harm.
+            self.0.rcu(|known| {
+                let mut next = Vec::clone(known);
+                next.push(kind.clone());
+                next
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Series {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Series").finish_non_exhaustive()
     }
 }
 

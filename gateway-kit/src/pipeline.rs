@@ -112,7 +112,7 @@ impl Context {
     fn answer(&mut self, answer: Result<Response<Body>, Problem>) -> Response<Body> {
         answer.unwrap_or_else(|problem| {
             self.exchange.fail(problem.code);
-            problem.into_response(&self.exchange.correlation_id)
+            problem.into_response(self.exchange.correlation_id())
         })
     }
 
@@ -234,9 +234,8 @@ impl Inner {
     ) -> Result<Response<Body>, Problem> {
         headers::remove_request_hop_by_hop(request.headers_mut());
         headers::set_forwarded(request.headers_mut(), context.origin, context.client);
-        if let Ok(id) = HeaderValue::from_str(&context.exchange.correlation_id) {
-            request.headers_mut().insert(CORRELATION_ID, id);
-        }
+        let id = context.exchange.correlation_id.clone();
+        request.headers_mut().insert(CORRELATION_ID, id);
         let Some(layered) = &self.layers.upstream else {
             return upstream(&self.shared, request, route, context).await;
         };
@@ -281,14 +280,13 @@ async fn upstream(
 
 fn refused_by(problem: Problem, mut exchange: Exchange) -> Response<Body> {
     exchange.fail(problem.code);
-    let response = problem.into_response(&exchange.correlation_id);
+    let response = problem.into_response(exchange.correlation_id());
     finished(response, exchange)
 }
 
 fn finished(mut response: Response<Body>, mut exchange: Exchange) -> Response<Body> {
-    if let Ok(id) = HeaderValue::from_str(&exchange.correlation_id) {
-        response.headers_mut().insert(CORRELATION_ID, id);
-    }
+    let id = exchange.correlation_id.clone();
+    response.headers_mut().insert(CORRELATION_ID, id);
     exchange.answered(response.status());
     response.map(|body| body.measured(exchange))
 }

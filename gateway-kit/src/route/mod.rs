@@ -12,6 +12,7 @@ use http::HeaderMap;
 pub(crate) use self::split::Split;
 pub(crate) use self::table::{Found, Table};
 use crate::config::{HashKey, RouteConfig};
+use crate::metrics::Series;
 use crate::policy::Policies;
 use crate::upstream::{Upstream, balance};
 
@@ -20,6 +21,8 @@ use crate::upstream::{Upstream, balance};
 pub(crate) struct Route {
     /// What metrics and logs call it.
     pub(crate) label: String,
+    /// What its requests are counted by.
+    pub(crate) series: Series,
     pub(crate) prefix: String,
     /// 404 otherwise.
     pub(crate) enabled: bool,
@@ -73,6 +76,7 @@ impl Route {
         };
         Self {
             label: config.label(),
+            series: Series::default(),
             prefix: config.prefix.as_str().to_owned(),
             enabled: config.enabled,
             rewriting,

@@ -36,9 +36,15 @@ pub(crate) fn outgoing(
 ) -> Result<(Request<Upload>, Option<Asked>), Problem> {
     let (mut parts, body) = request.into_parts();
     let path = route.rewrite(&checked.path);
-    let target = match parts.uri.query() {
-        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-        None => PathAndQuery::try_from(path.as_ref()),
+    let same = parts
+        .uri
+        .path_and_query()
+        .filter(|_| parts.uri.path() == path);
+    let target = match (same, parts.uri.query()) {
+        // As most are: nothing is copied.
+        (Some(target), _) => Ok(target.clone()),
+        (None, Some(query)) => PathAndQuery::try_from(format!("{path}?{query}")),
+        (None, None) => PathAndQuery::try_from(path.as_ref()),
     };
     let target = target.map_err(|_| Problem::bad_request("bad_path", "the target is malformed"))?;
     parts.uri = Uri::from(target);

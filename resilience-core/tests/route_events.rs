@@ -233,6 +233,8 @@ fn the_first_write_of_an_epoch_that_is_lost_is_told_by_the_call_that_asks_for_it
     assert_eq!(bench.told(), ["b diverged"]);
     assert_eq!(bench.router.snapshot().refused(Reason::Diverged), 3);
     failover("c", &[(1, 90), (2, 150)]);
+    // The primary is told, and not who else has its history.
+    bench.seen("a", Role::Replica, 3, 200);
     bench.told();
     assert!(read(&token(2, 160)).is_err());
     assert!(read(&token(1, 95)).is_err());

@@ -237,6 +237,9 @@ mod tests {
         assert_eq!(next(&mut picks).unwrap().0, "b:1");
         assert!(matches!(picks.next().unwrap_err(), Nobody::Open(_)));
         endpoints[1].breaker.set_mode(Mode::ForcedOpen);
+        for _ in 0..10 {
+            assert!(upstream.picks(None).next().is_err());
+        }
         assert!(matches!(
             upstream.picks(None).next().unwrap_err(),
             Nobody::Open(_)
@@ -245,6 +248,8 @@ mod tests {
         let views = upstream.service.views();
         assert!(views.iter().all(|view| view.known.in_flight == 0));
         assert_eq!(views[1].known.failures, 5);
+        assert_eq!(views[0].known.failures, 0);
+        assert!(views[0].known.ejected_for.is_none());
     }
 
     #[tokio::test]

@@ -56,8 +56,10 @@ impl Measured {
 
 /// Ten endpoints that serve any number of requests at once; the first is `slowness` as slow.
 fn simulate(strategy: BalanceStrategy, slowness: f64, seed: u64) -> Measured {
-    let mut balance = BalanceConfig::default();
-    balance.strategy = strategy;
+    let balance = BalanceConfig {
+        strategy,
+        ..BalanceConfig::default()
+    };
     let config = settings(&Switch::On(balance), &Switch::On(EjectionConfig::default())).unwrap();
     let clock = ManualClock::new();
     let balancer = Balancer::with_seed(config, SharedClock::new(clock.clone()), seed);

@@ -84,7 +84,8 @@ impl Shared {
     pub(crate) fn attach(&self, config: &Config, services: &[Arc<Service>], splits: &[Arc<Split>]) {
         let is_on = |name: &str| config.upstreams.get(name).is_some_and(|one| one.enabled);
         for split in splits {
-            let mut routes = config.routes.iter();
+            // Routes without a split may have the same label.
+            let mut routes = config.routes.iter().filter(|route| !route.split.is_empty());
             if let Some(route) = routes.find(|route| route.label() == split.name) {
                 split.configure(route, is_on);
             }

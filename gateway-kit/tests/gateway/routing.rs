@@ -147,3 +147,19 @@ async fn a_switched_off_upstream_has_no_share_of_a_split() {
     }
     assert_eq!((b.calls(), a.calls()), (0, 20));
 }
+
+#[tokio::test]
+async fn a_split_has_its_shares_beside_another_route_of_the_same_name() {
+    // Shares were taken from whichever route of the name came first.
+    let (a, b) = (Upstream::start().await, Upstream::start().await);
+    let post = "[[route]]\nprefix = \"/\"\nmethods = [\"POST\"]\nupstream = \"b\"\n";
+    let split = SPLIT.replace("name = \"shop\"\n", "");
+    let config = post.to_owned() + &split + &upstreams(&[&a, &b]);
+    let gateway = Running::start(&config).await;
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_eq!((a.calls(), b.calls()), (9, 1));
+    assert_eq!(gateway.raw(&request("POST", "/", "h")).await.status, 200);
+    assert_eq!((a.calls(), b.calls()), (9, 2));
+}

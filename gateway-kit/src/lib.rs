@@ -36,6 +36,7 @@ pub mod config;
 pub mod guard;
 pub mod health;
 pub mod path;
+pub mod pool;
 
 mod body;
 mod built_in;

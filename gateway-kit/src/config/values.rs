@@ -67,6 +67,14 @@ impl EndpointUrl {
     }
 }
 
+impl std::str::FromStr for EndpointUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::try_from(text.to_owned())
+    }
+}
+
 impl TryFrom<String> for EndpointUrl {
     type Error = String;
 

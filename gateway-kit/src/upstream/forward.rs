@@ -161,7 +161,7 @@ async fn patiently<F: Future>(
 }
 
 /// Refuses answers that a client could read differently from us.
-fn check_answer(
+pub(crate) fn check_answer(
     status: StatusCode,
     headers: &mut HeaderMap,
     asked: bool,

@@ -53,6 +53,10 @@ impl Upload {
         Self { body, progress }
     }
 
+    pub(crate) fn into_inner(self) -> Body {
+        self.body
+    }
+
     pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()
     }

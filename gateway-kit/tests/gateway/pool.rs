@@ -2,6 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use gateway_kit::Body;
+use gateway_kit::pool::{self, Pool};
+use http::Request;
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -93,4 +97,53 @@ async fn a_post_that_was_sent_and_not_answered_is_502_and_not_sent_again() {
         (answer.status, answer.json()["code"].as_str()),
         (502, Some("upstream_broken"))
     );
+}
+
+#[tokio::test]
+async fn the_pool_works_without_a_gateway() {
+    let upstream = Upstream::start().await;
+    let pool = Pool::new(format!("http://{}", upstream.addr).parse().unwrap());
+    for _ in 0..10 {
+        let request = Request::post("/a?b").body(Body::from("hi".to_owned()));
+        let response = soon(pool.send(request.unwrap())).await.unwrap();
+        let body = soon(response.into_body().collect()).await.unwrap();
+        assert_eq!(body.to_bytes(), "ok");
+        until(|| pool.idle() == 1).await;
+    }
+    assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
+    let seen = upstream.last();
+    assert_eq!((seen.target.as_str(), &seen.body[..]), ("/a?b", &b"hi"[..]));
+    assert_eq!(
+        seen.header("host"),
+        Some(upstream.addr.to_string().as_str())
+    );
+    pool.retire();
+    assert_eq!(pool.idle(), 0);
+}
+
+#[tokio::test]
+async fn the_pool_gives_an_unsent_request_back_and_refuses_bad_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let pool = Pool::new(format!("http://{addr}").parse().unwrap());
+    let post = || {
+        Request::post("/")
+            .body(Body::from("hi".to_owned()))
+            .unwrap()
+    };
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok";
+        stream.write_all(answer).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    };
+    let (sent, ()) = soon(async { tokio::join!(pool.send(post()), serve) }).await;
+    assert!(matches!(sent, Err(pool::Error::BadAnswer)), "{sent:?}");
+    drop(listener);
+    let Err(pool::Error::Unsent { request, .. }) = soon(pool.send(post())).await else {
+        panic!("nobody listens");
+    };
+    let body = request.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "hi");
 }

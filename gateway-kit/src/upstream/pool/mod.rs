@@ -21,7 +21,7 @@ pub(crate) use self::connect::ConnectError;
 use self::connect::{Connected, Http1};
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::check as check_tls;
-use crate::config::{Protocol, UpstreamConfig};
+use crate::config::{Protocol, UpstreamConfig, UpstreamTlsConfig};
 use crate::upstream::upload::Upload;
 
 /// The connections of one endpoint. Those of HTTP/1 carry one call at a time; of the idle ones
@@ -50,10 +50,10 @@ pub(crate) struct Target {
 /// All that connections depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
-    connect_timeout: Duration,
-    idle_timeout: Duration,
-    max_age: Option<Duration>,
-    max_idle: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) max_idle: usize,
     protocol: Protocol,
     #[cfg(feature = "http2")]
     max_streams: usize,
@@ -76,9 +76,41 @@ impl Settings {
         }
     }
 
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        #[cfg(feature = "tls")]
+        self.tls.set_protocol(protocol);
+    }
+
+    /// Nothing without the feature: then no connection over TLS is made at all.
+    pub(crate) fn set_tls(&mut self, config: &UpstreamTlsConfig) {
+        #[cfg(feature = "tls")]
+        {
+            self.tls = tls::Client::new(config, self.protocol);
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = config;
+    }
+
     fn is_too_old(&self, born: Duration, now: Duration) -> bool {
         let age = now.saturating_sub(born);
         self.max_age.is_some_and(|most| age >= most)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(30),
+            max_age: None,
+            max_idle: 32,
+            protocol: Protocol::Http1,
+            #[cfg(feature = "http2")]
+            max_streams: 100,
+            #[cfg(feature = "tls")]
+            tls: tls::Client::new(&UpstreamTlsConfig::default(), Protocol::Http1),
+        }
     }
 }
 
@@ -148,6 +180,11 @@ impl Pool {
             #[cfg(feature = "http2")]
             shared: multiplexed::Connections::default(),
         }
+    }
+
+    /// The name of the server, `host:port`.
+    pub(crate) fn authority(&self) -> &str {
+        &self.target.authority
     }
 
     /// Whether its connections are what these would make.

@@ -56,6 +56,10 @@ impl Client {
         }
     }
 
+    pub(super) fn set_protocol(&mut self, protocol: Protocol) {
+        *self = Self::new(&self.config, protocol);
+    }
+
     fn connector(&self) -> Result<Arc<ClientConfig>, String> {
         let compiled = self.connector.get_or_init(|| {
             let files = self.files.as_ref().map_err(Clone::clone)?;

@@ -202,8 +202,22 @@ impl<T> Balancer<T> {
     /// [`NoEndpoint`].
     #[inline]
     pub fn pick_by(&self, criteria: Criteria<'_>) -> Result<Pick<T>, NoEndpoint> {
+        self.choose(criteria, self.0.referee.now())
+    }
+
+    /// As [`pick_by`](Self::pick_by), when the clock reads `now`.
+    #[inline]
+    pub(crate) fn pick_by_at(
+        &self,
+        criteria: Criteria<'_>,
+        now: Duration,
+    ) -> Result<Pick<T>, NoEndpoint> {
+        self.choose(criteria, outlier::reading(nanos(now)))
+    }
+
+    #[inline]
+    fn choose(&self, criteria: Criteria<'_>, now: u64) -> Result<Pick<T>, NoEndpoint> {
         let inner = &*self.0;
-        let now = inner.referee.now();
         inner.referee.welcome_back(now);
         let set = inner.set.load();
         match set.plan.choose(criteria, now, &inner.random) {

@@ -70,7 +70,7 @@ impl Referee {
     /// The clock's time, before [`DOWN`].
     #[inline]
     pub(super) fn now(&self) -> u64 {
-        self.clock.nanos().min(DOWN - 1)
+        reading(self.clock.nanos())
     }
 
     /// A call that began at `began` ended now, and had its answer after `answered` ns if that is
@@ -384,6 +384,12 @@ fn lowest(rates: &[Option<f64>]) -> Option<(usize, f64)> {
     let rates = rates.iter().enumerate();
     let rates = rates.filter_map(|(index, rate)| rate.map(|rate| (index, rate)));
     rates.reduce(|low, next| if next.1 < low.1 { next } else { low })
+}
+
+/// What a clock reads, before [`DOWN`].
+#[inline]
+pub(super) fn reading(nanos: u64) -> u64 {
+    nanos.min(DOWN - 1)
 }
 
 /// The rest of an ejection at `now`.

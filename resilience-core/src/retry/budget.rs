@@ -237,10 +237,13 @@ impl RetryBudget {
     /// A first attempt begins: it earns its share, whatever becomes of it.
     #[inline]
     pub fn deposit(&self) {
-        let inner = &*self.0;
-        // ORDERING: Relaxed. A call beside a change of settings earns by the old ones.
-        let earned = inner.earns.load(Ordering::Relaxed);
-        inner.bucket.earn(earned, inner.pace.now());
+        self.0.deposit(self.0.pace.now());
+    }
+
+    /// As [`deposit`](Self::deposit), when the budget's clock reads `now`.
+    #[inline]
+    pub(crate) fn deposit_at(&self, now: Duration) {
+        self.0.deposit(self.0.pace.at(now));
     }
 
     /// Asks for one retry or hedge.
@@ -347,6 +350,13 @@ impl RetryBudget {
 }
 
 impl Inner {
+    #[inline]
+    fn deposit(&self, now: u64) {
+        // ORDERING: Relaxed. A call beside a change of settings earns by the old ones.
+        let earned = self.earns.load(Ordering::Relaxed);
+        self.bucket.earn(earned, now);
+    }
+
     #[cold]
     fn refused_now(&self) {
         if self.spent.swap(1, Ordering::Release) == 0 {

@@ -1,5 +1,7 @@
 //! The time by which a budget is filled: it can stand still.
 
+use std::time::Duration;
+
 use crate::{
     clock::SharedClock,
     primitive::{AtomicU64, Ordering},
@@ -11,6 +13,8 @@ use crate::{
 pub(super) struct Pace {
     word: AtomicU64,
     ticks: Ticks,
+    /// The reading of the clock from which `ticks` count.
+    origin: Duration,
 }
 
 const STILL: u64 = 1 << 63;
@@ -18,22 +22,34 @@ const STILL: u64 = 1 << 63;
 impl Pace {
     /// At the clock's time, running or not.
     pub(super) fn new(clock: SharedClock, runs: bool) -> Self {
-        let ticks = Ticks::new(clock);
+        let (ticks, origin) = Ticks::with_origin(clock);
         let word = if runs { 0 } else { STILL | ticks.now() };
         Self {
             word: AtomicU64::new(word),
             ticks,
+            origin,
         }
     }
 
     #[inline]
     pub(super) fn now(&self) -> u64 {
+        self.of(|| self.ticks.now())
+    }
+
+    /// The time when the clock reads `now`.
+    #[inline]
+    pub(super) fn at(&self, now: Duration) -> u64 {
+        self.of(|| Ticks::at(now.saturating_sub(self.origin)))
+    }
+
+    #[inline]
+    fn of(&self, ticks: impl FnOnce() -> u64) -> u64 {
         // ORDERING: Relaxed. One word says all; who reads it before a change counts as before.
         let word = self.word.load(Ordering::Relaxed);
         if word & STILL != 0 {
             word & !STILL
         } else {
-            self.ticks.now().saturating_sub(word)
+            ticks().saturating_sub(word)
         }
     }
 

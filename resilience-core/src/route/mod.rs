@@ -390,10 +390,11 @@ impl<P: Position, T> Router<P, T> {
     /// [`waited`](Request::waited).
     pub fn route_early(&self, request: &Request<'_, P>) -> Option<Result<Step<T>, NoRoute>> {
         let view = self.0.view.load();
-        match view.survey(request, self.now()) {
+        let now = self.now();
+        match view.survey(request, now) {
             _ if self.is_draining() => {}
             Ok(survey) => {
-                if let Some(step) = self.go_fresh(&view, request, &survey) {
+                if let Some(step) = self.go_fresh(&view, request, &survey, now) {
                     self.0.counts.routed(Why::Fresh);
                     return Some(Ok(step));
                 }
@@ -491,11 +492,11 @@ impl<P: Position, T> Router<P, T> {
         now: Duration,
     ) -> Result<Step<T>, NoRoute> {
         if !request.probed && !request.waited && !request.observed && request.tried.is_empty() {
-            self.0.spill.deposit();
+            self.0.spill.deposit_at(now);
         }
         let survey = view.survey(request, now);
         let survey = survey.map_err(|reason| refuse(view, reason, None))?;
-        if let Some(step) = self.go_fresh(view, request, &survey) {
+        if let Some(step) = self.go_fresh(view, request, &survey, now) {
             return Ok(step);
         }
         if let Some(step) = next_step(view, request, &survey) {
@@ -516,6 +517,7 @@ impl<P: Position, T> Router<P, T> {
         view: &View<P>,
         request: &Request<'_, P>,
         survey: &Survey,
+        now: Duration,
     ) -> Option<Step<T>> {
         let among = |does: &dyn Fn(&Member<P>) -> bool| {
             let mask = members(survey.fresh).filter(|index| does(&view.members[*index]));
@@ -523,6 +525,7 @@ impl<P: Position, T> Router<P, T> {
                 view,
                 mask.fold(0, |mask, index| mask | 1 << index),
                 Why::Fresh,
+                now,
             )
         };
         let preferred = request.preferred;
@@ -532,7 +535,7 @@ impl<P: Position, T> Router<P, T> {
                 let zone = request.zone?;
                 among(&|member| member.zone.as_deref() == Some(zone))
             })
-            .or_else(|| self.go_among(view, survey.fresh, Why::Fresh))
+            .or_else(|| self.go_among(view, survey.fresh, Why::Fresh, now))
     }
 
     /// A read on the primary.
@@ -570,7 +573,13 @@ impl<P: Position, T> Router<P, T> {
     }
 
     /// One of `mask`, by the strategy; `None` if it would give none of them a call.
-    fn go_among(&self, view: &View<P>, mask: Mask, why: Why) -> Option<Step<T>> {
+    fn go_among(
+        &self,
+        view: &View<P>,
+        mask: Mask,
+        why: Why,
+        now: Duration,
+    ) -> Option<Step<T>> {
         if mask == 0 {
             return None;
         }
@@ -583,7 +592,7 @@ impl<P: Position, T> Router<P, T> {
             }
         }
         let criteria = Criteria::default().excluding(&excluded[..many]);
-        let pick = self.0.nodes.pick_by(criteria).ok()?;
+        let pick = self.0.nodes.pick_by_at(criteria, now).ok()?;
         // Rather one that is excluded than one that is ejected: not here.
         let index = members(mask).find(|index| view.members[*index].id == pick.id());
         match index {

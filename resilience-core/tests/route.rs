@@ -460,9 +460,15 @@ fn a_replica_far_behind_is_out_until_it_kept_up_for_some_time() {
 #[test]
 fn a_replica_that_should_have_caught_up_is_looked_at_before_the_primary_is_asked() {
     let bench = bench_with(settings().max_wait(MS * 5));
-    // b is seen 20 ms after the primary.
-    bench.clock.advance(MS * 20);
+    // b is seen without what the primary had 20 ms before, and with it when all that tells is that it
+    // took no longer than 70 ms.
     bench.replica("b", 1, 100);
+    bench.primary("a", 1, 105);
+    bench.clock.advance(MS * 20);
+    bench.primary("a", 1, 105);
+    bench.replica("b", 1, 100);
+    bench.clock.advance(MS * 50);
+    bench.replica("b", 1, 105);
     bench.primary("a", 1, 110);
     let token = token(1, 110);
     let read = bench.read(Freshness::AtLeast(&token));
@@ -475,6 +481,36 @@ fn a_replica_that_should_have_caught_up_is_looked_at_before_the_primary_is_asked
     assert!(matches!(bench.router.route(&read.waited()), Ok(Step::Probe(id)) if id == b));
     bench.replica("b", 1, 110);
     assert_eq!(bench.go(&read.waited().probed()), ("b".into(), Why::Fresh));
+}
+
+#[test]
+fn a_replica_that_lacks_it_for_longer_than_usual_is_waited_for_as_long_again() {
+    let bench = bench_with(settings().max_wait(MS * 5));
+    bench.all(1, 100, 100, 100);
+    let [b, c] = ["b", "c"].map(|name| bench.router.id(name).unwrap());
+    let token = token(1, 110);
+    let read = bench.read(Freshness::AtLeast(&token));
+    let (only_b, only_c) = ([c], [b]);
+    let step = |request| match bench.router.route(&request) {
+        Ok(Step::Probe(id)) => format!("{:?}", id == b),
+        step => format!("{step:?}"),
+    };
+    bench.clock.advance(MS);
+    assert_eq!(step(read), "true", "it usually has all");
+    bench.clock.advance(MS);
+    bench.replica("b", 1, 109);
+    assert_eq!(step(read.excluding(&only_b).probed()), "Ok(Wait(2ms))");
+    // c was not looked at since, and may have it; but who had all looked at has waited for c.
+    assert_eq!(step(read.excluding(&only_c)), "false");
+    assert_eq!(step(read.probed()), "Ok(Wait(2ms))");
+    assert_eq!(step(read.observed()), "Ok(Wait(2ms))");
+    // 4 ms, and then 6.
+    bench.clock.advance(MS * 2);
+    bench.replica("b", 1, 109);
+    assert_eq!(step(read.probed()), "Ok(Wait(4ms))");
+    bench.clock.advance(MS * 2);
+    bench.replica("b", 1, 109);
+    assert_eq!(step(read.probed()), "Ok(Observe)");
 }
 
 #[test]

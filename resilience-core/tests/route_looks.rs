@@ -174,24 +174,10 @@ fn who_asks_early_is_answered_by_a_fresh_replica_or_once_the_primary_has_told() 
     bench.clock.advance(MS);
     bench.seen("c", Role::Replica, 1, 11);
     assert!(bench.router.route_early(&read).is_none());
-    let patient = Request::read(Freshness::AtLeast(&token), arrived).observed();
-    assert!(bench.router.route_early(&patient).is_none());
     bench.seen("a", Role::Primary, 1, 12);
     let early = bench.router.route_early(&read).unwrap().unwrap();
     assert!(!matches!(early, Step::Observe), "{early:?}");
     drop(early);
-    // One that has not waited yet does so, for what the replicas say.
-    let early = bench.router.route_early(&patient).unwrap().unwrap();
-    assert!(
-        matches!(early, Step::Wait(time) if time == MS * 5),
-        "{early:?}"
-    );
-    let at_once = Config::builder().max_wait(None).build().unwrap();
-    bench.router.set_config(at_once);
-    let early = bench.router.route_early(&patient).unwrap().unwrap();
-    assert!(!matches!(early, Step::Observe | Step::Wait(_)), "{early:?}");
-    drop(early);
-    bench.router.set_config(Config::default());
     bench.seen("b", Role::Replica, 1, 12);
     let Some(Ok(Step::Go(route))) = bench.router.route_early(&read) else {
         panic!("it has it");

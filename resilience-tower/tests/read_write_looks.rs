@@ -76,6 +76,26 @@ async fn a_read_that_needs_a_look_does_not_wait_for_a_node_that_hangs() {
     assert!(began.elapsed() < millis(10), "{:?}", began.elapsed());
 }
 
+// Which of them hangs nobody knows yet, and the other has it.
+#[tokio::test(start_paused = true)]
+async fn a_read_is_not_held_up_by_the_replica_that_it_was_told_to_look_at() {
+    for hung in [1, 2] {
+        let nodes = replicated::nodes(3);
+        let cluster = replicated::cluster(&nodes).spawn().unwrap();
+        sleep(millis(60)).await;
+        for (index, node) in nodes.iter().enumerate() {
+            node.set(|state| (state.position, state.hung) = (1, index == hung));
+        }
+        let began = Instant::now();
+        let lease = cluster.lease(&token(1)).await.unwrap();
+        assert_eq!(
+            (lease.node(), lease.why()),
+            (["n2", "n1"][hung - 1], Why::Fresh)
+        );
+        assert!(began.elapsed() < millis(10), "{:?}", began.elapsed());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_calls_share_the_look_that_they_need() {
     let nodes = replicated::nodes(3);

@@ -98,9 +98,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// The longest wait for a replica that is about to have what a read asks for, and for what the
-    /// replicas say once the primary has; 1 ms to 1 day. `None` (in a file: `"off"`): the primary is
-    /// asked at once.
+    /// The longest wait for a replica that is about to have what a read asks for, and the longest that
+    /// who looks at one should wait for its answer; 1 ms to 1 day. `None` (in a file: `"off"`): the
+    /// primary is asked at once.
     pub fn max_wait(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.max_wait = time.into();
         self

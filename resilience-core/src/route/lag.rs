@@ -7,6 +7,9 @@ use super::{config::Config, position::Position};
 /// Where the primary was, and when it was asked.
 #[derive(Clone, Debug)]
 struct Sample<P> {
+    /// The first time that it was there.
+    since: Duration,
+    /// The last time.
     at: Duration,
     position: P,
 }
@@ -46,7 +49,11 @@ impl<P: Position> Samples<P> {
                 index > MOST / 2 || index % 2 == 1
             });
         }
-        self.0.push(Sample { at, position });
+        self.0.push(Sample {
+            since: at,
+            at,
+            position,
+        });
     }
 
     /// When the primary was asked last.
@@ -65,11 +72,18 @@ impl<P: Position> Samples<P> {
         covered.map(|sample| sample.at)
     }
 
+    /// When the primary was first seen past what one at `position` has.
+    fn lacked(&self, position: &P) -> Option<Duration> {
+        let newest_first = self.0.iter().rev();
+        let past = newest_first.take_while(|sample| !position.covers(&sample.position).is_yes());
+        past.last().map(|sample| sample.since)
+    }
+
     /// When the primary was first seen at `position` or past it.
     pub(super) fn reached(&self, position: &P) -> Option<Duration> {
         let newest_first = self.0.iter().rev();
         let past = newest_first.take_while(|sample| sample.position.covers(position).is_yes());
-        past.last().map(|sample| sample.at)
+        past.last().map(|sample| sample.since)
     }
 }
 
@@ -78,7 +92,8 @@ impl<P: Position> Samples<P> {
 pub(super) struct Lag {
     /// It has everything that was acknowledged before.
     pub(super) as_of: Option<Duration>,
-    /// How long after the primary it is seen at a position: the longest lately.
+    /// How long after the primary it has a position, as far as looks tell: when it is seen at one it
+    /// may have had it for long, so it is as long as it was seen without, the longest lately.
     pub(super) catch_up: Option<Duration>,
     /// It is out, by `max_lag`.
     pub(super) out: bool,
@@ -95,13 +110,17 @@ impl Lag {
         config: &Config,
     ) {
         let as_of = samples.as_of(position);
-        if let Some(reached) = as_of.filter(|time| Some(*time) > self.as_of) {
-            let took = at.saturating_sub(reached);
-            self.catch_up = Some(match self.catch_up {
-                Some(longer) if longer > took => longer - (longer - took) / 8,
-                _ => took,
-            });
-        }
+        let lacked = samples
+            .lacked(position)
+            .map(|since| at.saturating_sub(since));
+        let had = as_of.filter(|time| Some(*time) > self.as_of);
+        let had = had.map(|since| at.saturating_sub(since));
+        let known = self.catch_up.or_else(|| had.map(|_| Duration::ZERO));
+        self.catch_up = known.map(|known| match (lacked, had) {
+            (Some(lacked), _) if lacked > known => lacked,
+            (_, Some(had)) if had < known => known - (known - had) / 8,
+            _ => known,
+        });
         self.as_of = as_of;
         // Without a primary that is seen nobody falls behind.
         let Some(newest) = samples.newest() else {

@@ -385,26 +385,17 @@ impl<P: Position, T> Router<P, T> {
     /// and that asks after each: `None` while another look may do better.
     ///
     /// Only one that was told to [`Observe`](Step::Observe) ends before all looks have ended without
-    /// a replica that is fresh enough: once the primary has told. It is then told to
-    /// [`Wait`](Step::Wait) for the looks at replicas, and asks after that time as one that has
-    /// [`waited`](Request::waited).
+    /// a replica that is fresh enough: as soon as the primary has told.
     pub fn route_early(&self, request: &Request<'_, P>) -> Option<Result<Step<T>, NoRoute>> {
         let view = self.0.view.load();
         let now = self.now();
         match view.survey(request, now) {
             _ if self.is_draining() => {}
+            Ok(survey) if request.observed && !survey.beyond => {}
             Ok(survey) => {
-                if let Some(step) = self.go_fresh(&view, request, &survey, now) {
-                    self.0.counts.routed(Why::Fresh);
-                    return Some(Ok(step));
-                }
-                if !request.observed || survey.beyond {
-                    return None;
-                }
-                // The primary answers as fast as they do, and is not to be given what they can do.
-                if let (Some(longest), false) = (view.config.max_wait(), request.waited) {
-                    return Some(Ok(Step::Wait(longest)));
-                }
+                let step = self.go_fresh(&view, request, &survey, now)?;
+                self.0.counts.routed(Why::Fresh);
+                return Some(Ok(step));
             }
             Err(reason) if reason.passes() => return None,
             Err(_) => {}
@@ -573,13 +564,7 @@ impl<P: Position, T> Router<P, T> {
     }
 
     /// One of `mask`, by the strategy; `None` if it would give none of them a call.
-    fn go_among(
-        &self,
-        view: &View<P>,
-        mask: Mask,
-        why: Why,
-        now: Duration,
-    ) -> Option<Step<T>> {
+    fn go_among(&self, view: &View<P>, mask: Mask, why: Why, now: Duration) -> Option<Step<T>> {
         if mask == 0 {
             return None;
         }
@@ -652,12 +637,13 @@ fn next_step<P: Position, T>(
     request: &Request<'_, P>,
     survey: &Survey,
 ) -> Option<Step<T>> {
-    if let (Some(index), false) = (members(survey.near).next(), request.probed) {
+    // Who had all looked at had that one looked at.
+    let probed = request.probed || request.observed;
+    if let (Some(index), false) = (members(survey.near).next(), probed) {
         return Some(Step::Probe(view.members[index].id));
     }
     let longest = view.config.max_wait();
     if let (Some(eta), Some(longest), false) = (survey.eta, longest, request.waited)
-        && !eta.is_zero()
         && eta <= longest
     {
         return Some(Step::Wait(eta));

@@ -8,7 +8,7 @@ use super::{
     position::{Coverage, Position},
     request::{Freshness, Request},
     token::Token,
-    view::{Standing, View},
+    view::{Seen, Standing, View},
 };
 
 /// A set of members, by index.
@@ -23,7 +23,7 @@ pub(super) struct Survey {
     pub(super) lagging: Mask,
     /// Replicas that should have caught up since they were looked at.
     pub(super) near: Mask,
-    /// When the first replica should have caught up.
+    /// When the first of the others should have caught up.
     pub(super) eta: Option<Duration>,
     /// Replicas that count.
     pub(super) replicas: u32,
@@ -142,7 +142,7 @@ impl<P: Position> View<P> {
                 Freshness::AtLeast(token) => {
                     let coverage = seen.position.covers(&token.position);
                     if let (Coverage::NotYet { .. }, false) = (coverage, member.lag.out) {
-                        self.expect(&mut survey, index, token, request, now);
+                        self.expect(&mut survey, index, seen, token, request, now);
                     }
                     coverage.is_yes()
                 }
@@ -161,6 +161,7 @@ impl<P: Position> View<P> {
         &self,
         survey: &mut Survey,
         index: usize,
+        seen: &Seen<P>,
         token: &Token<P>,
         request: &Request<'_, P>,
         now: Duration,
@@ -171,10 +172,14 @@ impl<P: Position> View<P> {
         // A write that nobody has seen on the primary is as old as the request at least.
         let since = self.samples.reached(&token.position);
         let since = since.map_or(request.arrived, |since| since.min(request.arrived));
-        let left = (since + catch_up).saturating_sub(now);
+        // One that lacks it for longer than usual may do so for as long again.
+        let lacks = seen.at.saturating_sub(since).saturating_mul(2);
+        let until = since.saturating_add(catch_up.max(lacks));
+        let left = until.saturating_sub(now);
         if left.is_zero() {
             survey.near |= 1 << index;
+        } else {
+            survey.eta = Some(survey.eta.map_or(left, |eta| eta.min(left)));
         }
-        survey.eta = Some(survey.eta.map_or(left, |eta| eta.min(left)));
     }
 }

@@ -369,37 +369,33 @@ impl<'a, N: Node> Search<'a, N> {
     ) -> Result<Option<Next<N>>, Error<N::Error>> {
         let shared = self.shared;
         let mut changes = shared.changes.subscribe();
+        let config = shared.router.config();
+        let within = match (&looked, request) {
+            // One of them may hang: others may do.
+            (Looked::One(_) | Looked::Up, Some(_)) => {
+                config.max_wait().unwrap_or_else(|| config.poll_interval())
+            }
+            _ => shared.observe_timeout().saturating_mul(2),
+        };
+        let within = self.within(within);
         let looks = self.looks(looked);
-        let within = self.within(shared.observe_timeout().saturating_mul(2));
-        let mut request = request.copied();
-        let mut patience = None;
         loop {
             changes.borrow_and_update();
             let over = looks.iter().filter(|look| look.is_over()).count();
             if over == looks.len() {
                 return Ok(None);
             }
-            let asks = request.as_ref().filter(|_| over > 0);
-            match asks.and_then(|request| shared.router.route_early(request)) {
-                // For what the replicas say.
-                Some(Ok(Step::Wait(time))) => {
-                    patience.get_or_insert_with(|| self.within(time));
-                }
-                Some(next) => return Ok(Some(next)),
-                None => {}
+            let early = request.filter(|_| over > 0);
+            let early = early.and_then(|request| shared.router.route_early(request));
+            if early.is_some() {
+                return Ok(early);
             }
-            let until = patience.map_or(within, |patience| within.min(patience));
-            if timeout_at(until, changes.changed()).await.is_ok() {
-                continue;
-            }
-            if until == within {
+            if timeout_at(within, changes.changed()).await.is_err() {
                 return match self.is_over() {
                     true => Err(Error::Deadline),
                     false => Ok(None),
                 };
             }
-            patience = None;
-            request = request.map(Request::waited);
         }
     }
 

@@ -11,7 +11,7 @@ RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest
 AS_TESTS := --workspace --all-features --examples
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency tour bench services-start services-stop clean
+.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency check-outbox tour bench services-start services-stop clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,10 @@ check-consistency: ## a million checked reads while a real PostgreSQL cluster fa
 	$(CARGO) run --release --locked -p consistency -- \
 		--checks $(or $(CHECKS),1000000) --seed $(or $(SEED),1) --faults $(or $(FAULTS),all) --tasks 64
 	ROUTE_DECISIONS=$(or $(DECISIONS),100000000) $(CARGO) test --release --locked -p resilience-core --all-features --test main -- route_simulation:: --nocapture
+
+check-outbox: ## 100 thousand events through an outbox on a real PostgreSQL while its dispatcher is killed: none missed, none twice (EVENTS=, KILLS=)
+	$(CARGO) run --release --locked -p nestcms --bin check-outbox -- \
+		--events $(or $(EVENTS),100000) --kills $(or $(KILLS),20)
 
 clean: ## remove what the build made
 	$(CARGO) clean

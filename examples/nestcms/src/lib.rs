@@ -2,8 +2,8 @@
 //!
 //! The layout is hexagonal. [`domain`] knows nothing but values and rules,
 //! [`ports`] names what the application needs from outside, [`payments`] and [`content`]
-//! hold the application services, and [`adapters`] join them to SQLite, PayTabs, the cache
-//! and HTTP. [`app`] wires one instance together.
+//! hold the application services, [`outbox`] tells of what they did, and [`adapters`] join
+//! them to SQLite, PayTabs, the cache and HTTP. [`app`] wires one instance together.
 
 pub mod adapters;
 pub mod app;
@@ -17,6 +17,7 @@ pub mod flow;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod outbox;
 pub mod payments;
 pub mod ports;
 pub mod settings;

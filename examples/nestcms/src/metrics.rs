@@ -190,6 +190,23 @@ impl Metrics {
         self.count(|| gauge!("queue_depth", "queue" => queue).set(depth as f64));
     }
 
+    /// Events that were published.
+    pub fn outbox_published(&self, events: usize) {
+        self.count(|| counter!("outbox_published_total").increment(events as u64));
+    }
+
+    /// What is in the outbox, for how long, and how many dead letters there are.
+    pub fn outbox_depth(&self, waiting: u64, oldest: Duration, dead: u64) {
+        self.queue_depth("outbox", waiting);
+        self.queue_depth("dead_letters", dead);
+        self.count(|| gauge!("outbox_oldest_seconds").set(oldest.as_secs_f64()));
+    }
+
+    /// An event that `source` gave up.
+    pub fn dead_letter(&self, source: &'static str) {
+        self.count(|| counter!("dead_letters_total", "source" => source).increment(1));
+    }
+
     /// A paid payment of `minor` minor units.
     pub fn payment_succeeded(&self, currency: &'static str, minor: i64) {
         self.count(|| {
@@ -369,6 +386,12 @@ fn describe() {
     describe_counter!("events_failed_total", "Events at which a listener failed.");
     describe_counter!("auth_failures_total", "Refused logins and tokens.");
     describe_gauge!("queue_depth", "Items that wait.");
+    describe_counter!("outbox_published_total", "Events published.");
+    describe_gauge!(
+        "outbox_oldest_seconds",
+        "Age of the oldest event that is not published."
+    );
+    describe_counter!("dead_letters_total", "Events given up.");
     describe_counter!("business_payments_total", "Successful payments.");
     describe_counter!(
         "business_payment_minor_units_total",

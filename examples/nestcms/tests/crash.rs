@@ -22,19 +22,7 @@ async fn a_kill_between_webhook_and_commit_is_made_good_by_the_retry() {
     let dir = TempDir::new();
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    let sandbox = Sandbox::bind(SandboxConfig {
-        profile_id: 4242,
-        server_key: KEY.to_owned(),
-        retry: RetryPolicy {
-            attempts: 20,
-            base_delay: Duration::from_millis(100),
-            max_delay: Duration::from_millis(500),
-            timeout: Duration::from_secs(10),
-        },
-        ..SandboxConfig::default()
-    })
-    .await
-    .unwrap();
+    let sandbox = sandbox().await;
     let (switches, stats, paytabs) = (sandbox.switches(), sandbox.stats(), sandbox.url());
     tokio::spawn(sandbox.serve(stop.cancelled_owned()));
     let address = free_address();
@@ -73,6 +61,69 @@ async fn a_kill_between_webhook_and_commit_is_made_good_by_the_retry() {
         count(&file, "notifications").await == 1
     })
     .await;
+}
+
+/// H8.c1: the payment is committed, nothing of it is published, and the program is killed. The next
+/// life publishes it.
+#[tokio::test]
+async fn a_kill_between_commit_and_publish_is_made_good_by_the_next_start() {
+    let dir = TempDir::new();
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let sandbox = sandbox().await;
+    let paytabs = sandbox.url();
+    tokio::spawn(sandbox.serve(stop.cancelled_owned()));
+    let address = free_address();
+    let config = write_config(&dir.0, address, &paytabs);
+    let client = Client::new(address);
+    let file = dir.0.join("nestcms.db");
+
+    let first = Program::start(&config);
+    client.until_up().await;
+    // Another instance says that it publishes, and does not.
+    let lease = "INSERT INTO outbox_dispatcher VALUES (1, 'another', 9000000000000)";
+    sqlx::query(lease)
+        .execute(&mut open(&file).await)
+        .await
+        .unwrap();
+    let token = client.login().await;
+    let (id, page) = client.initiated_payment(&token).await;
+    client.pay(&page).await;
+    eventually("the payment is done", async || {
+        status(&file, &id).await == "succeeded"
+    })
+    .await;
+    first.kill();
+    assert_eq!(count(&file, "outbox WHERE sent_at IS NULL").await, 3);
+    assert_eq!(count(&file, "journal").await, 0);
+
+    sqlx::query("DELETE FROM outbox_dispatcher")
+        .execute(&mut open(&file).await)
+        .await
+        .unwrap();
+    let _second = Program::start(&config);
+    eventually("all is published", async || {
+        count(&file, "outbox WHERE sent_at IS NULL").await == 0
+    })
+    .await;
+    assert_eq!(count(&file, "journal").await, 1);
+    assert_eq!(count(&file, "notifications").await, 1);
+}
+
+/// PayTabs, which tries a callback again soon.
+async fn sandbox() -> Sandbox {
+    let bound = Sandbox::bind(SandboxConfig {
+        profile_id: 4242,
+        server_key: KEY.to_owned(),
+        retry: RetryPolicy {
+            attempts: 20,
+            base_delay: Duration::from_millis(100),
+            max_delay: Duration::from_millis(500),
+            timeout: Duration::from_secs(10),
+        },
+        ..SandboxConfig::default()
+    });
+    bound.await.unwrap()
 }
 
 /// The program, killed at the latest when the test ends.

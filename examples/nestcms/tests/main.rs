@@ -10,6 +10,7 @@ mod flows;
 mod health;
 mod health_logging;
 mod instance;
+mod outbox;
 mod queue;
 mod settings;
 mod tour;

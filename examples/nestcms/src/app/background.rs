@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::AppState;
 use crate::{payments::Error, ports::JobKind};
 
-/// Starts the expiry scan, the job worker and the retries of the cache; the handle ends after
-/// `stop`.
+/// Starts the expiry scan, the job worker, the retries of the cache and the outbox; the handle ends
+/// after `stop`.
 pub(super) fn start(state: &AppState, stop: &CancellationToken) -> JoinHandle<()> {
     let settings = state.settings().jobs.clone();
     let (scan, work, retry) = (state.clone(), state.clone(), state.clone());
     let (stop_scan, stop_work, stop_retry) = (stop.clone(), stop.clone(), stop.clone());
+    let (outbox, stop_outbox) = (state.clone(), stop.clone());
     tokio::spawn(async move {
         let scan = every(settings.expiry_scan, stop_scan, scan, async |state| {
             state.payments().expire_due().await
@@ -24,7 +25,9 @@ pub(super) fn start(state: &AppState, stop: &CancellationToken) -> JoinHandle<()
         // One worker takes both kinds of jobs.
         let interval = settings.verification.min(settings.refund);
         let work = every(interval, stop_work, work, run_jobs);
-        tokio::join!(scan, work, retry);
+        // A round that is cut is done again, and consumers know what they have had.
+        let outbox = stop_outbox.run_until_cancelled(outbox.dispatcher().run());
+        tokio::join!(scan, work, retry, outbox);
     })
 }
 

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use resilience_core::{clock::SharedClock, route};
+use resilience_core::{
+    clock::SharedClock,
+    retry::{Backoff, ConfigError, Jitter},
+    route,
+};
+use webhook_verify::clock::WallClock;
 
 use super::{AppState, Deps, listeners, state::Inner};
 use crate::{
@@ -26,8 +31,12 @@ use crate::{
     events::{EventBus, listeners::Analytics},
     health::{Dependency, Health},
     metrics::Metrics,
+    outbox::{self, Accounting, Consumer, Dispatcher, Local, Receipts, Wake},
     payments::{PaymentService, Ports, Rules},
-    ports::{Cache, CacheError, ContentStore, EventSink, JobQueue, PaymentRepository},
+    ports::{
+        Cache, CacheError, ContentStore, EventSink, Inbox, JobQueue, Outbox, PaymentRepository,
+        Publisher,
+    },
     settings::{Secret, Settings},
 };
 
@@ -56,6 +65,9 @@ pub enum BuildError {
     /// Login.
     #[error("login: {0}")]
     Auth(#[from] LoginError),
+    /// The waits of the outbox.
+    #[error("outbox: {0}")]
+    Outbox(#[from] ConfigError),
 }
 
 pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, BuildError> {
@@ -88,12 +100,23 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         false => Some(Nats::connect(&settings.nats).await?),
     };
     let stores = Stores::new(&database, postgres.as_ref(), &metrics);
+    let wake = Wake::default();
+    let publisher = publisher(&database, postgres.as_ref(), &stores.inbox, &wall);
+    let dispatcher = Dispatcher::new(
+        Arc::clone(&stores.outbox),
+        publisher,
+        Arc::clone(&wall),
+        metrics.clone(),
+        outbox_rules(&settings)?,
+        wake.clone(),
+    );
     let ports = Ports {
         repository: stores.payments,
         jobs: stores.jobs,
         provider: Arc::new(provider),
         cache: Arc::clone(&cache),
         events: Arc::clone(&sink),
+        outbox: wake.clone(),
         wall: Arc::clone(&wall),
     };
     let rules = Rules {
@@ -149,6 +172,10 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
             status,
             health,
             metrics,
+            outbox: stores.outbox,
+            dispatcher,
+            wake,
+            wall,
         }),
     };
     listeners::wire(&state, cache);
@@ -197,6 +224,8 @@ struct Stores {
     jobs: Arc<dyn JobQueue>,
     content: Arc<dyn ContentStore>,
     users: Arc<dyn UserStore>,
+    outbox: Arc<dyn Outbox>,
+    inbox: Arc<dyn Inbox>,
 }
 
 impl Stores {
@@ -205,7 +234,9 @@ impl Stores {
             let store = PostgresStore::new(postgres.clone());
             return Self {
                 payments: Arc::new(store.clone()),
-                jobs: Arc::new(store),
+                jobs: Arc::new(store.clone()),
+                outbox: Arc::new(store.clone()),
+                inbox: Arc::new(store),
                 content: Arc::new(PostgresContent::new(postgres.clone())),
                 users: Arc::new(PostgresUsers::new(postgres.clone())),
             };
@@ -213,11 +244,56 @@ impl Stores {
         let store = SqliteStore::new(database.clone());
         Self {
             payments: Arc::new(store.clone()),
-            jobs: Arc::new(store),
+            jobs: Arc::new(store.clone()),
+            outbox: Arc::new(store.clone()),
+            inbox: Arc::new(store),
             content: Arc::new(SqliteContent::new(database.clone(), metrics.clone())),
             users: Arc::new(Users::new(database.write().clone())),
         }
     }
+}
+
+/// Where the outbox goes.
+fn publisher(
+    database: &Database,
+    postgres: Option<&Postgres>,
+    inbox: &Arc<dyn Inbox>,
+    wall: &Arc<dyn WallClock>,
+) -> Arc<dyn Publisher> {
+    let (channel, payers) = listeners::people(database, postgres);
+    let letters = Arc::new(listeners::letters(&channel, &payers));
+    let consumers: Vec<Arc<dyn Consumer>> =
+        vec![Arc::new(Accounting), Arc::new(Receipts::new(letters))];
+    Arc::new(Local::new(Arc::clone(inbox), consumers, Arc::clone(wall)))
+}
+
+fn outbox_rules(settings: &Settings) -> Result<outbox::Rules, BuildError> {
+    let outbox = &settings.outbox;
+    Ok(outbox::Rules {
+        poll: outbox.poll,
+        batch: outbox.batch,
+        tries: TRIES,
+        backoff: Backoff::new(outbox.retry_base, outbox.retry_max)?.jitter(Jitter::Equal),
+        lease: outbox.lease,
+        keep: outbox.keep,
+    })
+}
+
+/// The outbox and the dead letters of the settings' database, and nothing else of an instance.
+///
+/// # Errors
+///
+/// [`BuildError`] when it cannot be opened.
+pub async fn outbox(settings: &Settings) -> Result<Arc<dyn Outbox>, BuildError> {
+    let clock = SharedClock::std();
+    let breaker = Breakers::new(settings, &clock).database().clone();
+    if settings.database.nodes.is_empty() {
+        let database = Database::open(&settings.database, breaker).await?;
+        return Ok(Arc::new(SqliteStore::new(database)));
+    }
+    let metrics = Metrics::new("nestcms", clock);
+    let postgres = Postgres::open(settings, breaker, metrics).await?;
+    Ok(Arc::new(PostgresStore::new(postgres)))
 }
 
 /// The cluster of the settings, if they name one. A primary that was replaced and does not know it
@@ -296,5 +372,7 @@ const CACHE_LIFETIME: Duration = Duration::from_secs(60);
 const MARKS: usize = 100_000;
 /// Longer than any replica in use is behind.
 const MARK_LIFETIME: Duration = Duration::from_secs(300);
+/// Of one event: the first, and five more.
+const TRIES: usize = 6;
 /// What a callback needs beside the call to the provider.
 const GRACE: Duration = Duration::from_secs(5);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::AppState;
 use crate::{
     adapters::{
-        postgres::{PostgresAudit, PostgresUsers},
-        sqlite::SqliteAudit,
+        postgres::{Postgres, PostgresAudit, PostgresUsers},
+        sqlite::{Database, SqliteAudit},
     },
     events::{
         Channel,
@@ -22,32 +22,39 @@ use crate::{
 /// Subscribes every listener.
 pub(super) fn wire(state: &AppState, cache: Arc<dyn Cache>) {
     let (bus, pool) = (state.bus(), state.database().write().clone());
-    let (channel, payers, audit): (Arc<dyn Channel>, Arc<dyn Payers>, Arc<dyn AuditStore>);
-    match state.postgres() {
-        Some(postgres) => {
-            let users = Arc::new(PostgresUsers::new(postgres.clone()));
-            channel = Arc::clone(&users) as Arc<dyn Channel>;
-            payers = users;
-            audit = Arc::new(PostgresAudit::new(postgres.clone()));
-        }
-        None => {
-            channel = Arc::new(SqliteChannel::new(pool.clone()));
-            payers = Arc::new(SqlitePayers::new(state.database().read().clone()));
-            audit = Arc::new(SqliteAudit::new(pool));
-        }
-    }
+    let (channel, payers) = people(state.database(), state.postgres());
+    let audit: Arc<dyn AuditStore> = match state.postgres() {
+        Some(postgres) => Arc::new(PostgresAudit::new(postgres.clone())),
+        None => Arc::new(SqliteAudit::new(pool)),
+    };
     let audit = AuditLog::new(audit);
-    bus.subscribe(Notification::new(
-        Arc::clone(&channel),
-        Arc::clone(&payers),
-        OPERATORS,
-    ));
+    bus.subscribe(letters(&channel, &payers));
     let analytics = AnalyticsListener::new(state.analytics().clone(), payers);
     bus.subscribe(analytics.metrics(state.metrics().clone()));
     bus.subscribe(Audit::new(audit.clone()));
     bus.subscribe(Alert::new(channel, ROOM, TELEPHONE));
     bus.subscribe(CacheInvalidation::new(cache));
     bus.subscribe(Logging::new(audit));
+}
+
+/// The way to people, and who they are.
+pub(super) fn people(
+    database: &Database,
+    postgres: Option<&Postgres>,
+) -> (Arc<dyn Channel>, Arc<dyn Payers>) {
+    if let Some(postgres) = postgres {
+        let users = Arc::new(PostgresUsers::new(postgres.clone()));
+        return (Arc::clone(&users) as Arc<dyn Channel>, users);
+    }
+    (
+        Arc::new(SqliteChannel::new(database.write().clone())),
+        Arc::new(SqlitePayers::new(database.read().clone())),
+    )
+}
+
+/// Receipts and notes.
+pub(super) fn letters(channel: &Arc<dyn Channel>, payers: &Arc<dyn Payers>) -> Notification {
+    Notification::new(Arc::clone(channel), Arc::clone(payers), OPERATORS)
 }
 
 /// Where notes to operators go.

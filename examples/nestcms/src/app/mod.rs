@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use webhook_verify::clock::{SystemClock, WallClock};
 
-pub use build::BuildError;
+pub use build::{BuildError, outbox};
 pub use state::AppState;
 
 use crate::{

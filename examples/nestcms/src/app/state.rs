@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
+use webhook_verify::clock::WallClock;
 
 use crate::{
     adapters::{
@@ -17,8 +18,9 @@ use crate::{
     events::{EventBus, listeners::Analytics},
     health::Health,
     metrics::Metrics,
+    outbox::{Dispatcher, Wake},
     payments::PaymentService,
-    ports::EventSink,
+    ports::{EventSink, Outbox, StoreError},
     settings::Settings,
 };
 
@@ -44,6 +46,10 @@ pub(super) struct Inner {
     pub(super) status: StatusPage,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    pub(super) outbox: Arc<dyn Outbox>,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) wake: Wake,
+    pub(super) wall: Arc<dyn WallClock>,
 }
 
 impl AppState {
@@ -117,6 +123,29 @@ impl AppState {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// The outbox and the dead letters.
+    #[must_use]
+    pub fn outbox(&self) -> &dyn Outbox {
+        &*self.inner.outbox
+    }
+
+    /// What publishes the outbox of this instance.
+    #[must_use]
+    pub fn dispatcher(&self) -> &Dispatcher {
+        &self.inner.dispatcher
+    }
+
+    /// Puts a dead letter back into the outbox; `false` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn replay(&self, id: &str) -> Result<bool, StoreError> {
+        let found = self.inner.outbox.replay(id, self.inner.wall.now()).await?;
+        self.inner.wake.wake();
+        Ok(found)
     }
 
     /// Totals per hour and currency.

@@ -1,5 +1,7 @@
-//! The command line: `nestcms` (or `nestcms serve`), `nestcms app`, `nestcms tour`.
+//! The command line: `nestcms` (or `nestcms serve`), `nestcms app`,
+//! `nestcms dead-letters`, `nestcms tour`.
 
+mod dead_letters;
 mod serve;
 mod tour;
 
@@ -32,6 +34,9 @@ enum Command {
     Serve(ServeArguments),
     /// Serve the application alone, with settings from a file and NESTCMS_* variables.
     App(AppArguments),
+    /// Events that were given up: list them, show one, put one back into the outbox.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
     /// Play the payment flows over real HTTP and check each step; non-zero if one fails.
     Tour(TourArguments),
 }
@@ -84,6 +89,7 @@ pub async fn run() -> ExitCode {
         None => serve::all(&arguments.serve).await,
         Some(Command::Serve(serve)) => serve::all(&serve).await,
         Some(Command::App(app)) => serve::application(app).await,
+        Some(Command::DeadLetters(command)) => dead_letters::run(command).await,
         Some(Command::Tour(arguments)) if arguments.latency => tour::latency().await,
         Some(Command::Tour(arguments)) => tour::run(arguments.services).await,
     };

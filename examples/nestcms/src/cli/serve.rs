@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 use super::{AppArguments, Outcome, ServeArguments};
 use crate::app::{App, Deps};
 use crate::logging;
-use crate::settings::{LogFormat, LogLevel, Secret, Settings};
+use crate::settings::{LogFormat, LogLevel, Secret, Settings, SettingsError};
 use crate::stack::{Stack, StackConfig};
 
 /// Serves the whole set until Ctrl-C.
@@ -34,14 +34,7 @@ pub(super) async fn all(arguments: &ServeArguments) -> Outcome {
 
 /// Serves the application alone until Ctrl-C.
 pub(super) async fn application(arguments: AppArguments) -> Outcome {
-    let mut settings = Settings::load(arguments.config.as_deref())?;
-    if !arguments.database.is_empty() {
-        let nodes = arguments.database.into_iter().map(Secret::new);
-        settings.database.nodes = nodes.collect();
-    }
-    if !arguments.nats.is_empty() {
-        settings.nats.servers = arguments.nats.into_iter().map(Secret::new).collect();
-    }
+    let settings = settings(arguments)?;
     logging::init(&settings.log, "nestcms");
     let listener = TcpListener::bind(settings.listen)
         .await
@@ -51,6 +44,19 @@ pub(super) async fn application(arguments: AppArguments) -> Outcome {
     println!("NestCMS application at http://{address} (Ctrl-C stops it)");
     app.serve(listener, stop_signal()).await?;
     Ok(true)
+}
+
+/// The settings of a file, of variables and of the command line.
+pub(super) fn settings(arguments: AppArguments) -> Result<Settings, SettingsError> {
+    let mut settings = Settings::load(arguments.config.as_deref())?;
+    if !arguments.database.is_empty() {
+        let nodes = arguments.database.into_iter().map(Secret::new);
+        settings.database.nodes = nodes.collect();
+    }
+    if !arguments.nats.is_empty() {
+        settings.nats.servers = arguments.nats.into_iter().map(Secret::new).collect();
+    }
+    Ok(settings)
 }
 
 /// Ctrl-C, or the signal that service managers send.

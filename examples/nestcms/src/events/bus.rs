@@ -128,7 +128,11 @@ impl EventBus {
     /// Dates `data`, gives it an id and hands it to everyone who wants it. Never waits.
     pub fn emit(&self, source: Source, correlation_id: &str, data: EventData) -> Arc<Event> {
         let at = Timestamp::from_unix(self.inner.clock.now());
-        let event = Arc::new(Event::new(source, correlation_id, at, data));
+        self.hand_out(Event::new(source, correlation_id, at, data))
+    }
+
+    fn hand_out(&self, event: Event) -> Arc<Event> {
+        let event = Arc::new(event);
         self.inner.emitted.fetch_add(1, Ordering::Relaxed);
         self.inner.taps.push(&event);
         let mut heard = false;
@@ -142,7 +146,7 @@ impl EventBus {
             self.inner.unheard.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(
                 event = event.event_type(),
-                correlation_id,
+                correlation_id = event.correlation_id,
                 "no listener for this event"
             );
         }
@@ -205,6 +209,10 @@ impl EventBus {
 impl EventSink for EventBus {
     fn emit(&self, source: Source, correlation_id: &str, data: EventData) {
         Self::emit(self, source, correlation_id, data);
+    }
+
+    fn forward(&self, event: Event) {
+        self.hand_out(event);
     }
 }
 

@@ -55,22 +55,21 @@ impl PaymentService {
             expires_at: now.saturating_add(self.rules.expires_after),
             version: 1,
         };
-        let created = self.ports.repository.create(&payment).await?;
+        let data = EventData::PaymentCreated {
+            payment_id: payment.id.clone(),
+            order_ref: payment.order_ref.clone(),
+            user_id: payment.user_id.clone(),
+            amount: payment.amount.to_string(),
+            currency: payment.amount.currency().to_string(),
+            method: payment.method.clone(),
+        };
+        let events = [self.event(Source::PaymentService, data)];
+        let created = self.ports.repository.create(&payment, &events).await?;
         if !created.is_new {
             return check_same(&new, created.payment);
         }
         let payment = &created.payment;
-        self.emit(
-            Source::PaymentService,
-            EventData::PaymentCreated {
-                payment_id: payment.id.clone(),
-                order_ref: payment.order_ref.clone(),
-                user_id: payment.user_id.clone(),
-                amount: payment.amount.to_string(),
-                currency: payment.amount.currency().to_string(),
-                method: payment.method.clone(),
-            },
-        );
+        events.into_iter().for_each(|event| self.told(event));
         if let Err(error) = self.ports.cache.put(&key, 1, payment.id.clone()).await {
             tracing::debug!(%error, "idempotency key not cached");
         }

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use super::{
     Error, PaymentService,
+    service::status_changed,
     settle::{Cause, Settled},
 };
 use crate::{
     correlation,
     domain::{
-        event::{EventData, Source, Timestamp},
-        payment::Status,
+        event::{Event, EventData, Source, Timestamp},
+        payment::{Payment, Status},
     },
-    ports::{Job, JobKind, ProviderError, RefundRequest},
+    ports::{Expired, Job, JobKind, ProviderError, RefundRequest},
 };
 
 impl PaymentService {
@@ -22,21 +23,12 @@ impl PaymentService {
     ///
     /// [`Error::Store`] when the database does not answer; nothing is changed then.
     pub async fn expire_due(&self) -> Result<usize, Error> {
-        let expired = self.ports.repository.expire(self.now(), BATCH).await?;
+        let expired = self.ports.repository.expire(self.now(), BATCH, timed_out);
+        let expired = expired.await?;
         let count = expired.len();
-        for expired in expired {
-            let payment = &expired.payment;
-            let announce = async {
-                let data = EventData::PaymentTimeout {
-                    payment_id: payment.id.clone(),
-                    expires_at: Timestamp::from_unix(payment.expires_at),
-                    last_status: expired.from.to_string(),
-                };
-                self.emit(Source::PaymentService, data);
-                self.remember(payment).await;
-                self.status_changed(payment, expired.from.as_str(), "expiry-scan");
-            };
-            correlation::scope(correlation::generate(), announce).await;
+        for Expired { payment, events } in expired {
+            self.remember(&payment).await;
+            events.into_iter().for_each(|event| self.told(event));
         }
         Ok(count)
     }
@@ -114,6 +106,23 @@ impl PaymentService {
         self.now()
             .saturating_add(Duration::from_secs(1 << doublings))
     }
+}
+
+/// What is told of a payment that timed out.
+fn timed_out(payment: &Payment, from: Status) -> Vec<Event> {
+    let timeout = EventData::PaymentTimeout {
+        payment_id: payment.id.clone(),
+        expires_at: Timestamp::from_unix(payment.expires_at),
+        last_status: from.to_string(),
+    };
+    let changed = status_changed(&payment.id, from, payment.status, "expiry-scan");
+    let (correlation, at) = (
+        correlation::generate(),
+        Timestamp::from_unix(payment.updated_at),
+    );
+    [timeout, changed]
+        .map(|data| Event::new(Source::PaymentService, &correlation, at, data))
+        .into()
 }
 
 /// Rows per run; the rest waits for the next.

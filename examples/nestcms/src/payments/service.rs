@@ -8,10 +8,11 @@ use super::{Error, PaymentView};
 use crate::{
     correlation,
     domain::{
-        event::{EventData, Source},
-        payment::Payment,
+        event::{Event, EventData, Source, Timestamp},
+        payment::{Payment, Status},
     },
     flow,
+    outbox::Wake,
     ports::{
         Cache, EventSink, JobKind, JobQueue, PaymentProvider, PaymentRepository, ProviderError,
     },
@@ -30,6 +31,8 @@ pub struct Ports {
     pub cache: Arc<dyn Cache>,
     /// Takes the events.
     pub events: Arc<dyn EventSink>,
+    /// Hears that there is something in the outbox.
+    pub outbox: Wake,
     /// Tells the time.
     pub wall: Arc<dyn WallClock>,
 }
@@ -133,19 +136,33 @@ impl PaymentService {
         }
     }
 
-    pub(super) fn status_changed(&self, payment: &Payment, from: &str, actor: &str) {
-        let data = EventData::StatusChanged {
-            payment_id: payment.id.clone(),
-            from: from.to_owned(),
-            to: payment.status.to_string(),
-            actor: actor.to_owned(),
-        };
-        self.emit(Source::PaymentService, data);
+    /// An event that goes into the outbox, and onto the bus by [`told`](Self::told).
+    pub(super) fn event(&self, source: Source, data: EventData) -> Event {
+        let at = Timestamp::from_unix(self.now());
+        Event::new(source, &correlation::current(), at, data)
+    }
+
+    /// Puts an event onto the bus whose entry is committed. The bus tells at once and may forget;
+    /// the outbox tells later, and does not.
+    pub(super) fn told(&self, event: Event) {
+        flow::event(event.event_type());
+        self.ports.events.forward(event);
+        self.ports.outbox.wake();
     }
 }
 
 /// The provider's name in events.
 pub(super) const PROVIDER: &str = "paytabs";
+
+/// That a payment moved on.
+pub(super) fn status_changed(id: &str, from: Status, to: Status, actor: &str) -> EventData {
+    EventData::StatusChanged {
+        payment_id: id.to_owned(),
+        from: from.to_string(),
+        to: to.to_string(),
+        actor: actor.to_owned(),
+    }
+}
 
 /// The cache key of a payment.
 pub(super) fn payment_key(id: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, PaymentService};
+use super::{Error, PaymentService, service::status_changed};
 use crate::{
     correlation,
     domain::{
@@ -114,22 +114,15 @@ impl PaymentService {
         (code, reason): (&str, &str),
         cause: &Cause,
     ) -> Result<Settled, Error> {
-        let reason_text = format!("{code}: {reason}");
-        let Some(failed) = self
-            .settle(payment, Status::Failed, Some(reason_text), cause)
-            .await?
-        else {
-            return Ok(Settled::NoEffect);
-        };
         let data = EventData::PaymentFailed {
-            payment_id: failed.id.clone(),
-            provider_ref: failed.provider_ref.clone().unwrap_or_default(),
+            payment_id: payment.id.clone(),
+            provider_ref: payment.provider_ref.clone().unwrap_or_default(),
             reason_code: code.to_owned(),
             reason: reason.to_owned(),
         };
-        self.emit(Source::PaytabsService, data);
-        self.announce(&failed, cause).await;
-        Ok(Settled::Done)
+        let reason = Some(format!("{code}: {reason}"));
+        self.settle(payment, Status::Failed, reason, data, cause)
+            .await
     }
 
     async fn succeed(
@@ -138,51 +131,45 @@ impl PaymentService {
         provider_ref: &str,
         cause: &Cause,
     ) -> Result<Settled, Error> {
-        let Some(paid) = self.settle(payment, Status::Succeeded, None, cause).await? else {
-            return Ok(Settled::NoEffect);
-        };
         let data = EventData::PaymentSuccess {
-            payment_id: paid.id.clone(),
+            payment_id: payment.id.clone(),
             provider_ref: provider_ref.to_owned(),
-            amount: paid.amount.to_string(),
-            currency: paid.amount.currency().to_string(),
-            verified_at: Timestamp::from_unix(paid.updated_at),
+            amount: payment.amount.to_string(),
+            currency: payment.amount.currency().to_string(),
+            verified_at: Timestamp::from_unix(self.now()),
         };
-        self.emit(Source::PaytabsService, data);
-        self.announce(&paid, cause).await;
-        Ok(Settled::Done)
+        self.settle(payment, Status::Succeeded, None, data, cause)
+            .await
     }
 
-    /// `None` when somebody else settled it.
+    /// Ends the payment, and tells `outcome` and the change, unless somebody else has.
     async fn settle(
         &self,
         payment: &Payment,
         to: Status,
         reason: Option<String>,
+        outcome: EventData,
         cause: &Cause,
-    ) -> Result<Option<Payment>, Error> {
+    ) -> Result<Settled, Error> {
+        let changed = status_changed(&payment.id, Status::Processing, to, cause.actor);
+        let outcome = self.event(Source::PaytabsService, outcome);
+        let changed = self.event(Source::PaymentService, changed);
         let settlement = Settlement {
             to,
             reason,
             delivery: cause.delivery.clone(),
+            events: vec![outcome.clone(), changed.clone()],
         };
         let now = self.now();
-        match self
-            .ports
-            .repository
-            .settle(&payment.id, &settlement, now)
-            .await?
-        {
-            Applied::Done(payment) => Ok(Some(*payment)),
-            Applied::Duplicate | Applied::Conflict(_) | Applied::Missing => Ok(None),
-        }
-    }
-
-    /// Steps 34 and 35.
-    async fn announce(&self, payment: &Payment, cause: &Cause) {
+        let applied = self.ports.repository.settle(&payment.id, &settlement, now);
+        let Applied::Done(payment) = applied.await? else {
+            return Ok(Settled::NoEffect);
+        };
+        self.told(outcome);
         flow::step(34, "update the cache");
-        self.remember(payment).await;
-        self.status_changed(payment, Status::Processing.as_str(), cause.actor);
+        self.remember(&payment).await;
+        self.told(changed);
+        Ok(Settled::Done)
     }
 
     async fn verify_later(

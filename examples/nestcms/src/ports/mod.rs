@@ -5,6 +5,7 @@ mod cache;
 mod content;
 mod events;
 mod jobs;
+mod outbox;
 mod provider;
 mod store;
 
@@ -13,6 +14,9 @@ pub use cache::{Cache, CacheError};
 pub use content::{ContentStore, Kept, Mark, Pipelines, Repository, See};
 pub use events::EventSink;
 pub use jobs::{Job, JobKind, JobQueue};
+pub use outbox::{
+    Attempt, DeadLetter, Depth, Effect, Entry, Failed, Inbox, Outbox, PublishError, Publisher,
+};
 pub use provider::{
     Page, PageRequest, PaymentProvider, ProviderError, RefundRequest, Verdict, Verification,
 };

@@ -4,13 +4,22 @@ use std::{fmt::Debug, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use crate::domain::payment::{Payment, Status};
+use crate::domain::{
+    event::Event,
+    payment::{Payment, Status},
+};
 
 /// Keeps payments. Each change is one transaction, checked against the state in the
-/// store, so that of two racing changes one is applied and the other told so.
+/// store, so that of two racing changes one is applied and the other told so. What it tells goes
+/// into the outbox in the same transaction.
 pub trait PaymentRepository: Debug + Send + Sync {
-    /// Stores a new payment, unless its user has one under the same idempotency key.
-    fn create<'a>(&'a self, payment: &'a Payment) -> BoxFuture<'a, Result<Created, StoreError>>;
+    /// Stores a new payment, unless its user has one under the same idempotency key, and `events`
+    /// with it.
+    fn create<'a>(
+        &'a self,
+        payment: &'a Payment,
+        events: &'a [Event],
+    ) -> BoxFuture<'a, Result<Created, StoreError>>;
 
     /// The payment of that id.
     fn find<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Payment>, StoreError>>;
@@ -74,8 +83,13 @@ pub trait PaymentRepository: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// created and initiated payments past their time → timed out; answers those that
-    /// this call changed.
-    fn expire(&self, now: Duration, limit: u32) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>>;
+    /// this call changed, with the events that `tell` makes of each and of its state before.
+    fn expire(
+        &self,
+        now: Duration,
+        limit: u32,
+        tell: fn(&Payment, Status) -> Vec<Event>,
+    ) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>>;
 }
 
 /// What became of a create.
@@ -109,6 +123,8 @@ pub struct Settlement {
     pub reason: Option<String>,
     /// The delivery that caused it; has its effect once.
     pub delivery: Option<String>,
+    /// What is told of it.
+    pub events: Vec<Event>,
 }
 
 /// A payment that timed out just now.
@@ -116,8 +132,8 @@ pub struct Settlement {
 pub struct Expired {
     /// The payment as it is now.
     pub payment: Payment,
-    /// The state before.
-    pub from: Status,
+    /// What is told of it.
+    pub events: Vec<Event>,
 }
 
 /// Why the store did not do what it was asked. Nothing was changed, but by

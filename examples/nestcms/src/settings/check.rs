@@ -40,6 +40,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
         payments,
         jobs,
         events,
+        outbox,
         ..
     } = settings;
     url("public_url", &settings.public_url)?;
@@ -131,7 +132,14 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
     ] {
         span(field, every, 10, HOUR)?;
     }
-    range("events.queue", events.queue as u64, 1, 1_000_000)
+    range("events.queue", events.queue as u64, 1, 1_000_000)?;
+    span("outbox.poll", outbox.poll, 10, HOUR)?;
+    range("outbox.batch", u64::from(outbox.batch), 1, 10_000)?;
+    span("outbox.retry_base", outbox.retry_base, 1, DAY)?;
+    let base = u64::try_from(outbox.retry_base.as_millis()).unwrap_or(DAY);
+    span("outbox.retry_max", outbox.retry_max, base, DAY)?;
+    span("outbox.lease", outbox.lease, 100, HOUR)?;
+    span("outbox.keep", outbox.keep, 0, 365 * DAY)
 }
 
 /// An absolute `http` or `https` URL without query and trailing slash.

@@ -118,6 +118,12 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_JOBS_REFUND", "jobs.refund"),
     ("NESTCMS_JOBS_INVALIDATION", "jobs.invalidation"),
     ("NESTCMS_EVENTS_QUEUE", "events.queue"),
+    ("NESTCMS_OUTBOX_POLL", "outbox.poll"),
+    ("NESTCMS_OUTBOX_BATCH", "outbox.batch"),
+    ("NESTCMS_OUTBOX_RETRY_BASE", "outbox.retry_base"),
+    ("NESTCMS_OUTBOX_RETRY_MAX", "outbox.retry_max"),
+    ("NESTCMS_OUTBOX_LEASE", "outbox.lease"),
+    ("NESTCMS_OUTBOX_KEEP", "outbox.keep"),
     ("NESTCMS_STATUS_ENABLED", "status.enabled"),
     ("NESTCMS_LOG_LEVEL", "log.level"),
     ("NESTCMS_LOG_FORMAT", "log.format"),
@@ -135,7 +141,7 @@ const LISTS: [&str; 7] = [
 ];
 
 /// Fields whose variable holds a whole number.
-const NUMBERS: [&str; 9] = [
+const NUMBERS: [&str; 10] = [
     "nats.replicas",
     "database.pool_size",
     "database.max_connections",
@@ -145,6 +151,7 @@ const NUMBERS: [&str; 9] = [
     "auth.bcrypt_cost",
     "auth.max_failures",
     "events.queue",
+    "outbox.batch",
 ];
 
 /// Fields whose variable is `true` or `false`.

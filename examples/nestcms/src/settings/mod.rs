@@ -47,6 +47,8 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// The event bus.
     pub events: EventSettings,
+    /// The outbox.
+    pub outbox: OutboxSettings,
     /// The status page.
     pub status: StatusSettings,
     /// Logs.
@@ -268,6 +270,29 @@ pub struct JobSettings {
 pub struct EventSettings {
     /// Events that may wait for one listener, 1 to 1 000 000.
     pub queue: usize,
+}
+
+/// The outbox: events that must not be lost.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboxSettings {
+    /// How often it is looked at when nobody in this process has put something in; 10 ms to 1 hour.
+    #[serde(with = "humantime_serde")]
+    pub poll: Duration,
+    /// Events published at once, 1 to 10 000.
+    pub batch: u32,
+    /// The wait after the first failure, doubled with each further one; 1 ms to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub retry_base: Duration,
+    /// The longest wait; `retry_base` to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub retry_max: Duration,
+    /// How long an instance that publishes and has died is waited for; 100 ms to 1 hour.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    /// How long published events are kept; up to 1 year.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
 }
 
 /// The status page.

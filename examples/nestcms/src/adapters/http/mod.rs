@@ -3,6 +3,7 @@
 mod content;
 mod content_request;
 mod create_request;
+mod dead_letters;
 mod detached;
 mod drain;
 mod fields;

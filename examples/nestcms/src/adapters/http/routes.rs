@@ -8,7 +8,7 @@ use axum::{
 };
 use http::StatusCode;
 
-use super::{content, drain, layers, payments, problem::Problem, status, webhook};
+use super::{content, dead_letters, drain, layers, payments, problem::Problem, status, webhook};
 use crate::{app::AppState, auth, health, logging, metrics};
 
 /// The router of one instance.
@@ -37,6 +37,7 @@ pub fn router(state: AppState) -> Router {
     .route("/api/v2/payments/{id}/initiate", post(payments::initiate))
     .route("/api/v1/payments", post(payments::create_and_initiate))
     .merge(content::routes())
+    .merge(dead_letters::routes())
     .merge(auth::routes())
     .merge(health::routes())
     .merge(metrics::routes())

@@ -6,12 +6,16 @@ use super::cluster::{Failure, Postgres};
 use crate::ports::StoreError;
 
 /// By number; the SQLite files where both speak the same.
-const FILES: [(i64, &str); 4] = [
+const FILES: [(i64, &str); 5] = [
     (1, include_str!("../../../migrations/0001_payments.sql")),
     (101, include_str!("../../../migrations/0101_audit_log.sql")),
     (
         102,
         include_str!("../../../migrations/0102_notifications.sql"),
+    ),
+    (
+        103,
+        include_str!("../../../migrations/postgres/0103_outbox.sql"),
     ),
     (
         200,

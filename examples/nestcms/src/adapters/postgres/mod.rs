@@ -21,6 +21,7 @@ mod content;
 mod figures;
 mod jobs;
 mod migrations;
+mod outbox;
 mod payments;
 mod users;
 

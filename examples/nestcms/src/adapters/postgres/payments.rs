@@ -6,10 +6,14 @@ use futures_util::future::BoxFuture;
 use resilience_tower::read_write::postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::cluster::{Client, Failure, Postgres};
+use super::{
+    cluster::{Client, Failure, Postgres},
+    outbox,
+};
 use crate::{
     adapters::sqlite::rows::{millis, time},
     domain::{
+        event::Event,
         money::{Currency, Money},
         payment::{Payment, Status},
     },
@@ -39,9 +43,13 @@ impl PostgresStore {
 }
 
 impl PaymentRepository for PostgresStore {
-    fn create<'a>(&'a self, new: &'a Payment) -> BoxFuture<'a, Result<Created, StoreError>> {
+    fn create<'a>(
+        &'a self,
+        new: &'a Payment,
+        events: &'a [Event],
+    ) -> BoxFuture<'a, Result<Created, StoreError>> {
         Box::pin(async move {
-            let done = transaction!(self.postgres, |tx| create(&tx, new));
+            let done = transaction!(self.postgres, |tx| create(&tx, new, events));
             Ok(done.await?.0)
         })
     }
@@ -167,9 +175,14 @@ impl PaymentRepository for PostgresStore {
         })
     }
 
-    fn expire(&self, now: Duration, limit: u32) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>> {
+    fn expire(
+        &self,
+        now: Duration,
+        limit: u32,
+        tell: fn(&Payment, Status) -> Vec<Event>,
+    ) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>> {
         Box::pin(async move {
-            let done = transaction!(self.postgres, |tx| expire(&tx, now, limit));
+            let done = transaction!(self.postgres, |tx| expire(&tx, now, limit, tell));
             Ok(done.await?.0)
         })
     }
@@ -177,8 +190,11 @@ impl PaymentRepository for PostgresStore {
 
 type Tx<'a> = Transaction<'a>;
 
-async fn create(tx: &Tx<'_>, new: &Payment) -> Result<Created, Failure> {
+async fn create(tx: &Tx<'_>, new: &Payment, events: &[Event]) -> Result<Created, Failure> {
     let inserted = insert(tx, new).await?;
+    if inserted {
+        outbox::put(tx, events).await?;
+    }
     let row = tx
         .query_one(
             "SELECT * FROM payments WHERE user_id = $1 AND idempotency_key = $2",
@@ -263,6 +279,7 @@ async fn settle(
         &[&JobKind::Verify.as_str(), &id],
     )
     .await?;
+    outbox::put(tx, &settlement.events).await?;
     Ok(Applied::Done(Box::new(payment)))
 }
 
@@ -305,7 +322,12 @@ async fn queue_refund(
     Ok(Applied::Done(Box::new(payment(&row)?)))
 }
 
-async fn expire(tx: &Tx<'_>, now: Duration, limit: u32) -> Result<Vec<Expired>, Failure> {
+async fn expire(
+    tx: &Tx<'_>,
+    now: Duration,
+    limit: u32,
+    tell: fn(&Payment, Status) -> Vec<Event>,
+) -> Result<Vec<Expired>, Failure> {
     let mut expired = Vec::new();
     let limit = i64::from(limit);
     for from in [Status::Created, Status::Initiated] {
@@ -324,7 +346,9 @@ async fn expire(tx: &Tx<'_>, now: Duration, limit: u32) -> Result<Vec<Expired>, 
             .await?;
         for row in &rows {
             let payment = payment(row)?;
-            expired.push(Expired { payment, from });
+            let events = tell(&payment, from);
+            outbox::put(tx, &events).await?;
+            expired.push(Expired { payment, events });
         }
     }
     Ok(expired)

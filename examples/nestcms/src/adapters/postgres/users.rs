@@ -118,7 +118,7 @@ impl Channel for PostgresUsers {
     }
 }
 
-async fn keep(tx: &Transaction<'_>, message: &Message) -> Result<(), Failure> {
+pub(super) async fn keep(tx: &Transaction<'_>, message: &Message) -> Result<(), Failure> {
     let sql = "INSERT INTO notifications \
                (event_id, channel, recipient, subject, body, correlation_id, created_at) \
                VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";

@@ -8,6 +8,7 @@ mod audit;
 mod content;
 mod database;
 mod jobs;
+mod outbox;
 mod payments;
 pub(super) mod rows;
 

@@ -7,10 +7,14 @@ use sqlx::{Sqlite, Transaction};
 
 use super::{
     database::{Database, Failure},
+    outbox,
     rows::{millis, payment},
 };
 use crate::{
-    domain::payment::{Payment, Status},
+    domain::{
+        event::Event,
+        payment::{Payment, Status},
+    },
     ports::{Applied, Created, Expired, JobKind, PaymentRepository, Settlement, StoreError},
 };
 
@@ -29,9 +33,16 @@ impl SqliteStore {
 }
 
 impl PaymentRepository for SqliteStore {
-    fn create<'a>(&'a self, new: &'a Payment) -> BoxFuture<'a, Result<Created, StoreError>> {
+    fn create<'a>(
+        &'a self,
+        new: &'a Payment,
+        events: &'a [Event],
+    ) -> BoxFuture<'a, Result<Created, StoreError>> {
         Box::pin(self.database.transaction(async |tx| {
             let inserted = insert(tx, new).await?;
+            if inserted {
+                outbox::put(tx, events).await?;
+            }
             let row =
                 sqlx::query("SELECT * FROM payments WHERE user_id = $1 AND idempotency_key = $2")
                     .bind(&new.user_id)
@@ -160,6 +171,7 @@ impl PaymentRepository for SqliteStore {
                 .bind(id)
                 .execute(&mut **tx)
                 .await?;
+            outbox::put(tx, &settlement.events).await?;
             Ok(Applied::Done(Box::new(payment)))
         }))
     }
@@ -216,7 +228,12 @@ impl PaymentRepository for SqliteStore {
         )
     }
 
-    fn expire(&self, now: Duration, limit: u32) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>> {
+    fn expire(
+        &self,
+        now: Duration,
+        limit: u32,
+        tell: fn(&Payment, Status) -> Vec<Event>,
+    ) -> BoxFuture<'_, Result<Vec<Expired>, StoreError>> {
         Box::pin(self.database.transaction(async move |tx| {
             let mut expired = Vec::new();
             for from in [Status::Created, Status::Initiated] {
@@ -233,7 +250,9 @@ impl PaymentRepository for SqliteStore {
                 .await?;
                 for row in &rows {
                     let payment = payment(row)?;
-                    expired.push(Expired { payment, from });
+                    let events = tell(&payment, from);
+                    outbox::put(tx, &events).await?;
+                    expired.push(Expired { payment, events });
                 }
             }
             Ok(expired)

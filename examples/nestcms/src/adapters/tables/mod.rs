@@ -1,6 +1,7 @@
 //! The tables of the content, in words that SQLite and PostgreSQL share.
 
 mod content;
+pub(super) mod outbox;
 mod pipelines;
 mod sql;
 

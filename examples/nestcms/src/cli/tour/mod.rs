@@ -4,6 +4,7 @@ mod breaker;
 mod client;
 mod data;
 mod latency;
+mod outbox;
 mod payment;
 mod services;
 mod story;
@@ -95,6 +96,11 @@ async fn play(world: &mut World, story: &mut Story) {
     story.chapter("Time runs out (A6)");
     let played = payment::time_out(world, story).await;
     note(story, "A6", played);
+    story.chapter("What happened is told, once and for sure (H8)");
+    let played = outbox::published(world, story).await;
+    note(story, "H8", played);
+    let played = outbox::dead_letter(world, story).await;
+    note(story, "G.c2", played);
 }
 
 fn note(story: &mut Story, scene: &str, played: Played<()>) {

@@ -34,6 +34,7 @@ pub(super) async fn play(story: &mut Story) -> Played<()> {
     settings.jobs.expiry_scan = HOUR;
     settings.jobs.verification = HOUR;
     settings.jobs.refund = HOUR;
+    settings.outbox.poll = HOUR;
     settings.jobs.invalidation = Duration::from_millis(50);
     let world = World::on(settings).await?;
     let played = scenes(&world, &database, &cache, story).await;

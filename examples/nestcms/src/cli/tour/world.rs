@@ -220,6 +220,10 @@ pub(super) fn settings() -> Result<Settings, SettingsError> {
         expiry_scan = "50ms"
         verification = "50ms"
         refund = "50ms"
+        [outbox]
+        poll = "20ms"
+        retry_base = "10ms"
+        retry_max = "100ms"
         "#,
         CALL_TIMEOUT.as_millis()
     );

@@ -12,7 +12,7 @@ use crate::{
 
 /// Sends a receipt for each paid payment, and a note to operators when a service answers
 /// again. A payer whose address is not known here gets no receipt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Notification {
     channel: Arc<dyn Channel>,
     payers: Arc<dyn Payers>,
@@ -32,6 +32,24 @@ impl Notification {
             payers,
             operators: operators.into(),
         }
+    }
+
+    /// The message about `event`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the payer cannot be looked up.
+    pub async fn message(&self, event: &Event) -> Result<Option<Message>, ListenerError> {
+        let letter = self.letter(event).await?;
+        Ok(letter.map(|(recipient, subject, body)| Message {
+            channel: ChannelKind::Mail,
+            recipient,
+            subject,
+            body,
+            event_id: event.id.clone(),
+            correlation_id: event.correlation_id.clone(),
+            at: event.occurred_at,
+        }))
     }
 
     /// The letter for `event`: recipient, subject and body.
@@ -87,17 +105,8 @@ impl Listener for Notification {
 
     fn handle<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), ListenerError>> {
         Box::pin(async move {
-            let Some((recipient, subject, body)) = self.letter(event).await? else {
+            let Some(message) = self.message(event).await? else {
                 return Ok(());
-            };
-            let message = Message {
-                channel: ChannelKind::Mail,
-                recipient,
-                subject,
-                body,
-                event_id: event.id.clone(),
-                correlation_id: event.correlation_id.clone(),
-                at: event.occurred_at,
             };
             Ok(self.channel.send(message).await?)
         })

@@ -1,0 +1,7 @@
+//! The outbox: in each store, on its way to the consumers, and what was given up.
+
+mod api;
+mod cli;
+mod contract;
+mod dispatcher;
+mod postgres;

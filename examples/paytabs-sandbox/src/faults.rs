@@ -1,7 +1,5 @@
 //! What the switches do to API calls before they are served.
 
-use std::time::Duration;
-
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -23,10 +21,7 @@ pub(crate) async fn inject(
         _ => shared.stats.add(|c| &c.payment_request),
     }
     let _in_flight = shared.stats.in_flight();
-    let delay = shared.switches.get().delay_ms;
-    if delay > 0 {
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-    }
+    shared.switches.delay().await;
     // Read again: what counts is how the switches stand when the answer is due.
     let switches = shared.switches.get();
     if switches.outage {

@@ -1,6 +1,7 @@
 //! What can be made to go wrong, switched while the sandbox runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -20,7 +21,8 @@ pub enum CallbackScheme {
 /// All switches; the default is a healthy, honest PayTabs.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct SwitchSet {
-    /// Wait so long before each API call is answered, in milliseconds; 0 to 60 000.
+    /// Wait so long before each API call is answered, in milliseconds; 0 to 60 000. At 0 those that
+    /// wait are answered too.
     pub delay_ms: u64,
     /// Answer API calls with this HTTP status instead of serving them; 400 to 599.
     pub error: Option<u16>,
@@ -63,6 +65,17 @@ impl Switches {
     /// Changes some switches, the others stay.
     pub fn update(&self, change: impl FnOnce(&mut SwitchSet)) {
         self.0.send_modify(change);
+    }
+
+    /// Waits as long as API calls are to wait.
+    pub(crate) async fn delay(&self) {
+        let delay = Duration::from_millis(self.get().delay_ms);
+        if delay.is_zero() {
+            return;
+        }
+        let mut switches = self.0.subscribe();
+        let off = switches.wait_for(|switches| switches.delay_ms == 0);
+        let _ = tokio::time::timeout(delay, off).await;
     }
 
     /// Waits until callbacks are not held back.

@@ -1,14 +1,16 @@
-//! A wall clock that can be moved ahead.
+//! Clocks that can be moved ahead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use resilience_core::clock::{Clock, StdClock};
 use webhook_verify::clock::{SystemClock, WallClock};
 
-/// The system's wall clock plus an offset; clones share the offset.
+/// A clock of the system plus an offset; clones share the offset.
 #[derive(Clone, Debug, Default)]
 pub struct OffsetClock {
+    monotonic: StdClock,
     ahead_ms: Arc<AtomicU64>,
 }
 
@@ -23,11 +25,20 @@ impl OffsetClock {
                 Some(now.saturating_add(ahead))
             });
     }
+
+    fn ahead(&self) -> Duration {
+        Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
+    }
 }
 
 impl WallClock for OffsetClock {
     fn now(&self) -> Duration {
-        let ahead = Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
-        SystemClock.now().saturating_add(ahead)
+        SystemClock.now().saturating_add(self.ahead())
+    }
+}
+
+impl Clock for OffsetClock {
+    fn now(&self) -> Duration {
+        self.monotonic.now().saturating_add(self.ahead())
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use gateway_kit::Gateway;
 use paytabs_sandbox::{RetryPolicy, Sandbox, SandboxConfig, Stats, Switches};
+use resilience_core::clock::SharedClock;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,8 @@ pub struct Stack {
     pub switches: Switches,
     /// The sandbox's counts.
     pub stats: Stats,
+    /// The monotonic clock of the application's breakers and caches.
+    pub clock: OffsetClock,
     /// The wall clock of application and sandbox.
     pub wall: OffsetClock,
     /// The settings in force.
@@ -99,7 +102,7 @@ impl Stack {
     ///
     /// [`StackError`] that names the part that does not start.
     pub async fn start(config: StackConfig) -> Result<Self, StackError> {
-        let wall = OffsetClock::default();
+        let (clock, wall) = (OffsetClock::default(), OffsetClock::default());
         let mut settings = config.settings.clone();
         let sandbox = sandbox(&config, wall.clone()).await?;
         let listener = TcpListener::bind(config.application).await;
@@ -111,8 +114,8 @@ impl Stack {
         settings.paytabs.base_url = sandbox.url();
         let deps = Deps {
             wall: Arc::new(wall.clone()),
+            clock: SharedClock::new(clock.clone()),
             store_delay: config.store_delay.clone(),
-            ..Deps::default()
         };
         let app = App::build(settings.clone(), deps).await;
         let app = app.map_err(failed("the application"))?;
@@ -125,6 +128,7 @@ impl Stack {
             state: app.state().clone(),
             switches: sandbox.switches(),
             stats: sandbox.stats(),
+            clock,
             wall,
             settings,
             stopping: stopping.clone(),

@@ -58,7 +58,7 @@ impl Client {
             reqwest::Client::builder()
                 .local_address(from.map(IpAddr::from))
                 .redirect(reqwest::redirect::Policy::none())
-                .timeout(Duration::from_secs(10))
+                .timeout(Duration::from_secs(60))
                 .no_proxy()
                 .build()
         };
@@ -169,7 +169,7 @@ impl Client {
     /// Asks for the payment until it is in `state`; the state it was last in.
     pub(super) async fn until(&self, id: &str, state: &str) -> Played<String> {
         let mut last = String::new();
-        for _ in 0..200 {
+        for _ in 0..1_200 {
             last = self.payment(id).await?.text("status").to_owned();
             if last == state {
                 break;

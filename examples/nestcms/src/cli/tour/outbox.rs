@@ -119,9 +119,9 @@ async fn count(world: &World, sql: &'static str) -> Played<i64> {
     Ok(sqlx::query_scalar(sql).fetch_one(pool).await?)
 }
 
-/// Waits until something holds, for at most five seconds; whether it did.
+/// Waits until something holds, for at most thirty seconds; whether it did.
 async fn eventually(holds: impl AsyncFn() -> Played<bool>) -> Played<bool> {
-    for _ in 0..100 {
+    for _ in 0..600 {
         if holds().await? {
             return Ok(true);
         }

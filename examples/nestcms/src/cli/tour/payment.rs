@@ -267,6 +267,9 @@ async fn put_off(world: &World, story: &mut Story) -> Played<()> {
     let during = world.payment_state(&id).await?;
     story.tell("The callback was acknowledged; PayTabs comes back and the queued job asks it.");
     world.paytabs(|_| {});
+    // The job waits as long as the breaker does.
+    let wait = world.jump_to_probe()?;
+    world.stack.wall.jump(wait);
     let after = world.client.until(&id, "succeeded").await?;
     story.check(
         "A3.c4",

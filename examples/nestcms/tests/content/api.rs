@@ -150,7 +150,7 @@ async fn the_read_after_a_write_is_a_miss_and_shows_it() {
 /// F3.c2
 #[tokio::test]
 async fn a_write_that_fails_leaves_the_entry() {
-    let world = World::start().await;
+    let world = World::impatient().await;
     let path = "/api/v1/projects/project-1";
     read(&world, path).await;
     let file = format!("sqlite://{}", world.dir.0.join("nestcms.db").display());

@@ -22,7 +22,7 @@ use super::{
 
 #[tokio::test]
 async fn a_locked_database_is_503_and_the_retry_completes_the_payment() {
-    let world = World::start().await;
+    let world = World::impatient().await;
     let (id, page) = world.initiated().await;
     world.switches.update(|s| s.hold_callbacks = true);
     world.decide(&page, "pay").await;

@@ -40,6 +40,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// One that does not wait long for a locked file.
+    pub(crate) async fn impatient() -> Self {
+        Self::with(|settings| settings.database.busy_timeout = Duration::from_millis(100)).await
+    }
+
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
@@ -69,7 +74,8 @@ impl World {
         let mut settings = Settings::demo();
         settings.public_url = url.clone();
         settings.database.path = dir.0.join("nestcms.db");
-        settings.database.busy_timeout = Duration::from_millis(100);
+        // Machines may be busy.
+        settings.database.busy_timeout = Duration::from_secs(20);
         settings.paytabs.base_url = sandbox.url();
         settings.paytabs.profile_id = PAYTABS_PROFILE;
         settings.paytabs.server_key = Secret::new(KEY);

@@ -117,7 +117,7 @@ check-consistency: ## a million checked reads while a real PostgreSQL cluster fa
 		--checks $(or $(CHECKS),1000000) --seed $(or $(SEED),1) --faults $(or $(FAULTS),all) --tasks 64
 	ROUTE_DECISIONS=$(or $(DECISIONS),100000000) $(CARGO) test --release --locked -p resilience-core --all-features --test main -- route_simulation:: --nocapture
 
-check-outbox: ## 100 thousand events through an outbox on a real PostgreSQL while its dispatcher is killed: none missed, none twice (EVENTS=, KILLS=)
+check-outbox: ## 100 thousand events through an outbox on real PostgreSQL and NATS while its dispatcher is killed: none missed, none twice (EVENTS=, KILLS=)
 	$(CARGO) run --release --locked -p nestcms --bin check-outbox -- \
 		--events $(or $(EVENTS),100000) --kills $(or $(KILLS),20)
 

@@ -202,6 +202,20 @@ impl Metrics {
         self.count(|| gauge!("outbox_oldest_seconds").set(oldest.as_secs_f64()));
     }
 
+    /// Events that had an effect at `consumer`, and those that had had it.
+    pub fn consumed(&self, consumer: &'static str, new: u64, repeated: u64) {
+        self.count(|| {
+            counter!("events_consumed_total", "consumer" => consumer).increment(new);
+            counter!("events_repeated_total", "consumer" => consumer).increment(repeated);
+        });
+    }
+
+    /// How many events the broker keeps for `consumer`.
+    pub fn consumer_waiting(&self, consumer: &'static str, events: u64) {
+        #[allow(clippy::cast_precision_loss)] // A depth over 2^53 is out of reach.
+        self.count(|| gauge!("consumer_waiting", "consumer" => consumer).set(events as f64));
+    }
+
     /// An event that `source` gave up.
     pub fn dead_letter(&self, source: &'static str) {
         self.count(|| counter!("dead_letters_total", "source" => source).increment(1));
@@ -390,6 +404,12 @@ fn describe() {
     describe_gauge!(
         "outbox_oldest_seconds",
         "Age of the oldest event that is not published."
+    );
+    describe_counter!("events_consumed_total", "Events that had their effect.");
+    describe_counter!("events_repeated_total", "Events that came again.");
+    describe_gauge!(
+        "consumer_waiting",
+        "Events that the broker keeps for a consumer."
     );
     describe_counter!("dead_letters_total", "Events given up.");
     describe_counter!("business_payments_total", "Successful payments.");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,10 @@ pub(super) fn start(state: &AppState, stop: &CancellationToken) -> JoinHandle<()
         let interval = settings.verification.min(settings.refund);
         let work = every(interval, stop_work, work, run_jobs);
         // A round that is cut is done again, and consumers know what they have had.
-        let outbox = stop_outbox.run_until_cancelled(outbox.dispatcher().run());
+        let consumers = outbox.inner.subscriptions.iter();
+        let consumers = join_all(consumers.map(|consumer| consumer.run()));
+        let outbox = async { tokio::join!(outbox.dispatcher().run(), consumers) };
+        let outbox = stop_outbox.run_until_cancelled(outbox);
         tokio::join!(scan, work, retry, outbox);
     })
 }

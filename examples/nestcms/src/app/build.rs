@@ -7,7 +7,6 @@ use resilience_core::{
     retry::{Backoff, ConfigError, Jitter},
     route,
 };
-use webhook_verify::clock::WallClock;
 
 use super::{AppState, Deps, listeners, state::Inner};
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
             status::StatusPage,
             webhook::{GuardError, WebhookGuard},
         },
-        nats::{Nats, NatsError},
+        nats::{JetStream, Nats, NatsError, Subscription},
         paytabs::{PaytabsClient, PaytabsError},
         postgres::{NodesError, Postgres, PostgresContent, PostgresStore, PostgresUsers},
         slow::SlowStore,
@@ -101,13 +100,34 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
     };
     let stores = Stores::new(&database, postgres.as_ref(), &metrics);
     let wake = Wake::default();
-    let publisher = publisher(&database, postgres.as_ref(), &stores.inbox, &wall);
+    let rules = outbox_rules(&settings)?;
+    let (channel, payers) = listeners::people(&database, postgres.as_ref());
+    let letters = Arc::new(listeners::letters(&channel, &payers));
+    let consumers: Vec<Arc<dyn Consumer>> =
+        vec![Arc::new(Accounting), Arc::new(Receipts::new(letters))];
+    let inbox = &stores.inbox;
+    let mut subscriptions = Vec::new();
+    // The file is of this process, and so are its consumers.
+    let publisher: Arc<dyn Publisher> = match nats.clone().filter(|_| postgres.is_some()) {
+        None => Arc::new(Local::new(Arc::clone(inbox), consumers, Arc::clone(&wall))),
+        Some(nats) => {
+            let publisher = JetStream::new(nats.clone(), settings.nats.replicas).await?;
+            for consumer in consumers {
+                let (nats, inbox, wall) = (nats.clone(), Arc::clone(inbox), Arc::clone(&wall));
+                let metrics = metrics.clone();
+                let subscription =
+                    Subscription::new(nats, consumer, inbox, wall, metrics, rules).await?;
+                subscriptions.push(subscription);
+            }
+            Arc::new(publisher)
+        }
+    };
     let dispatcher = Dispatcher::new(
         Arc::clone(&stores.outbox),
         publisher,
         Arc::clone(&wall),
         metrics.clone(),
-        outbox_rules(&settings)?,
+        rules,
         wake.clone(),
     );
     let ports = Ports {
@@ -174,6 +194,7 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
             metrics,
             outbox: stores.outbox,
             dispatcher,
+            subscriptions,
             wake,
             wall,
         }),
@@ -251,20 +272,6 @@ impl Stores {
             users: Arc::new(Users::new(database.write().clone())),
         }
     }
-}
-
-/// Where the outbox goes.
-fn publisher(
-    database: &Database,
-    postgres: Option<&Postgres>,
-    inbox: &Arc<dyn Inbox>,
-    wall: &Arc<dyn WallClock>,
-) -> Arc<dyn Publisher> {
-    let (channel, payers) = listeners::people(database, postgres);
-    let letters = Arc::new(listeners::letters(&channel, &payers));
-    let consumers: Vec<Arc<dyn Consumer>> =
-        vec![Arc::new(Accounting), Arc::new(Receipts::new(letters))];
-    Arc::new(Local::new(Arc::clone(inbox), consumers, Arc::clone(wall)))
 }
 
 fn outbox_rules(settings: &Settings) -> Result<outbox::Rules, BuildError> {

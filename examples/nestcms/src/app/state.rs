@@ -9,7 +9,7 @@ use crate::{
     adapters::{
         breakers::Breakers,
         http::{status::StatusPage, webhook::WebhookGuard},
-        nats::Nats,
+        nats::{Nats, Subscription},
         postgres::Postgres,
         sqlite::Database,
     },
@@ -48,6 +48,7 @@ pub(super) struct Inner {
     pub(super) metrics: Metrics,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) dispatcher: Dispatcher,
+    pub(super) subscriptions: Vec<Subscription>,
     pub(super) wake: Wake,
     pub(super) wall: Arc<dyn WallClock>,
 }

@@ -1,16 +1,22 @@
-//! Counts what an outbox on PostgreSQL misses and does twice while its dispatcher is
+//! Counts what an outbox on PostgreSQL and JetStream misses and does twice while its dispatcher is
 //! killed: `check-outbox --events 1000000 --kills 20`.
 
 use std::{
     process::{Child, Command, ExitCode, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
-use engines::postgres;
+use engines::{nats, postgres};
 use nestcms::{
-    adapters::postgres::{Postgres, PostgresStore},
+    adapters::{
+        nats::{JetStream, Nats, Subscription},
+        postgres::{Postgres, PostgresStore},
+    },
     domain::event::{Event, EventData, Source, Timestamp},
     metrics::Metrics,
     outbox::{Accounting, Dispatcher, Local, Rules, Wake},
@@ -43,6 +49,9 @@ struct Arguments {
     /// Writers side by side.
     #[arg(long, default_value_t = 8)]
     writers: u64,
+    /// Publish within the process; so it is without a NATS server, too.
+    #[arg(long)]
+    in_process: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +65,9 @@ enum Role {
 struct Engines {
     #[arg(long)]
     database: String,
+    /// Without it the events are published within the process.
+    #[arg(long)]
+    nats: Option<String>,
 }
 
 #[tokio::main]
@@ -77,20 +89,48 @@ async fn main() -> ExitCode {
 
 /// Publishes and books until it is killed.
 async fn dispatch(engines: &Engines) -> Outcome<()> {
+    let rules = rules()?;
     let store = Arc::new(open(engines).await?);
     let wall = Arc::new(SystemClock);
-    let publisher = Local::new(store.clone(), vec![Arc::new(Accounting)], wall.clone());
     let metrics = Metrics::new("check", SharedClock::std());
-    let dispatcher = Dispatcher::new(
-        store,
-        Arc::new(publisher),
-        wall,
-        metrics,
-        rules()?,
-        Wake::default(),
+    let dispatcher = |publisher| {
+        let (wall, metrics) = (wall.clone(), metrics.clone());
+        Dispatcher::new(
+            store.clone(),
+            publisher,
+            wall,
+            metrics,
+            rules,
+            Wake::default(),
+        )
+    };
+    let Some(url) = &engines.nats else {
+        let publisher = Local::new(store.clone(), vec![Arc::new(Accounting)], wall.clone());
+        dispatcher(Arc::new(publisher)).run().await;
+        return Ok(());
+    };
+    let nats = connect_nats(url).await?;
+    let publisher = JetStream::new(nats.clone(), 1).await?;
+    let accounting = Arc::new(Accounting);
+    let inbox = store.clone();
+    let consumer = Subscription::new(
+        nats,
+        accounting,
+        inbox,
+        wall.clone(),
+        metrics.clone(),
+        rules,
     );
-    dispatcher.run().await;
+    let consumer = consumer.await?;
+    let dispatcher = dispatcher(Arc::new(publisher));
+    tokio::join!(dispatcher.run(), consumer.run());
     Ok(())
+}
+
+async fn connect_nats(url: &str) -> Outcome<Nats> {
+    let mut settings = Settings::demo().nats;
+    settings.servers = vec![Secret::new(url)];
+    Ok(Nats::connect(&settings).await?)
 }
 
 async fn open(engines: &Engines) -> Outcome<PostgresStore> {
@@ -117,19 +157,26 @@ async fn check(arguments: &Arguments) -> Outcome<bool> {
     let clock = SharedClock::std();
     let began = clock.now();
     let database = postgres::Cluster::start(postgres::Config::default().with_replicas(0)).await?;
+    let broker = broker(arguments).await?;
     let engines = Engines {
         database: database.node(0).url(),
+        nats: broker.as_ref().map(nats::Server::url),
     };
     open(&engines).await?;
     let client = connect(&engines).await?;
     let tables = "CREATE TABLE expected (event_id TEXT NOT NULL)";
     client.batch_execute(tables).await?;
 
+    let progress = Arc::new(Progress {
+        ahead: 2 * arguments.events / (arguments.kills + 1),
+        ..Progress::default()
+    });
     let mut writers = JoinSet::new();
     for writer in 0..arguments.writers {
         let share = arguments.events / arguments.writers
             + u64::from(writer < arguments.events % arguments.writers);
-        writers.spawn(write(connect(&engines).await?, writer, share));
+        let client = connect(&engines).await?;
+        writers.spawn(write(client, writer, share, Arc::clone(&progress)));
     }
     let naive = tokio::spawn(remember_the_last(
         connect(&engines).await?,
@@ -138,20 +185,28 @@ async fn check(arguments: &Arguments) -> Outcome<bool> {
     let mut process = Process::start(&engines)?;
     for kill in 1..=arguments.kills {
         let goal = arguments.events * kill / (arguments.kills + 1);
-        until(&client, goal).await?;
+        until(&client, goal, &progress).await?;
+        until_some_wait(&client).await?;
+        if let (Some(broker), 0) = (&broker, kill % BROKER) {
+            broker.kill().await?;
+            broker.start().await?;
+        }
         process.kill()?;
         process = Process::start(&engines)?;
     }
+    until(&client, arguments.events, &progress).await?;
     while let Some(writer) = writers.join_next().await {
         writer??;
     }
-    until(&client, arguments.events).await?;
     // What comes twice comes after what comes once.
-    let waiting = "SELECT COUNT(*) FROM outbox WHERE sent_at IS NULL";
-    while count(&client, waiting).await? > 0 {
+    while count(&client, WAITING).await? > 0 {
         tokio::time::sleep(PAUSE).await;
     }
     tokio::time::sleep(SETTLE).await;
+    let way = match &engines.nats {
+        Some(url) => through_nats(url, arguments.kills / BROKER).await?,
+        None => "within the process".to_owned(),
+    };
     process.kill()?;
 
     let committed = count(&client, "SELECT COUNT(*) FROM expected").await?;
@@ -170,12 +225,60 @@ async fn check(arguments: &Arguments) -> Outcome<bool> {
          twice, {invented} booked and not committed",
         arguments.writers, arguments.kills
     );
+    println!("{way}");
     println!("a reader that remembers the last number: {overlooked} missed");
     Ok(committed == arguments.events && missed + double + invented == 0)
 }
 
+/// The broker, where there is one.
+async fn broker(arguments: &Arguments) -> Outcome<Option<nats::Server>> {
+    if arguments.in_process {
+        return Ok(None);
+    }
+    match nats::Server::launch().await {
+        Ok(server) => Ok(Some(server)),
+        Err(engines::Error::Missing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the consumer was given, once nothing waits for it any more.
+async fn through_nats(url: &str, kills: u64) -> Outcome<String> {
+    let nats = connect_nats(url).await?;
+    let stream = nats.jetstream().get_stream("NESTCMS_EVENTS").await?;
+    let info = loop {
+        let info = stream.consumer_info("accounting").await?;
+        if info.num_pending == 0 && info.num_ack_pending == 0 {
+            break info;
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    let messages = stream.get_info().await?.state.messages;
+    let again = info.delivered.consumer_sequence.saturating_sub(messages);
+    Ok(format!(
+        "through JetStream, killed {kills} times: {messages} messages, {again} delivered again"
+    ))
+}
+
+/// How far it is, in events.
+#[derive(Debug, Default)]
+struct Progress {
+    committed: AtomicU64,
+    booked: AtomicU64,
+    /// How far writers may be ahead: they are to write until the last kill.
+    ahead: u64,
+}
+
+impl Progress {
+    // ORDERING: Relaxed. Two counters, and nothing is published with them.
+    fn may_write(&self) -> bool {
+        let booked = self.booked.load(Ordering::Relaxed);
+        self.committed.load(Ordering::Relaxed) <= booked + self.ahead
+    }
+}
+
 /// Transactions of up to twenty events of one key; some take longer, some are rolled back.
-async fn write(client: Client, writer: u64, events: u64) -> Outcome<()> {
+async fn write(client: Client, writer: u64, events: u64, progress: Arc<Progress>) -> Outcome<()> {
     let insert = "WITH t AS (SELECT * FROM unnest($1::text[], $2::text[]) AS t(id, payload)), \
                   e AS (INSERT INTO expected SELECT id FROM t) \
                   INSERT INTO outbox (message_id, event_id, kind, key, payload, correlation_id, \
@@ -184,6 +287,9 @@ async fn write(client: Client, writer: u64, events: u64) -> Outcome<()> {
     let insert = client.prepare(insert).await?;
     let (mut left, mut turn) = (events, 0);
     while left > 0 {
+        while !progress.may_write() {
+            tokio::time::sleep(PAUSE).await;
+        }
         turn += 1;
         let key = format!("w{writer}-{}", turn % 50);
         let size = left.min(1 + (turn * 7 + writer) % 20);
@@ -201,6 +307,7 @@ async fn write(client: Client, writer: u64, events: u64) -> Outcome<()> {
         } else {
             client.batch_execute("COMMIT").await?;
             left -= size;
+            progress.committed.fetch_add(size, Ordering::Relaxed);
         }
     }
     Ok(())
@@ -238,10 +345,11 @@ async fn remember_the_last(client: Client, events: u64) -> Outcome<u64> {
 }
 
 /// Waits until so many events are booked.
-async fn until(client: &Client, goal: u64) -> Outcome<()> {
+async fn until(client: &Client, goal: u64, progress: &Progress) -> Outcome<()> {
     let (mut before, mut idle) = (0, 0);
     loop {
         let booked = count(client, "SELECT COUNT(*) FROM journal").await?;
+        progress.booked.store(booked, Ordering::Relaxed);
         if booked >= goal {
             return Ok(());
         }
@@ -252,6 +360,16 @@ async fn until(client: &Client, goal: u64) -> Outcome<()> {
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Waits until something is to be published, or nobody writes any more: a kill is to meet it.
+async fn until_some_wait(client: &Client) -> Outcome<()> {
+    let mut looks = 0;
+    while looks < 1000 && count(client, WAITING).await? == 0 {
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
 }
 
 async fn count(client: &Client, sql: &str) -> Outcome<u64> {
@@ -272,6 +390,7 @@ impl Process {
     fn start(engines: &Engines) -> Outcome<Self> {
         let child = Command::new(std::env::current_exe()?)
             .args(["dispatch", "--database", &engines.database])
+            .args(engines.nats.iter().flat_map(|url| ["--nats", url]))
             .stdout(Stdio::null())
             .spawn()?;
         Ok(Self(child))
@@ -292,8 +411,11 @@ impl Drop for Process {
     }
 }
 
+const WAITING: &str = "SELECT COUNT(*) FROM outbox WHERE sent_at IS NULL";
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long nothing may happen.
+/// How long nothing may happen. An event of a killed process comes again after 30 s.
 const STUCK: Duration = Duration::from_secs(120);
 /// After the last one, for what might come twice.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Of so many kills, one takes the broker too.
+const BROKER: u64 = 5;

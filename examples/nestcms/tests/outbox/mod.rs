@@ -4,4 +4,5 @@ mod api;
 mod cli;
 mod contract;
 mod dispatcher;
+mod nats;
 mod postgres;

@@ -153,6 +153,14 @@ async fn client(engine: &Cluster) -> Client {
 }
 
 pub(super) async fn store(engine: &Cluster) -> PostgresStore {
+    let metrics = Metrics::new("test", SharedClock::std());
+    let settings = settings(engine);
+    let postgres = Postgres::open(&settings, CircuitBreaker::new("database"), metrics);
+    PostgresStore::new(postgres.await.unwrap())
+}
+
+/// A machine that is busy is not a node that is down.
+pub(super) fn settings(engine: &Cluster) -> Settings {
     let mut settings = Settings::demo();
     settings.database.nodes = vec![Secret::new(engine.node(0).url())];
     settings.database.patience = Duration::from_secs(30);
@@ -160,7 +168,5 @@ pub(super) async fn store(engine: &Cluster) -> PostgresStore {
     settings.database.write_wait = Duration::from_secs(20);
     let route = serde_json::json!({ "observation_ttl": "20s", "max_lag": "60s" });
     settings.database.route = serde_json::from_value(route).unwrap();
-    let metrics = Metrics::new("test", SharedClock::std());
-    let postgres = Postgres::open(&settings, CircuitBreaker::new("database"), metrics);
-    PostgresStore::new(postgres.await.unwrap())
+    settings
 }

@@ -2,7 +2,11 @@
 //!
 //! A connection that is lost comes back by itself, for as long as the program runs; what was asked
 //! meanwhile fails after `nats.request_timeout`. The user needs the JetStream API (`$JS.API.>`),
-//! its own inbox, and the subjects of the streams that are made here.
+//! acknowledgements (`$JS.ACK.>`), its own inbox, and the subjects of the streams that are made
+//! here.
+
+mod consumer;
+mod publisher;
 
 use std::time::Duration;
 
@@ -15,6 +19,7 @@ use async_nats::{
 };
 use serde_json::Value;
 
+pub use self::{consumer::Subscription, publisher::JetStream};
 use crate::settings::NatsSettings;
 
 /// What went wrong between us and NATS. Passwords are never part of it.

@@ -199,14 +199,17 @@ pub(crate) fn client_address(
     if !origin.trusted {
         return client;
     }
-    let lines: Vec<&str> = headers
+    // By bytes: a line that is not ASCII must not be passed over, for then an older one counts.
+    let lines: Vec<&[u8]> = headers
         .get_all(X_FORWARDED_FOR)
         .iter()
-        .filter_map(|value| value.to_str().ok())
+        .map(HeaderValue::as_bytes)
         .collect();
-    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+    let hops = lines.iter().rev();
+    for hop in hops.flat_map(|line| line.rsplit(|byte| *byte == b',')) {
         // An unreadable hop ends what can be believed.
-        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+        let hop = std::str::from_utf8(hop.trim_ascii()).ok();
+        let Some(address) = hop.and_then(|hop| hop.parse::<IpAddr>().ok()) else {
             break;
         };
         client = address.to_canonical();

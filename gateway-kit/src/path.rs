@@ -179,8 +179,9 @@ fn resolve(path: &str) -> Result<String, PathError> {
             "" | "." => {}
             ".." => {
                 let left = segments.pop().ok_or(PathError::Traversal)?;
-                // An empty segment to those who know parameters, so `..` would leave another.
-                if left.starts_with(';') {
+                // An empty segment to those who know parameters, or two to those who decode a
+                // slash: `..` would leave another.
+                if left.starts_with(';') || left.contains("%2F") || left.contains("%5C") {
                     return Err(PathError::Traversal);
                 }
             }
@@ -263,6 +264,7 @@ mod tests {
             "/a%5c..",
             "/a%2F.%2Fb",
             "/a%2f..;x",
+            "/a%5cb/../c",
         ] {
             let refused = canonical_with_slashes(given);
             assert_eq!(refused, Err(PathError::Traversal), "{given}");

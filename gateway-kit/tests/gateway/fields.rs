@@ -203,6 +203,12 @@ async fn a_trusted_proxy_is_extended() {
                 "10.0.0.1",
             ),
             (
+                "a line that is not ASCII is not passed over",
+                "x-forwarded-for: 6.6.6.6\r\nx-forwarded-for: \u{ff}, 1.2.3.4",
+                "x-real-ip",
+                "1.2.3.4",
+            ),
+            (
                 "an address with a port",
                 "x-forwarded-for: 1.2.3.4:80",
                 "x-real-ip",

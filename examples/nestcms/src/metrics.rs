@@ -30,7 +30,7 @@ use resilience_core::{
     clock::{Clock, SharedClock},
 };
 
-use crate::events::EventBus;
+use crate::{domain::task::Priority, events::EventBus};
 
 /// Counts for one instance. Clones share the counts.
 #[derive(Clone)]
@@ -221,6 +221,33 @@ impl Metrics {
         self.count(|| counter!("dead_letters_total", "source" => source).increment(1));
     }
 
+    /// How many tasks are unfinished, by priority.
+    pub fn tasks_waiting(&self, depth: [u64; 3]) {
+        for (priority, depth) in Priority::ALL.into_iter().zip(depth) {
+            #[allow(clippy::cast_precision_loss)] // A depth over 2^53 is out of reach.
+            self.count(|| {
+                gauge!("tasks_waiting", "priority" => priority.as_str()).set(depth as f64);
+            });
+        }
+    }
+
+    /// How many tasks run here, and how many workers there are for them.
+    pub fn tasks_running(&self, running: usize, workers: usize) {
+        #[allow(clippy::cast_precision_loss)] // At most 1000.
+        self.count(|| {
+            gauge!("tasks_running").set(running as f64);
+            gauge!("task_workers").set(workers as f64);
+        });
+    }
+
+    /// A run of a task that ended: `done`, `retried`, `dead`, `handed_back` or `lost`.
+    pub fn task_ended(&self, priority: Priority, outcome: &'static str) {
+        self.count(|| {
+            counter!("task_runs_total", "priority" => priority.as_str(), "outcome" => outcome)
+                .increment(1);
+        });
+    }
+
     /// A paid payment of `minor` minor units.
     pub fn payment_succeeded(&self, currency: &'static str, minor: i64) {
         self.count(|| {
@@ -400,6 +427,10 @@ fn describe() {
     describe_counter!("events_failed_total", "Events at which a listener failed.");
     describe_counter!("auth_failures_total", "Refused logins and tokens.");
     describe_gauge!("queue_depth", "Items that wait.");
+    describe_gauge!("tasks_waiting", "Unfinished tasks.");
+    describe_gauge!("tasks_running", "Tasks that run in this process.");
+    describe_gauge!("task_workers", "Workers of this process.");
+    describe_counter!("task_runs_total", "Runs of tasks, by how they ended.");
     describe_counter!("outbox_published_total", "Events published.");
     describe_gauge!(
         "outbox_oldest_seconds",

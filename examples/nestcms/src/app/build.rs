@@ -7,6 +7,7 @@ use resilience_core::{
     retry::{Backoff, ConfigError, Jitter},
     route,
 };
+use webhook_verify::clock::WallClock;
 
 use super::{AppState, Deps, listeners, state::Inner};
 use crate::{
@@ -17,11 +18,11 @@ use crate::{
             status::StatusPage,
             webhook::{GuardError, WebhookGuard},
         },
-        nats::{JetStream, Nats, NatsError, Subscription},
+        nats::{JetStream, Nats, NatsError, NatsTasks, Subscription},
         paytabs::{PaytabsClient, PaytabsError},
         postgres::{NodesError, Postgres, PostgresContent, PostgresStore, PostgresUsers},
         slow::SlowStore,
-        sqlite::{Database, DatabaseError, SqliteContent, SqliteStore},
+        sqlite::{Database, DatabaseError, SqliteContent, SqliteStore, SqliteTasks},
     },
     auth::{AuthService, LoginError, UserStore, Users},
     content::{self, CacheRules, ContentService, Tiers},
@@ -34,9 +35,10 @@ use crate::{
     payments::{PaymentService, Ports, Rules},
     ports::{
         Cache, CacheError, ContentStore, EventSink, Inbox, JobQueue, Outbox, PaymentRepository,
-        Publisher,
+        Publisher, TaskQueue,
     },
-    settings::{Secret, Settings},
+    settings::{Secret, Settings, TaskSettings},
+    tasks::{self, Jobs, TaskService, Workers},
 };
 
 /// Why no instance could be built.
@@ -168,6 +170,11 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         near_bytes: settings.cache.near_bytes,
     };
     let content = ContentService::new(ports, &rules, settings.cache.reports);
+    let queue = queue(&settings, &database, nats.as_ref(), &wall).await?;
+    let tasks = TaskService::new(queue, Arc::clone(&wall));
+    let jobs = Arc::new(Jobs::new(content.clone(), channel));
+    let rules = task_rules(&settings.tasks);
+    let workers = Workers::new(tasks.clone(), jobs, rules, metrics.clone());
     let status = StatusPage::new(
         bus.clone(),
         breakers.iter().cloned().collect(),
@@ -180,6 +187,8 @@ pub(super) async fn state(settings: Settings, deps: Deps) -> Result<AppState, Bu
         inner: Arc::new(Inner {
             webhook: WebhookGuard::new(&settings, &wall)?,
             content,
+            tasks,
+            workers,
             analytics: Analytics::default(),
             settings,
             bus,
@@ -271,6 +280,39 @@ impl Stores {
             content: Arc::new(SqliteContent::new(database.clone(), metrics.clone())),
             users: Arc::new(Users::new(database.write().clone())),
         }
+    }
+}
+
+/// The queue that instances share, or the one of this process.
+async fn queue(
+    settings: &Settings,
+    database: &Database,
+    nats: Option<&Nats>,
+    wall: &Arc<dyn WallClock>,
+) -> Result<Arc<dyn TaskQueue>, NatsError> {
+    let TaskSettings {
+        visibility, keep, ..
+    } = settings.tasks;
+    let wall = Arc::clone(wall);
+    let Some(nats) = nats.cloned() else {
+        let queue = SqliteTasks::new(database.clone(), wall, visibility, keep);
+        return Ok(Arc::new(queue));
+    };
+    let replicas = settings.nats.replicas;
+    let queue = NatsTasks::open(nats, wall, visibility, keep, replicas).await?;
+    Ok(Arc::new(queue))
+}
+
+fn task_rules(settings: &TaskSettings) -> tasks::Rules {
+    tasks::Rules {
+        least: settings.least_workers,
+        most: settings.most_workers,
+        share: settings.tasks_per_worker,
+        poll: settings.poll,
+        visibility: settings.visibility,
+        limit: settings.run_limit,
+        grace: settings.grace,
+        backoff: settings.backoff,
     }
 }
 

@@ -17,12 +17,15 @@ use crate::{
         },
     },
     ports::{AuditStore, Cache},
+    tasks::QueuedChannel,
 };
 
 /// Subscribes every listener.
 pub(super) fn wire(state: &AppState, cache: Arc<dyn Cache>) {
     let (bus, pool) = (state.bus(), state.database().write().clone());
-    let (channel, payers) = people(state.database(), state.postgres());
+    let (_, payers) = people(state.database(), state.postgres());
+    // A channel that is slow or down holds no listener up.
+    let channel: Arc<dyn Channel> = Arc::new(QueuedChannel::new(state.tasks().clone()));
     let audit: Arc<dyn AuditStore> = match state.postgres() {
         Some(postgres) => Arc::new(PostgresAudit::new(postgres.clone())),
         None => Arc::new(SqliteAudit::new(pool)),

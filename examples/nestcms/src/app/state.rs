@@ -22,6 +22,7 @@ use crate::{
     payments::PaymentService,
     ports::{EventSink, Outbox, StoreError},
     settings::Settings,
+    tasks::{TaskService, Workers},
 };
 
 /// The parts of one instance; clones share them.
@@ -43,6 +44,8 @@ pub(super) struct Inner {
     pub(super) auth: AuthService,
     pub(super) analytics: Analytics,
     pub(super) content: ContentService,
+    pub(super) tasks: TaskService,
+    pub(super) workers: Workers,
     pub(super) status: StatusPage,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -108,6 +111,18 @@ impl AppState {
         &self.inner.content
     }
 
+    /// What is done after the answer.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskService {
+        &self.inner.tasks
+    }
+
+    /// Who does it; they work while the instance is served.
+    #[must_use]
+    pub fn workers(&self) -> &Workers {
+        &self.inner.workers
+    }
+
     /// The webhook checks, their keys and addresses.
     #[must_use]
     pub fn webhook(&self) -> &WebhookGuard {
@@ -165,6 +180,12 @@ impl FromRef<AppState> for PaymentService {
 impl FromRef<AppState> for ContentService {
     fn from_ref(state: &AppState) -> Self {
         state.inner.content.clone()
+    }
+}
+
+impl FromRef<AppState> for TaskService {
+    fn from_ref(state: &AppState) -> Self {
+        state.inner.tasks.clone()
     }
 }
 

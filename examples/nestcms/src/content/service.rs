@@ -182,6 +182,13 @@ impl ContentService {
         Ok(Found { value, hit })
     }
 
+    /// From now on nobody is shown an earlier state of the record of that id.
+    pub async fn forget<T: Content>(&self, id: &str) {
+        self.cached
+            .invalidate(&key::<T>(id), None, &See::Newest)
+            .await;
+    }
+
     /// Tells the cache again what it did not take before; how many invalidations it takes now.
     pub async fn retry_invalidations(&self) -> usize {
         self.cached.retry().await

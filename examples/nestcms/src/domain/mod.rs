@@ -4,3 +4,4 @@ pub mod content;
 pub mod event;
 pub mod money;
 pub mod payment;
+pub mod task;

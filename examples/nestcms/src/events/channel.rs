@@ -7,13 +7,13 @@ use std::{fmt::Debug, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 
 use crate::domain::event::Timestamp;
 
 /// The way that a message takes.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ChannelKind {
@@ -23,6 +23,8 @@ pub enum ChannelKind {
     Slack,
     /// Text message to a telephone.
     Sms,
+    /// Push message to an app.
+    Push,
 }
 
 impl ChannelKind {
@@ -33,12 +35,13 @@ impl ChannelKind {
             Self::Mail => "mail",
             Self::Slack => "slack",
             Self::Sms => "sms",
+            Self::Push => "push",
         }
     }
 }
 
 /// A message to one recipient.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Message {
     /// The way it takes.
     pub channel: ChannelKind,

@@ -8,6 +8,7 @@ mod jobs;
 mod outbox;
 mod provider;
 mod store;
+mod tasks;
 
 pub use audit::{Appended, AuditEntry, AuditStore};
 pub use cache::{Cache, CacheError};
@@ -21,3 +22,4 @@ pub use provider::{
     Page, PageRequest, PaymentProvider, ProviderError, RefundRequest, Verdict, Verification,
 };
 pub use store::{Applied, Created, Expired, PaymentRepository, Settlement, StoreError};
+pub use tasks::{Backlog, Lease, QueueError, TaskQueue};

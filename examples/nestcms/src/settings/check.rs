@@ -37,6 +37,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
         auth,
         cache,
         nats,
+        tasks,
         payments,
         jobs,
         events,
@@ -118,6 +119,17 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
     span("nats.connect_timeout", nats.connect_timeout, 1, MINUTE)?;
     span("nats.request_timeout", nats.request_timeout, 1, MINUTE)?;
     range("nats.replicas", nats.replicas as u64, 1, 5)?;
+    let least = tasks.least_workers as u64;
+    range("tasks.least_workers", least, 1, 1000)?;
+    let most = tasks.most_workers as u64;
+    range("tasks.most_workers", most, least, 1000)?;
+    let share = tasks.tasks_per_worker as u64;
+    range("tasks.tasks_per_worker", share, 1, 1_000_000)?;
+    span("tasks.poll", tasks.poll, 10, MINUTE)?;
+    span("tasks.visibility", tasks.visibility, 100, HOUR)?;
+    span("tasks.run_limit", tasks.run_limit, 100, DAY)?;
+    span("tasks.grace", tasks.grace, 0, 4 * SECOND)?;
+    span("tasks.keep", tasks.keep, MINUTE, 365 * DAY)?;
     span(
         "payments.expires_after",
         payments.expires_after,
@@ -129,6 +141,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
         ("jobs.verification", jobs.verification),
         ("jobs.refund", jobs.refund),
         ("jobs.invalidation", jobs.invalidation),
+        ("jobs.retention", jobs.retention),
     ] {
         span(field, every, 10, HOUR)?;
     }

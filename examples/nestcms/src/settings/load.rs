@@ -112,11 +112,20 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_NATS_CONNECT_TIMEOUT", "nats.connect_timeout"),
     ("NESTCMS_NATS_REQUEST_TIMEOUT", "nats.request_timeout"),
     ("NESTCMS_NATS_REPLICAS", "nats.replicas"),
+    ("NESTCMS_TASKS_LEAST_WORKERS", "tasks.least_workers"),
+    ("NESTCMS_TASKS_MOST_WORKERS", "tasks.most_workers"),
+    ("NESTCMS_TASKS_TASKS_PER_WORKER", "tasks.tasks_per_worker"),
+    ("NESTCMS_TASKS_POLL", "tasks.poll"),
+    ("NESTCMS_TASKS_VISIBILITY", "tasks.visibility"),
+    ("NESTCMS_TASKS_RUN_LIMIT", "tasks.run_limit"),
+    ("NESTCMS_TASKS_GRACE", "tasks.grace"),
+    ("NESTCMS_TASKS_KEEP", "tasks.keep"),
     ("NESTCMS_PAYMENTS_EXPIRES_AFTER", "payments.expires_after"),
     ("NESTCMS_JOBS_EXPIRY_SCAN", "jobs.expiry_scan"),
     ("NESTCMS_JOBS_VERIFICATION", "jobs.verification"),
     ("NESTCMS_JOBS_REFUND", "jobs.refund"),
     ("NESTCMS_JOBS_INVALIDATION", "jobs.invalidation"),
+    ("NESTCMS_JOBS_RETENTION", "jobs.retention"),
     ("NESTCMS_EVENTS_QUEUE", "events.queue"),
     ("NESTCMS_OUTBOX_POLL", "outbox.poll"),
     ("NESTCMS_OUTBOX_BATCH", "outbox.batch"),
@@ -141,8 +150,11 @@ const LISTS: [&str; 7] = [
 ];
 
 /// Fields whose variable holds a whole number.
-const NUMBERS: [&str; 10] = [
+const NUMBERS: [&str; 13] = [
     "nats.replicas",
+    "tasks.least_workers",
+    "tasks.most_workers",
+    "tasks.tasks_per_worker",
     "database.pool_size",
     "database.max_connections",
     "cache.near_bytes",

@@ -11,7 +11,7 @@ mod secret;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use resilience_core::{balance, breaker, route};
+use resilience_core::{balance, breaker, retry::Backoff, route};
 use serde::Deserialize;
 
 pub use self::{
@@ -41,6 +41,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// The message broker.
     pub nats: NatsSettings,
+    /// What is done after the answer.
+    pub tasks: TaskSettings,
     /// Rules of payments.
     pub payments: PaymentSettings,
     /// How often background jobs look for work.
@@ -237,6 +239,35 @@ pub struct NatsSettings {
     pub replicas: usize,
 }
 
+/// What is done after the answer, and by how many workers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSettings {
+    /// Workers when there is nothing to do, 1 to 1000.
+    pub least_workers: usize,
+    /// Workers at most, `least_workers` to 1000.
+    pub most_workers: usize,
+    /// Unfinished tasks for each worker, 1 to 1 000 000: with more of them there are more workers.
+    pub tasks_per_worker: usize,
+    /// How often the queue is looked at; 10 ms to 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub poll: Duration,
+    /// After this time a worker that is not heard of has lost its task; 100 ms to 1 hour.
+    #[serde(with = "humantime_serde")]
+    pub visibility: Duration,
+    /// How long one run may take; 100 ms to 1 day.
+    #[serde(with = "humantime_serde")]
+    pub run_limit: Duration,
+    /// How long runs have to end at a shutdown, before they are handed back; up to 4 s.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+    /// How long the record of a task is kept once it is done; 1 minute to 365 days.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// How long a task waits after a run that failed.
+    pub backoff: Backoff,
+}
+
 /// Rules of payments.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -262,6 +293,9 @@ pub struct JobSettings {
     /// Invalidations that the cache did not take.
     #[serde(with = "humantime_serde")]
     pub invalidation: Duration,
+    /// Records of tasks that are done for long.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
 }
 
 /// The event bus.

@@ -207,7 +207,7 @@ fn earning(id: &str, contract: &str, amount: &str) -> Record<Earning> {
     )
 }
 
-fn article(id: &str, project: &str) -> Record<Article> {
+pub(crate) fn article(id: &str, project: &str) -> Record<Article> {
     record(
         id,
         Article {

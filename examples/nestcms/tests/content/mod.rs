@@ -3,6 +3,6 @@
 mod api;
 mod bounded;
 mod cached;
-mod contract;
+pub(crate) mod contract;
 mod postgres;
 mod redis;

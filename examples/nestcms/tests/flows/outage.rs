@@ -116,6 +116,7 @@ async fn a_hundred_refusals_are_a_hundred_events_and_one_alert() {
     eventually("all handled", async || {
         let stats = world.app.bus().stats();
         stats.iter().all(|listener| listener.queued == 0)
+            && world.app.tasks().queue().depth().await.unwrap() == [0; 3]
     })
     .await;
     assert_eq!(alerts().await, 1);

@@ -86,6 +86,8 @@ impl World {
         settings.jobs.verification = Duration::from_secs(3600);
         settings.jobs.refund = Duration::from_secs(3600);
         settings.jobs.invalidation = Duration::from_secs(3600);
+        // What is queued here is done at once, and nobody looks for more.
+        settings.tasks.poll = Duration::from_secs(3600);
         let breaker = Config::builder()
             .consecutive_failures(5)
             .failure_rate(0.5)

@@ -1,3 +1,6 @@
-//! What is done later: the broker, and the tasks that go through it.
+//! What is done later: the broker, the queue of tasks on each engine, and their workers.
 
+mod api;
+mod contract;
 mod nats;
+mod workers;

@@ -165,7 +165,7 @@ fn may_make<T: Body>(user: &CurrentUser) -> Result<(), Problem> {
     }
 }
 
-fn forbidden() -> Problem {
+pub(super) fn forbidden() -> Problem {
     let text = "your role does not allow it";
     Problem::new(StatusCode::FORBIDDEN, "forbidden", text)
 }

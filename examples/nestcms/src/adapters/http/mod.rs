@@ -12,6 +12,7 @@ mod payments;
 pub mod problem;
 mod routes;
 pub mod status;
+mod tasks;
 pub mod webhook;
 
 pub use routes::router;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     content, correlation,
     payments::Error,
-    ports::{ProviderError, StoreError},
+    ports::{ProviderError, QueueError, StoreError},
 };
 
 /// An error as the client gets it. One pointer in size: it is the rare side of every
@@ -144,6 +144,15 @@ impl From<content::Error> for Problem {
     }
 }
 
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        tracing::error!(%error, "the task queue did not do it");
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let message = "nothing can be queued at the moment";
+        Self::new(status, "queue_unavailable", message).retry_after(SOON)
+    }
+}
+
 impl From<ProviderError> for Problem {
     fn from(error: ProviderError) -> Self {
         const UNAVAILABLE: &str = "service temporarily unavailable";
@@ -226,7 +235,7 @@ fn shorten(text: String) -> String {
     text.chars().take(MAX_VALUE).chain(['…']).collect()
 }
 
-/// Calls that are waited for end soon.
+/// Calls that are waited for end soon, and brokers come back.
 const SOON: Duration = Duration::from_secs(1);
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

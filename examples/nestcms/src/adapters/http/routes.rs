@@ -8,7 +8,9 @@ use axum::{
 };
 use http::StatusCode;
 
-use super::{content, dead_letters, drain, layers, payments, problem::Problem, status, webhook};
+use super::{
+    content, dead_letters, drain, layers, payments, problem::Problem, status, tasks, webhook,
+};
 use crate::{app::AppState, auth, health, logging, metrics};
 
 /// The router of one instance.
@@ -38,6 +40,7 @@ pub fn router(state: AppState) -> Router {
     .route("/api/v1/payments", post(payments::create_and_initiate))
     .merge(content::routes())
     .merge(dead_letters::routes())
+    .merge(tasks::routes())
     .merge(auth::routes())
     .merge(health::routes())
     .merge(metrics::routes())

@@ -7,6 +7,7 @@
 
 mod consumer;
 mod publisher;
+mod tasks;
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use async_nats::{
 };
 use serde_json::Value;
 
-pub use self::{consumer::Subscription, publisher::JetStream};
+pub use self::{consumer::Subscription, publisher::JetStream, tasks::NatsTasks};
 use crate::settings::NatsSettings;
 
 /// What went wrong between us and NATS. Passwords are never part of it.

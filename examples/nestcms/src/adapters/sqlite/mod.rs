@@ -11,8 +11,10 @@ mod jobs;
 mod outbox;
 mod payments;
 pub(super) mod rows;
+mod tasks;
 
 pub use audit::SqliteAudit;
 pub use content::SqliteContent;
 pub use database::{Database, DatabaseError};
 pub use payments::SqliteStore;
+pub use tasks::SqliteTasks;

@@ -8,6 +8,7 @@ mod outbox;
 mod payment;
 mod services;
 mod story;
+mod tasks;
 mod webhook;
 mod world;
 
@@ -84,6 +85,9 @@ async fn play(world: &mut World, story: &mut Story) {
     note(story, "F", played);
     let played = data::without_cache(world, story).await;
     note(story, "F2.c4", played);
+    story.chapter("What goes on after the answer (G)");
+    let played = tasks::publish(world, story).await;
+    note(story, "G", played);
     story.chapter("Webhooks that should not get in (D)");
     let played = webhook::checks(world, story).await;
     note(story, "D", played);

@@ -115,11 +115,23 @@ impl World {
         let bus = self.stack.state.bus();
         self.eventually(|| bus.stats().iter().all(|listener| listener.queued == 0))
             .await;
+        self.tasks_done().await?;
         let query = "SELECT COUNT(*) FROM notifications WHERE channel = 'slack' \
                      AND (subject LIKE '%circuit.opened' OR subject LIKE '%service.unavailable') \
                      AND body LIKE '%paytabs%'";
         let pool = self.stack.state.database().read();
         Ok(sqlx::query_scalar(query).fetch_one(pool).await?)
+    }
+
+    /// Waits until no task is left, for at most thirty seconds; whether it is so.
+    pub(super) async fn tasks_done(&self) -> Played<bool> {
+        for _ in 0..1_500 {
+            if self.stack.state.tasks().queue().depth().await? == [0; 3] {
+                return Ok(true);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(false)
     }
 
     pub(super) async fn payment_state(&self, id: &str) -> Played<String> {

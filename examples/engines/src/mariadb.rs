@@ -195,6 +195,8 @@ impl Shared {
                 "--skip-name-resolve",
                 "--innodb-log-file-size=8M",
             ])
+            // A server that starts removes what others have in a shared one.
+            .arg(format!("--tmpdir={}", self.home.dir().display()))
             .arg(format!("--datadir={}", self.template.display()));
         self.home.run("mariadb-install-db", command).await?;
         Ok(())
@@ -399,7 +401,9 @@ impl Node {
         );
         self.sql(&sql).await?;
         let mut wait = Wait::new(format!("{}: follows {}", self.name(), primary.name()));
-        while self.replication("Slave_IO_Running").await? != "Yes" {
+        // The thread runs before the primary has looked at the position; a log is named
+        // once it has taken it.
+        while self.replication("Master_Log_File").await?.is_empty() {
             // 1236: refused by the primary's log, and so for good.
             if self.replication("Last_IO_Errno").await? == "1236" {
                 let reason = self.replication("Last_IO_Error").await?;

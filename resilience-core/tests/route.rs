@@ -180,6 +180,24 @@ fn reads_move_to_the_primary_within_the_spill_budget_only() {
 }
 
 #[test]
+fn the_spill_budget_saves_no_more_than_its_burst() {
+    let two = BudgetConfig::new(1.0, 0).unwrap().burst(2).unwrap();
+    let bench = bench_with(settings().spill(two).max_wait(None));
+    for _ in 0..10 {
+        assert_eq!(bench.go(&bench.read(Freshness::Any)).1, Why::Fresh);
+    }
+    let token = token(1, 95);
+    let read = bench.read(Freshness::AtLeast(&token)).probed();
+    assert_eq!(bench.go(&read).1, Why::Spilled);
+    assert_eq!(bench.go(&read).1, Why::Spilled);
+    assert_eq!(bench.refused(&read), Reason::SpillSpent);
+    // What another read earns is one more.
+    assert_eq!(bench.go(&bench.read(Freshness::Any)).1, Why::Fresh);
+    assert_eq!(bench.go(&read).1, Why::Spilled);
+    assert_eq!(bench.refused(&read), Reason::SpillSpent);
+}
+
+#[test]
 fn the_primary_of_an_older_epoch_is_given_nothing_for_ever() {
     let bench = bench();
     bench.promote_b();
@@ -481,6 +499,34 @@ fn a_replica_that_should_have_caught_up_is_looked_at_before_the_primary_is_asked
     assert!(matches!(bench.router.route(&read.waited()), Ok(Step::Probe(id)) if id == b));
     bench.replica("b", 1, 110);
     assert_eq!(bench.go(&read.waited().probed()), ("b".into(), Why::Fresh));
+}
+
+#[test]
+fn a_replica_that_is_faster_than_it_was_is_waited_for_less() {
+    let bench = bench_with(settings().max_wait(MS * 5));
+    bench.router.unreachable("c", bench.now());
+    bench.replica("b", 1, 100);
+    // The primary is at 105, still after 8 ms, and b is seen without it after 16.
+    bench.primary("a", 1, 105);
+    bench.clock.advance(MS * 8);
+    bench.primary("a", 1, 105);
+    bench.clock.advance(MS * 8);
+    bench.replica("b", 1, 100);
+    let wait = |at| {
+        bench.primary("a", 1, at);
+        let token = token(1, at);
+        let read = bench.read(Freshness::AtLeast(&token));
+        bench.clock.advance(MS * 12);
+        let step = bench.router.route(&read);
+        bench.replica("b", 1, at);
+        match step {
+            Ok(Step::Wait(time)) => time,
+            step => panic!("{step:?}"),
+        }
+    };
+    assert_eq!(wait(110), MS * 4, "it takes 16 ms");
+    // Now 12 ms at most: an eighth of what is between.
+    assert_eq!(wait(115), MS * 7 / 2);
 }
 
 #[test]

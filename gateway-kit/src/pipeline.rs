@@ -24,9 +24,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{CONNECTION, HOST, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
-use http_body::Body as _;
 use uuid::Uuid;
 
 use crate::body::Body;
@@ -155,13 +154,7 @@ impl Inner {
         let snapshot = self.snapshot.load_full();
         let (mut parts, body) = request.into_parts();
         let checked = match snapshot.guard.check(&mut parts) {
-            Ok(mut checked) => {
-                // HTTP/2 needs no length; HTTP/1.1 upstreams need to be told of a body.
-                checked.chunked |= parts.version == Version::HTTP_2
-                    && !body.is_end_stream()
-                    && !parts.headers.contains_key(CONTENT_LENGTH);
-                checked
-            }
+            Ok(checked) => checked,
             Err(refused) => {
                 let problem = Problem::guarded(refused, || snapshot.guard.allow());
                 return refused_by(problem, exchange);

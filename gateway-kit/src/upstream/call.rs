@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use resilience_core::breaker::Outcome;
 use resilience_core::bulkhead::OwnedPermit;
@@ -49,7 +49,6 @@ pub(crate) fn outgoing(
     let target = target.map_err(|_| Problem::bad_request("bad_path", "the target is malformed"))?;
     parts.uri = Uri::from(target);
     parts.version = Version::HTTP_11;
-    set_framing(&mut parts.headers, checked.chunked);
     let asked = checked
         .upgrade
         .then(|| Asked::take(&mut parts.headers, &mut parts.extensions))
@@ -57,14 +56,6 @@ pub(crate) fn outgoing(
     parts.extensions.clear();
     let request = Request::from_parts(parts, Upload::new(body));
     Ok((request, asked))
-}
-
-/// hyper gives a GET of unknown length no body at all; saying `chunked` keeps it.
-fn set_framing(headers: &mut HeaderMap, chunked: bool) {
-    if chunked {
-        headers.remove(CONTENT_LENGTH);
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
 }
 
 /// One call to a service.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resilience_core::breaker::{self, CircuitBreaker};
+use resilience_core::rate_limit::Quota;
 
 use crate::config::{BalanceStrategy, EndpointConfig};
+use crate::policy::rate_limit::Limiter;
 use crate::route::Route;
 use crate::server::Inner;
 use crate::upstream::service::RegisterError;
@@ -73,6 +75,18 @@ pub struct UpstreamState {
     pub strategy: Option<BalanceStrategy>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointState>,
+}
+
+/// A rate limit, at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RateLimitState {
+    /// Its name, as metrics show it: that of the limit, after that of the route whose own it is.
+    pub name: String,
+    /// What each client may do.
+    pub quota: Quota,
+    /// Clients that are remembered.
+    pub clients: usize,
 }
 
 impl Handle {
@@ -193,6 +207,29 @@ impl Handle {
     /// Gives the endpoint no new requests; those that run end. Whether it is there.
     pub fn drain(&self, upstream: &str, address: &str) -> bool {
         self.set_weight(upstream, address, 0)
+    }
+
+    /// All rate limits as they are now, by name.
+    pub fn rate_limits(&self) -> Vec<RateLimitState> {
+        let limiters = self.inner.shared.limiters.all();
+        let state = |limiter: &Arc<Limiter>| RateLimitState {
+            name: limiter.name.clone(),
+            quota: limiter.quota(),
+            clients: limiter.keys(),
+        };
+        let mut states: Vec<_> = limiters.iter().map(state).collect();
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+        states
+    }
+
+    /// Changes what each client of a limit may do; whether there is one of that name. What a client
+    /// has used stays used, in proportion. It holds until the configured limit changes.
+    pub fn set_rate_limit(&self, name: &str, quota: Quota) -> bool {
+        let limiter = self.inner.shared.limiters.get(name);
+        limiter.is_some_and(|limiter| {
+            limiter.set_quota(quota);
+            true
+        })
     }
 
     /// The metrics as `/metrics` shows them.

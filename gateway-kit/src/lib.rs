@@ -61,7 +61,7 @@ mod upstream;
 pub use self::body::{Body, BoxError};
 pub use self::config::{Config, ConfigError};
 pub use self::embed::GatewayService;
-pub use self::handle::{EndpointState, Handle, RouteState, UpstreamState};
+pub use self::handle::{EndpointState, Handle, RateLimitState, RouteState, UpstreamState};
 pub use self::layers::Next;
 pub use self::server::{Builder, Error, Gateway};
 pub use self::upstream::service::RegisterError;

@@ -40,7 +40,6 @@ pub(crate) struct Metrics {
     recorder: std::sync::Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
     pub(crate) in_flight: Gauge,
-    pub(crate) rate_limited: Counter,
     /// Connections of clients that have too many.
     pub(crate) connections_refused: Counter,
 }
@@ -70,19 +69,15 @@ impl Metrics {
             .unwrap_or_else(|_| PrometheusBuilder::new());
         let recorder = builder.build_recorder();
         let in_flight = recorder.register_gauge(&Key::from_static_name(name::IN_FLIGHT), &METADATA);
-        let rate_limited =
-            recorder.register_counter(&Key::from_static_name(name::RATE_LIMITED), &METADATA);
         let connections_refused =
             recorder.register_counter(&Key::from_static_name(name::CONNECTIONS_REFUSED), &METADATA);
         // A series is shown from its first value on.
         connections_refused.increment(0);
         in_flight.set(0.0);
-        rate_limited.increment(0);
         Self {
             handle: recorder.handle(),
             recorder: std::sync::Arc::new(recorder),
             in_flight,
-            rate_limited,
             connections_refused,
         }
     }
@@ -178,6 +173,12 @@ impl Metrics {
             budget_spent: counter(name::RETRY_BUDGET_SPENT),
             full: counter(name::BULKHEAD_FULL),
         }
+    }
+
+    /// The refusals of one limit.
+    pub(crate) fn rate_limit(&self, limit: &str) -> Counter {
+        let limit = Label::new("limit", limit.to_owned());
+        self.counter(name::RATE_LIMITED, vec![limit])
     }
 
     fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {

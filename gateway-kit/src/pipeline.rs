@@ -193,10 +193,8 @@ impl Inner {
         context: &mut Context,
     ) -> Result<Response<Body>, Problem> {
         context.check_path()?;
-        if let Some(limit) = &context.policies().client_limit {
-            limit.check(context.client).inspect_err(|_| {
-                self.shared.metrics.rate_limited.increment(1);
-            })?;
+        if let Some(limits) = &context.policies().limits {
+            limits.check_address(context.client)?;
         }
         let route = context.route.clone().ok_or_else(Problem::no_route)?;
         context.exchange.routed(&route);
@@ -225,6 +223,9 @@ impl Inner {
         route: &Arc<Route>,
         context: &mut Context,
     ) -> Result<Response<Body>, Problem> {
+        if let Some(limits) = &route.policies.limits {
+            limits.check_consumer(request.headers(), context.client)?;
+        }
         headers::remove_request_hop_by_hop(request.headers_mut());
         headers::set_forwarded(request.headers_mut(), context.origin, context.client);
         let id = context.exchange.correlation_id.clone();

@@ -10,7 +10,8 @@ use resilience_core::clock::SharedClock;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::policy::rate_limit::{self, ClientLimiter};
+use crate::policy::Registry;
+use crate::policy::rate_limit::Limiter;
 use crate::route::Split;
 use crate::upstream::service::Service;
 use crate::upstream::upgrade::Tunnels;
@@ -25,7 +26,7 @@ pub(crate) struct Shared {
     services: Mutex<HashMap<String, Arc<Service>>>,
     /// By the route's label.
     splits: Mutex<HashMap<String, Arc<Split>>>,
-    limiter: Mutex<Option<ClientLimiter>>,
+    pub(crate) limiters: Registry<Limiter>,
     pub(crate) tunnels: Tunnels,
 }
 
@@ -37,7 +38,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             services: Mutex::new(HashMap::new()),
             splits: Mutex::new(HashMap::new()),
-            limiter: Mutex::new(None),
+            limiters: Registry::default(),
             tunnels: Tunnels::default(),
         }
     }
@@ -49,21 +50,6 @@ impl Shared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-
-    /// The limiter of the client addresses; the buckets stay while there is one.
-    pub(crate) fn limiter(&self, config: &Config) -> Result<Option<ClientLimiter>, crate::Error> {
-        let mut slot = self.limiter.lock();
-        let Some(settings) = &config.rate_limit else {
-            *slot = None;
-            return Ok(None);
-        };
-        if slot.is_none() {
-            let limiter = rate_limit::limiter(settings, &self.clock)
-                .map_err(|error| crate::Error::Settings(error.to_string()))?;
-            *slot = Some(limiter);
-        }
-        Ok(slot.clone())
     }
 
     /// The service of that name, with all that is known of it; a new one is not kept before

@@ -10,7 +10,6 @@ use crate::config::{Config, Network, ServerConfig, UpstreamConfig};
 use crate::guard::Guard;
 use crate::headers::Origin;
 use crate::policy::Policies;
-use crate::policy::rate_limit::ClientLimit;
 use crate::route::{Route, Table};
 use crate::server::Downstream;
 use crate::shared::Shared;
@@ -45,9 +44,7 @@ impl Snapshot {
             (name.clone(), Arc::new(upstream))
         };
         let upstreams: BTreeMap<_, _> = config.upstreams.iter().map(upstream).collect();
-        let policies = Policies {
-            client_limit: shared.limiter(config)?.map(ClientLimit),
-        };
+        let policies = Policies::compile(config, shared)?;
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let upstream = |name: &str| {
@@ -57,7 +54,8 @@ impl Snapshot {
             };
             let targets = route.upstreams().map(upstream).collect::<Result<_, _>>()?;
             let split = (!route.split.is_empty()).then(|| shared.split(&route.label()));
-            let compiled = Route::new(route, targets, split, policies.clone());
+            let own = policies.of_route(route, shared)?;
+            let compiled = Route::new(route, targets, split, own);
             routes.push((route, Arc::new(compiled)));
         }
         let table = Table::new(&routes).map_err(Error::Settings)?;
@@ -87,6 +85,8 @@ impl Snapshot {
         let splits = self.routes.iter();
         let splits: Vec<_> = splits.filter_map(|route| route.split.clone()).collect();
         shared.attach(config, &services, &splits);
+        let routes = self.routes.iter().map(|route| &route.policies);
+        Policies::attach(std::iter::once(&self.policies).chain(routes), shared);
     }
 
     pub(crate) fn origin(&self, downstream: Downstream) -> Origin {
@@ -236,5 +236,50 @@ mod tests {
         // Without checks nobody would find out.
         let after = put(&shared, CONFIG);
         assert!(views(&after).iter().all(|one| one.known.healthy));
+    }
+
+    const LIMIT: &str = "[rate_limit]\nrequests = 1\nwindow = \"1m\"\n";
+
+    fn admits(policies: &Policies) -> bool {
+        let client = IpAddr::from([192, 0, 2, 1]);
+        policies
+            .limits
+            .as_ref()
+            .unwrap()
+            .check_address(client)
+            .is_ok()
+    }
+
+    #[tokio::test]
+    async fn buckets_outlive_a_configuration_and_quotas_change_with_it() {
+        let (shared, before) = running(&(CONFIG.to_owned() + LIMIT));
+        assert!(admits(&before.policies) && !admits(&before.policies));
+        let next = CONFIG.to_owned() + &LIMIT.replace("1m", "2m");
+        let after = Snapshot::compile(&Config::from_toml(&next).unwrap(), &shared).unwrap();
+        let quota = || shared.limiters.get("address").unwrap().quota();
+        // A configuration that is not put in force changes nothing.
+        assert_eq!(quota().fill_time(), Duration::from_secs(60));
+        after.attach(&Config::from_toml(&next).unwrap(), &shared);
+        assert_eq!(quota().fill_time(), Duration::from_secs(120));
+        assert!(!admits(&after.policies) && !admits(&after.routes[0].policies));
+        put(&shared, CONFIG);
+        assert!(shared.limiters.get("address").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_route_shares_the_policies_of_all_unless_it_has_its_own_or_none() {
+        let route =
+            |own: &str| CONFIG.replace("[upstream.shop]", &format!("{own}\n[upstream.shop]"));
+        let own = "rate_limit = { requests = 1 }";
+        let (shared, snapshot) = running(&(route(own) + LIMIT));
+        assert!(admits(&snapshot.policies) && !admits(&snapshot.policies));
+        assert!(admits(&snapshot.routes[0].policies));
+        let mut names = shared.limiters.all();
+        names.sort_by(|a, b| a.name.cmp(&b.name));
+        assert_eq!(names[0].name, "//address");
+        assert_eq!(names[1].name, "address");
+        let snapshot = put(&shared, &(route("rate_limit = false") + LIMIT));
+        assert!(snapshot.routes[0].policies.limits.is_none());
+        assert!(!admits(&snapshot.policies));
     }
 }

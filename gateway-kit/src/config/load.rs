@@ -9,7 +9,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, ConfigError, balance, route};
+use super::{Config, ConfigError, balance, route, sections};
 
 impl Config {
     /// Reads and checks a configuration.
@@ -102,17 +102,7 @@ impl Config {
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
-        if let Some(limit) = &self.rate_limit {
-            check_duration("rate_limit.window", limit.window)?;
-            if limit.max_clients == 0 {
-                return Err(ConfigError::new(
-                    "rate_limit.max_clients",
-                    "must be at least 1",
-                ));
-            }
-            crate::policy::rate_limit::quota(limit)
-                .map_err(|error| ConfigError::new("rate_limit", error.to_string()))?;
-        }
+        sections::check(self)?;
         self.server.check()?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {

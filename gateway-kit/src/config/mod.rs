@@ -8,8 +8,11 @@ mod discovery;
 mod error;
 mod health;
 mod load;
+mod rate_limit;
 mod route;
+mod sections;
 mod server;
+mod several;
 mod switch;
 #[cfg(feature = "tls")]
 mod tls;
@@ -18,7 +21,6 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use resilience_core::retry::BudgetConfig;
@@ -30,8 +32,10 @@ pub use self::discovery::DiscoveryConfig;
 pub(crate) use self::discovery::EndpointList;
 pub use self::error::ConfigError;
 pub use self::health::{HealthConfig, InitialHealth, ProbeHost, ProbePath, StatusRange};
+pub use self::rate_limit::{RateLimitConfig, RateLimitKey};
 pub use self::route::{RouteConfig, SplitConfig};
 pub use self::server::ServerConfig;
+pub use self::several::Several;
 pub use self::switch::Switch;
 #[cfg(feature = "tls")]
 pub use self::tls::{CertificateConfig, TlsConfig, TlsVersion};
@@ -60,8 +64,8 @@ pub struct Config {
     /// The zone of this gateway: endpoints of the same one come first, as far as they can bear it;
     /// default none, and all zones are alike.
     pub zone: Option<String>,
-    /// Requests allowed per client address; default no limit.
-    pub rate_limit: Option<RateLimitConfig>,
+    /// Requests allowed per client; default no limit.
+    pub rate_limit: Option<Several<RateLimitConfig>>,
     /// Limits of the listening side.
     #[serde(default)]
     pub server: ServerConfig,
@@ -157,23 +161,6 @@ pub struct UpstreamConfig {
     pub ignored_statuses: Vec<u16>,
 }
 
-/// `[rate_limit]`: a bucket of `burst` per client address, refilled at `requests` per `window`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct RateLimitConfig {
-    /// Requests per window.
-    pub requests: NonZeroU32,
-    /// The window; default one minute.
-    #[serde(default = "seconds::<60>", with = "humantime_serde")]
-    pub window: Duration,
-    /// Most requests at once; default `requests`.
-    pub burst: Option<NonZeroU32>,
-    /// Most client addresses remembered; default 100 000.
-    #[serde(default = "default_max_clients")]
-    pub max_clients: usize,
-}
-
 /// `[shutdown]`: how the gateway stops.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -250,8 +237,4 @@ const fn default_max_idle() -> usize {
 
 const fn default_max_streams() -> usize {
     100
-}
-
-const fn default_max_clients() -> usize {
-    100_000
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::load::check_range;
 use super::values::{HostPattern, MethodName, PlainPath, Prefix};
-use super::{Config, ConfigError, HashKey};
+use super::{Config, ConfigError, HashKey, RateLimitConfig, Several, Switch};
 
 /// One `[[route]]`.
 ///
@@ -49,6 +49,8 @@ pub struct RouteConfig {
     /// Takes paths with `%2F` or `%5C`, which are passed on as they are; default false.
     #[serde(default)]
     pub encoded_slash: bool,
+    /// In place of the limits at the top level; `false` for none.
+    pub rate_limit: Option<Switch<Several<RateLimitConfig>>>,
 }
 
 /// One share of a split.

@@ -1,13 +1,123 @@
 //! What a route asks of its requests and answers, compiled: one field for each step of
 //! `pipeline`, `None` where a step is off.
+//!
+//! A section at the top level of the configuration is that of all routes, which then share what it
+//! counts; the same section in a route replaces it there, and `false` switches it off.
 
 pub(crate) mod rate_limit;
 
-use self::rate_limit::ClientLimit;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use self::rate_limit::Limits;
+use crate::Error;
+use crate::config::{Config, RouteConfig, Switch};
+use crate::shared::Shared;
 
 /// The policies of one route, or of requests without a route.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policies {
-    /// Requests per client address.
-    pub(crate) client_limit: Option<ClientLimit>,
+    /// Requests per client.
+    pub(crate) limits: Option<Limits>,
+}
+
+/// Where a section stands, and what is known already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// The label of the route; `None` at the top level.
+    route: Option<&'a str>,
+    pub(crate) shared: &'a Shared,
+}
+
+impl Place<'_> {
+    /// What state of a section here is kept under.
+    pub(crate) fn name(&self, name: &str) -> String {
+        match self.route {
+            Some(route) => format!("{route}/{name}"),
+            None => name.to_owned(),
+        }
+    }
+}
+
+impl Policies {
+    /// Those of the sections at the top level. Changes nothing that runs; nor does
+    /// [`of_route`](Self::of_route).
+    pub(crate) fn compile(config: &Config, shared: &Shared) -> Result<Self, Error> {
+        let place = Place {
+            route: None,
+            shared,
+        };
+        let limits = config.rate_limit.as_ref();
+        let limits = limits.map(|limits| Limits::compile(limits.as_slice(), place));
+        Ok(Self {
+            limits: limits.transpose()?,
+        })
+    }
+
+    /// Those of a route: its own sections in place of the ones of all, which are `self`.
+    pub(crate) fn of_route(&self, route: &RouteConfig, shared: &Shared) -> Result<Self, Error> {
+        let label = route.label();
+        let place = Place {
+            route: Some(&label),
+            shared,
+        };
+        Ok(Self {
+            limits: own(&route.rate_limit, &self.limits, |limits| {
+                Limits::compile(limits.as_slice(), place)
+            })?,
+        })
+    }
+
+    /// Puts the settings of all policies of a snapshot in force and keeps what they count; what is
+    /// in them no more is let go, and ends with the last request that holds it.
+    pub(crate) fn attach<'p>(all: impl Iterator<Item = &'p Self> + Clone, shared: &Shared) {
+        let limits = all.filter_map(|policies| policies.limits.as_ref());
+        let limiters = limits.flat_map(Limits::attach);
+        let limiters = limiters.map(|limiter| (limiter.name.clone(), limiter));
+        shared.limiters.replace(limiters.collect());
+    }
+}
+
+/// A route's own section, or what is compiled of the one of all.
+fn own<T, P: Clone>(
+    section: &Option<Switch<T>>,
+    all: &Option<P>,
+    compile: impl FnOnce(&T) -> Result<P, Error>,
+) -> Result<Option<P>, Error> {
+    match section {
+        None => Ok(all.clone()),
+        Some(Switch::Off) => Ok(None),
+        Some(Switch::On(section)) => compile(section).map(Some),
+    }
+}
+
+/// State of one kind that outlives a configuration, by name.
+#[derive(Debug)]
+pub(crate) struct Registry<T>(Mutex<HashMap<String, Arc<T>>>);
+
+impl<T> Registry<T> {
+    /// What is kept under that name.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<T>> {
+        self.0.lock().get(name).cloned()
+    }
+
+    /// All that is kept, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
+        self.0.lock().values().cloned().collect()
+    }
+
+    /// Keeps these and lets all others go.
+    fn replace(&self, next: HashMap<String, Arc<T>>) {
+        let gone = std::mem::replace(&mut *self.0.lock(), next);
+        // Outside the lock.
+        drop(gone);
+    }
+}
+
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
 }

@@ -184,6 +184,6 @@ async fn the_eleventh_quick_request_is_429_and_one_more_passes_after_600_ms() {
         gateway
             .handle
             .metrics()
-            .contains("rate_limit_rejected_total 4")
+            .contains("rate_limit_rejected_total{limit=\"address\"} 4")
     );
 }

@@ -1,0 +1,65 @@
+//! Policies: sections at the top level, which are those of all routes, and the same ones in a
+//! `[[route]]`, which replace them there.
+
+use super::{Config, ConfigError, RateLimitConfig, RouteConfig, Several, Switch, rate_limit};
+
+/// The sections of one place, as far as they are there and on.
+#[derive(Clone, Copy, Debug)]
+struct Sections<'c> {
+    rate_limit: Option<&'c Several<RateLimitConfig>>,
+}
+
+impl<'c> Sections<'c> {
+    /// Those at the top level.
+    const fn of_all(config: &'c Config) -> Self {
+        Self {
+            rate_limit: config.rate_limit.as_ref(),
+        }
+    }
+
+    /// Those that a route has itself.
+    fn own(route: &'c RouteConfig) -> Self {
+        Self {
+            rate_limit: route.rate_limit.as_ref().and_then(Switch::on),
+        }
+    }
+
+    /// Each section by itself.
+    fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
+        if let Some(limits) = self.rate_limit {
+            rate_limit::check(limits, &field)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with the sections of any place.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    Sections::of_all(config).check(str::to_owned)?;
+    for (index, route) in config.routes.iter().enumerate() {
+        Sections::own(route).check(|field| format!("route[{index}].{field}"))?;
+    }
+    check_names(config)
+}
+
+/// What a limit counts is found again by its name, which has that of its route in it.
+fn check_names(config: &Config) -> Result<(), ConfigError> {
+    let mut names = std::collections::HashSet::new();
+    let all = Sections::of_all(config).rate_limit.into_iter();
+    for limit in all.flat_map(Several::as_slice) {
+        names.insert(limit.label());
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        let own = Sections::own(route).rate_limit.into_iter();
+        for limit in own.flat_map(Several::as_slice) {
+            let name = format!("{}/{}", route.label(), limit.label());
+            if !names.insert(name.clone()) {
+                return Err(ConfigError::new(
+                    format!("route[{index}].name"),
+                    format!("must differ: there is a limit {name:?} already"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

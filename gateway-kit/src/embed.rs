@@ -12,6 +12,7 @@ use http::{Extensions, Request, Response};
 use http_body::Body as HttpBody;
 
 use crate::body::{Body, BoxError};
+use crate::handle::Handle;
 use crate::problem::Problem;
 use crate::server::{Downstream, Inner};
 
@@ -48,6 +49,11 @@ impl GatewayService {
     pub fn over_tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// A handle on the running state: breakers, upstreams, metrics, reloads.
+    pub fn control(&self) -> Handle {
+        Handle::new(Arc::clone(&self.inner))
     }
 
     /// Answers one request with any body; 500 if it does not tell its peer.

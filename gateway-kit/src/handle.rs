@@ -6,8 +6,11 @@ use std::time::Duration;
 use resilience_core::breaker::{self, CircuitBreaker};
 use resilience_core::rate_limit::Quota;
 
-use crate::config::{BalanceStrategy, EndpointConfig};
 use crate::policy::rate_limit::Limiter;
+use tokio::sync::watch;
+
+use crate::config::{BalanceStrategy, Config, EndpointConfig};
+use crate::reload::{self, ReloadReport, ReloadTrigger};
 use crate::route::Route;
 use crate::server::Inner;
 use crate::upstream::service::RegisterError;
@@ -237,6 +240,42 @@ impl Handle {
         self.inner.render_metrics()
     }
 
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.inner.live.config()
+    }
+
+    /// Tells each configuration that comes in force.
+    pub fn configs(&self) -> watch::Receiver<Arc<Config>> {
+        self.inner.live.configs()
+    }
+
+    /// Puts another configuration in force, or tells why not: then all stays as it is. Requests
+    /// and connections that are open go on; endpoints that stay keep their breakers, pools and
+    /// health.
+    ///
+    /// Reads the files that the configuration names, so it blocks; one reload runs at a time.
+    pub fn reload(&self, config: Config) -> ReloadReport {
+        self.inner.reload(ReloadTrigger::Call, Some(config))
+    }
+
+    /// Reads the configuration again from its [source](crate::Builder::source) and puts it in
+    /// force, as [`reload`](Self::reload) does.
+    pub fn reload_source(&self, trigger: ReloadTrigger) -> ReloadReport {
+        self.inner.reload(trigger, None)
+    }
+
+    /// What became of the last reloads, the latest first; 100 at most. The start is one of them.
+    pub fn reloads(&self) -> Vec<ReloadReport> {
+        self.inner.live.history()
+    }
+
+    /// Follows changes of the [source](crate::Builder::source) without end;
+    /// [`Gateway::serve`](crate::Gateway::serve) does it by itself.
+    pub async fn watch_source(&self) {
+        reload::watch(&self.inner).await;
+    }
+
     /// Reads the files of the certificates again, for connections that begin from now on. The
     /// gateway also looks for changes itself.
     ///
@@ -247,7 +286,7 @@ impl Handle {
         let Some(tls) = &self.inner.tls else {
             return Ok(());
         };
-        tls.replace(&tls.settings())
+        tls.reread()
             .map_err(|error| crate::Error::Certificate(error.to_string()))
     }
 

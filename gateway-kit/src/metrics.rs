@@ -12,6 +12,8 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use resilience_core::breaker::{CircuitBreaker, State, Subscription};
 
+use crate::reload::ReloadOutcome;
+
 /// Names as operators see them.
 mod name {
     pub(super) const REQUESTS: &str = "http_requests_total";
@@ -27,6 +29,8 @@ mod name {
     pub(super) const RETRY_BUDGET_SPENT: &str = "upstream_retry_budget_spent_total";
     pub(super) const BULKHEAD_FULL: &str = "bulkhead_rejected_total";
     pub(super) const BACKEND_UP: &str = "lb_backend_up";
+    pub(super) const RELOADS: &str = "config_reloads_total";
+    pub(super) const LAST_RELOAD: &str = "config_last_reload_success_timestamp_seconds";
 }
 
 /// Upper bounds in seconds, from a cached answer to the slowest that a caller waits for.
@@ -42,6 +46,9 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     /// Connections of clients that have too many.
     pub(crate) connections_refused: Counter,
+    /// By result.
+    reloads: [Counter; 3],
+    last_reload: Gauge,
 }
 
 /// The handles of one endpoint.
@@ -73,13 +80,36 @@ impl Metrics {
             recorder.register_counter(&Key::from_static_name(name::CONNECTIONS_REFUSED), &METADATA);
         // A series is shown from its first value on.
         connections_refused.increment(0);
+        let reloads = ReloadOutcome::ALL.map(|outcome| {
+            let labels = vec![Label::from_static_parts("result", outcome.as_str())];
+            let key = Key::from_parts(name::RELOADS, labels);
+            let counter = recorder.register_counter(&key, &METADATA);
+            counter.increment(0);
+            counter
+        });
+        let key = Key::from_static_name(name::LAST_RELOAD);
+        let last_reload = recorder.register_gauge(&key, &METADATA);
         in_flight.set(0.0);
         Self {
             handle: recorder.handle(),
             recorder: std::sync::Arc::new(recorder),
             in_flight,
             connections_refused,
+            reloads,
+            last_reload,
         }
+    }
+
+    /// Counts a reload.
+    pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
+        if let Some(counter) = self.reloads.get(outcome as usize) {
+            counter.increment(1);
+        }
+    }
+
+    /// A configuration that was good came, seconds after 1970.
+    pub(crate) fn in_force_since(&self, seconds: f64) {
+        self.last_reload.set(seconds);
     }
 
     /// The text exposition.

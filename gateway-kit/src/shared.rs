@@ -15,11 +15,14 @@ use crate::policy::rate_limit::Limiter;
 use crate::route::Split;
 use crate::upstream::service::Service;
 use crate::upstream::upgrade::Tunnels;
+use crate::wall::WallClock;
 
 /// State that all snapshots of one gateway share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
+    /// The time of day.
+    pub(crate) wall: WallClock,
     pub(crate) metrics: Arc<Metrics>,
     /// Set when the gateway begins to stop.
     draining: AtomicBool,
@@ -34,6 +37,7 @@ impl Shared {
     pub(crate) fn new(clock: SharedClock) -> Self {
         Self {
             clock,
+            wall: WallClock::default(),
             metrics: Arc::new(Metrics::new()),
             draining: AtomicBool::new(false),
             services: Mutex::new(HashMap::new()),

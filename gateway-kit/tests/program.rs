@@ -109,3 +109,68 @@ fn it_serves_logs_json_and_stops_with_0_on_sigterm() {
     assert!(Command::new("kill").arg(pid).status().unwrap().success());
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }
+
+/// Reads log lines until one has this message.
+fn logged(log: &mut impl BufRead, message: &str) -> serde_json::Value {
+    loop {
+        let mut line = String::new();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "no {message}");
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if event["message"] == message {
+            return event;
+        }
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
+    // I4.c3
+    let config = TempFile::new("reload", &format!("reload = false\n{CONFIG}"));
+    let mut child = gateway();
+    child.arg("--config").arg(&config.0).stdout(Stdio::piped());
+    let mut child = Running(child.spawn().unwrap());
+    let mut log = BufReader::new(child.0.stdout.take().unwrap());
+    let address = logged(&mut log, "listening")["address"].clone();
+    let address = address.as_str().unwrap();
+    let hangup = || {
+        let pid = child.0.id().to_string();
+        let kill = Command::new("kill").args(["-HUP", &pid]).status();
+        assert!(kill.unwrap().success());
+    };
+    // 503: there is a route, and nobody behind it.
+    assert!(get(address, "/").starts_with("HTTP/1.1 503"));
+    let following = "reload = { interval = \"5ms\" }\n".to_owned() + CONFIG;
+    let off = following.replace("upstream = \"a\"", "upstream = \"a\"\nenabled = false");
+    std::fs::write(&config.0, &off).unwrap();
+    hangup();
+    let event = logged(&mut log, "configuration reloaded");
+    assert_eq!(
+        (&event["by"], &event["result"]),
+        (&"signal".into(), &"applied".into())
+    );
+    assert!(get(address, "/").starts_with("HTTP/1.1 404"));
+    // It follows the file now, and says less.
+    std::fs::write(&config.0, off + "[log]\nlevel = \"error\"\nx = 1\n").unwrap();
+    let event = logged(&mut log, "configuration refused, the old one stays");
+    let reason = event["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("reload.toml:") && reason.contains("log"),
+        "{reason}"
+    );
+    assert_eq!(event["by"], "file");
+    assert!(get(address, "/").starts_with("HTTP/1.1 404"));
+    let quiet = following + "[log]\nlevel = \"warn\"\n";
+    std::fs::write(&config.0, quiet).unwrap();
+    logged(&mut log, "configuration reloaded");
+    // The level may take a moment longer.
+    while !get(address, "/").starts_with("HTTP/1.1 503") {}
+}

@@ -67,7 +67,7 @@ impl Config {
     }
 
     /// What one field alone cannot know.
-    fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         route::check(self)?;
         for (name, upstream) in &self.upstreams {
             let field = |field: &str| format!("upstream.{name}.{field}");
@@ -104,6 +104,9 @@ impl Config {
     fn check_limits(&self) -> Result<(), ConfigError> {
         sections::check(self)?;
         self.server.check()?;
+        if let Some(reload) = self.reload.on() {
+            check_duration("reload.interval", reload.interval)?;
+        }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             tls.check()?;

@@ -6,13 +6,16 @@
 pub(crate) mod balance;
 mod discovery;
 mod error;
+mod files;
 mod health;
 mod load;
 mod rate_limit;
+mod reload;
 mod route;
 mod sections;
 mod server;
 mod several;
+mod source;
 mod switch;
 #[cfg(feature = "tls")]
 mod tls;
@@ -33,9 +36,11 @@ pub(crate) use self::discovery::EndpointList;
 pub use self::error::ConfigError;
 pub use self::health::{HealthConfig, InitialHealth, ProbeHost, ProbePath, StatusRange};
 pub use self::rate_limit::{RateLimitConfig, RateLimitKey};
+pub use self::reload::ReloadConfig;
 pub use self::route::{RouteConfig, SplitConfig};
 pub use self::server::ServerConfig;
 pub use self::several::Several;
+pub use self::source::Source;
 pub use self::switch::Switch;
 #[cfg(feature = "tls")]
 pub use self::tls::{CertificateConfig, TlsConfig, TlsVersion};
@@ -45,7 +50,7 @@ pub use self::values::{
 };
 
 /// Everything a gateway can be told.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -72,6 +77,9 @@ pub struct Config {
     /// TLS; default none.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsConfig>,
+    /// How changed files are noticed; `false`: not at all.
+    #[serde(default)]
+    pub reload: Switch<ReloadConfig>,
     /// How the gateway stops.
     #[serde(default)]
     pub shutdown: ShutdownConfig,
@@ -81,7 +89,7 @@ pub struct Config {
 }
 
 /// One `[upstream.NAME]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
@@ -162,7 +170,7 @@ pub struct UpstreamConfig {
 }
 
 /// `[shutdown]`: how the gateway stops.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ShutdownConfig {
@@ -185,7 +193,7 @@ impl Default for ShutdownConfig {
 }
 
 /// `[log]`: what the `gateway` program writes to standard output.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LogConfig {

@@ -12,7 +12,7 @@ use super::{ConfigError, FieldName, Several};
 /// `rate_limit`: a bucket of `burst` per client, refilled at `requests` per `window`.
 ///
 /// One, or several as `[[rate_limit]]`, which all have to admit a request.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RateLimitConfig {

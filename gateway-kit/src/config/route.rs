@@ -15,7 +15,7 @@ use super::{Config, ConfigError, HashKey, RateLimitConfig, Several, Switch};
 /// A route is found by host, then path, then method: an exact host before a `*.` one before any,
 /// the longest prefix, a route that names the method before one that takes all. A host without a
 /// matching path leaves the request to the next.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RouteConfig {

@@ -9,7 +9,7 @@ use super::ConfigError;
 use super::load::{check_duration, check_range};
 
 /// `[server]`: limits of the listening side.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ServerConfig {

@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::load::check_duration;
 
 /// `[tls]`: TLS towards clients.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TlsConfig {
@@ -32,7 +32,7 @@ pub struct TlsConfig {
 }
 
 /// One `[[tls.certificate]]`, in PEM.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CertificateConfig {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use http::{Extensions, Request, Response};
@@ -11,14 +12,16 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::body::{Body, BoxError};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::embed::GatewayService;
 use crate::layers::{Layered, Layers, Next};
+use crate::reload::Live;
 #[cfg(feature = "tls")]
 use crate::server::tls::Tls;
 use crate::server::{Error, Gateway, Inner, Listener, addresses};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::wall::WallClock;
 
 /// Makes a [`Gateway`], or a [`GatewayService`] for a program that listens itself.
 ///
@@ -30,6 +33,8 @@ use crate::snapshot::Snapshot;
 pub struct Builder {
     config: Config,
     clock: SharedClock,
+    wall: WallClock,
+    source: Option<Source>,
     layers: Layers,
 }
 
@@ -56,6 +61,8 @@ impl Builder {
         Self {
             config,
             clock: SharedClock::std(),
+            wall: WallClock::default(),
+            source: None,
             layers: Layers::default(),
         }
     }
@@ -64,6 +71,20 @@ impl Builder {
     /// tokio's time.
     pub fn clock(mut self, clock: impl Into<SharedClock>) -> Self {
         self.clock = clock.into();
+        self
+    }
+
+    /// The time of day: for dates, never for waits.
+    pub fn wall_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.wall = WallClock::new(now);
+        self
+    }
+
+    /// Where the configuration comes from: what
+    /// [`Handle::reload_source`](crate::Handle::reload_source) reads, and [`Gateway::serve`]
+    /// follows. Default nowhere.
+    pub fn source(mut self, source: Source) -> Self {
+        self.source = Some(source);
         self
     }
 
@@ -91,6 +112,7 @@ impl Builder {
         #[cfg(feature = "tls")]
         let tls = self.tls()?;
         let inner = self.compile(
+            true,
             #[cfg(feature = "tls")]
             tls,
         )?;
@@ -103,7 +125,6 @@ impl Builder {
             clients: Arc::default(),
             inner,
             listeners,
-            shutdown: config.shutdown,
         })
     }
 
@@ -132,6 +153,7 @@ impl Builder {
         peer: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
     ) -> Result<GatewayService, Error> {
         let inner = self.compile(
+            false,
             #[cfg(feature = "tls")]
             None,
         )?;
@@ -147,14 +169,21 @@ impl Builder {
             .map_err(|error| Error::Certificate(error.to_string()))
     }
 
-    fn compile(self, #[cfg(feature = "tls")] tls: Option<Arc<Tls>>) -> Result<Arc<Inner>, Error> {
-        let shared = Arc::new(Shared::new(self.clock));
+    fn compile(
+        self,
+        listens: bool,
+        #[cfg(feature = "tls")] tls: Option<Arc<Tls>>,
+    ) -> Result<Arc<Inner>, Error> {
+        let mut shared = Shared::new(self.clock);
+        shared.wall = self.wall;
+        let shared = Arc::new(shared);
         let snapshot = Snapshot::compile(&self.config, &shared)?;
         snapshot.attach(&self.config, &shared);
         Ok(Arc::new(Inner {
             snapshot: ArcSwap::from_pointee(snapshot),
-            shared,
             layers: self.layers,
+            live: Live::start(self.config, self.source, listens, &shared),
+            shared,
             #[cfg(feature = "tls")]
             tls,
         }))

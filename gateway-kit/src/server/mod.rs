@@ -25,9 +25,10 @@ pub(crate) use self::client_body::{ClientBody, SlowClient};
 pub(crate) use self::connection::ConnectionSlot;
 use self::connection::Serving;
 use self::limits::{PerClient, Slot};
-use crate::config::{Config, ShutdownConfig};
+use crate::config::Config;
 use crate::handle::Handle;
 use crate::layers::Layers;
+use crate::reload::{self, Live};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) layers: Layers,
+    pub(crate) live: Live,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<tls::Tls>>,
 }
@@ -88,7 +90,6 @@ pub struct Gateway {
     listeners: Vec<Listener>,
     limit: Arc<Semaphore>,
     clients: Arc<PerClient>,
-    shutdown: ShutdownConfig,
 }
 
 #[derive(Debug)]
@@ -149,15 +150,18 @@ impl Gateway {
             shutdown.await;
             self.inner.shared.drain();
             tracing::info!("stopping: readiness is 503");
-            tokio::time::sleep(self.shutdown.delay).await;
+            let delay = self.inner.live.config().shutdown.delay;
+            tokio::time::sleep(delay).await;
         };
         let mut stopping = std::pin::pin!(stopping);
         let mut sweep = tokio::time::interval(SWEEP);
         let mut certificates = std::pin::pin!(watch_certificates(Arc::clone(&self.inner)));
+        let mut source = std::pin::pin!(reload::watch(&self.inner));
         loop {
             tokio::select! {
                 () = &mut stopping => break,
                 () = &mut certificates => {}
+                () = &mut source => {}
                 accepted = self.accept() => match accepted {
                     Ok(accepted) => {
                         if let Some(connection) = self.connection(accepted, &stopped) {
@@ -186,10 +190,8 @@ impl Gateway {
             while connections.join_next().await.is_some() {}
             tunnels.finished().await;
         };
-        if tokio::time::timeout(self.shutdown.timeout, finish)
-            .await
-            .is_err()
-        {
+        let timeout = self.inner.live.config().shutdown.timeout;
+        if tokio::time::timeout(timeout, finish).await.is_err() {
             tracing::warn!("stopping: closing connections that did not finish in time");
         }
         connections.shutdown().await;

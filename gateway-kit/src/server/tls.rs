@@ -23,11 +23,23 @@ use crate::server::stream::Start;
 
 /// The TLS side of a listener.
 pub(crate) struct Tls {
-    settings: Mutex<TlsConfig>,
-    /// What the files held when they were read last, good or bad.
+    settings: Mutex<Settings>,
+    /// What the files held when they were read last, good or bad. Held by whoever replaces them.
     read: Mutex<Vec<Files>>,
     current: ArcSwap<rustls::ServerConfig>,
+}
+
+#[derive(Clone)]
+struct Settings {
+    tls: TlsConfig,
     http2: bool,
+}
+
+/// Settings and certificates that are good, and not yet in use.
+pub(crate) struct Prepared {
+    settings: Settings,
+    read: Vec<Files>,
+    next: rustls::ServerConfig,
 }
 
 /// Why certificates cannot be used.
@@ -48,13 +60,15 @@ struct Files {
 impl Tls {
     /// Reads the files.
     pub(crate) fn new(settings: &TlsConfig, http2: bool) -> Result<Self, CertificateError> {
-        let read = read(settings)?;
-        let current = build(settings, &read, http2)?;
+        let Prepared {
+            settings,
+            read,
+            next,
+        } = Self::prepare(settings, http2)?;
         Ok(Self {
-            settings: Mutex::new(settings.clone()),
+            settings: Mutex::new(settings),
             read: Mutex::new(read),
-            current: ArcSwap::from_pointee(current),
-            http2,
+            current: ArcSwap::from_pointee(next),
         })
     }
 
@@ -64,27 +78,45 @@ impl Tls {
     }
 
     pub(super) fn handshake_timeout(&self) -> Duration {
-        self.settings.lock().handshake_timeout
-    }
-
-    pub(crate) fn settings(&self) -> TlsConfig {
-        self.settings.lock().clone()
+        self.settings.lock().tls.handshake_timeout
     }
 
     pub(super) fn reload_interval(&self) -> Duration {
-        self.settings.lock().reload_interval
+        self.settings.lock().tls.reload_interval
     }
 
-    /// Takes other settings, or the same again: the files are read anew.
+    /// Reads the files of `settings`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn prepare(settings: &TlsConfig, http2: bool) -> Result<Prepared, CertificateError> {
+        let read = read(settings)?;
+        let next = build(settings, &read, http2)?;
+        Ok(Prepared {
+            settings: Settings {
+                tls: settings.clone(),
+                http2,
+            },
+            read,
+            next,
+        })
+    }
+
+    /// Takes what was prepared for connections that begin from now on.
+    pub(crate) fn replace(&self, prepared: Prepared) {
+        let mut read = self.read.lock();
+        *self.settings.lock() = prepared.settings;
+        *read = prepared.read;
+        self.current.store(Arc::new(prepared.next));
+    }
+
+    /// Reads the files again.
     ///
     /// # Errors
     /// What is wrong with them; the old ones stay in use.
-    pub(crate) fn replace(&self, settings: &TlsConfig) -> Result<(), CertificateError> {
-        let read = read(settings)?;
-        let next = build(settings, &read, self.http2)?;
-        *self.settings.lock() = settings.clone();
-        *self.read.lock() = read;
-        self.current.store(Arc::new(next));
+    pub(crate) fn reread(&self) -> Result<(), CertificateError> {
+        let Settings { tls, http2 } = self.settings.lock().clone();
+        self.replace(Self::prepare(&tls, http2)?);
         Ok(())
     }
 
@@ -94,16 +126,15 @@ impl Tls {
     /// What is wrong with the new files, once per change; the old ones stay in use. A chain that
     /// was written before its key is such a case, and mended at the next look.
     pub(crate) fn refresh(&self) -> Result<bool, CertificateError> {
-        let settings = self.settings.lock().clone();
-        let found = read(&settings)?;
-        {
-            let mut read = self.read.lock();
-            if *read == found {
-                return Ok(false);
-            }
-            read.clone_from(&found);
+        // Held to the end: a reload that comes meanwhile has the last word.
+        let mut before = self.read.lock();
+        let Settings { tls, http2 } = self.settings.lock().clone();
+        let found = read(&tls)?;
+        if *before == found {
+            return Ok(false);
         }
-        let next = build(&settings, &found, self.http2)?;
+        before.clone_from(&found);
+        let next = build(&tls, &found, http2)?;
         self.current.store(Arc::new(next));
         Ok(true)
     }

@@ -16,6 +16,7 @@ mod operation;
 mod policies;
 mod pool;
 mod proxy;
+mod reload;
 mod retries;
 mod routing;
 mod server;

@@ -66,7 +66,11 @@ impl Running {
     }
 
     pub(crate) async fn start_with(config: &str, with: impl FnOnce(Builder) -> Builder) -> Self {
-        let gateway = with(Gateway::builder(parsed(config))).bind().await.unwrap();
+        Self::of(with(Gateway::builder(parsed(config)))).await
+    }
+
+    pub(crate) async fn of(builder: Builder) -> Self {
+        let gateway = builder.bind().await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let (addr, handle) = (gateway.local_addr(), gateway.handle());
         #[cfg(feature = "tls")]

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::cases::{Recorder, config};
-use crate::support::{Answer, Running, soon};
+use crate::support::{Answer, Running, parsed, soon};
 
 /// A directory that is removed at the end.
 struct Dir(PathBuf);
@@ -280,4 +280,42 @@ async fn a_certificate_that_cannot_be_used_stops_the_start_and_is_named() {
         assert!(error.to_string().contains(named), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_reload_takes_other_certificates_and_refuses_bad_ones_with_all_the_rest() {
+    let dir = Dir::new("reload");
+    let old = dir.issue("old", &["shop.test"]);
+    let new = dir.issue("new", &["shop.test"]);
+    let text = |file: &str| config("127.0.0.1:1".parse().unwrap()) + &dir.certificate(file);
+    let gateway = Running::start(&text("old")).await;
+    let addr = gateway.tls_addr.unwrap();
+    assert!(connect(addr, "shop.test", &[&old], BOTH, &[]).await.is_ok());
+    let report = gateway.handle.reload(parsed(&text("new")));
+    assert_eq!(report.diff.settings, ["tls"]);
+    assert!(
+        connect(addr, "shop.test", &[&old], BOTH, &[])
+            .await
+            .is_err()
+    );
+    assert!(connect(addr, "shop.test", &[&new], BOTH, &[]).await.is_ok());
+    // What else the bad configuration says is not in force either.
+    let bad = text("none") + "[[route]]\nprefix = \"/more\"\nupstream = \"u\"\n";
+    let report = gateway.handle.reload(parsed(&bad));
+    let reason = report.reason.unwrap();
+    assert!(reason.contains("none.pem: cannot be read"), "{reason}");
+    assert_eq!(
+        gateway.handle.config().routes.len(),
+        parsed(&text("new")).routes.len()
+    );
+    assert!(connect(addr, "shop.test", &[&new], BOTH, &[]).await.is_ok());
+    // The same names with other content.
+    let newest = dir.issue("new", &["shop.test"]);
+    let report = gateway.handle.reload(parsed(&text("new")));
+    assert_eq!(report.diff.files.len(), 2);
+    assert!(
+        connect(addr, "shop.test", &[&newest], BOTH, &[])
+            .await
+            .is_ok()
+    );
 }

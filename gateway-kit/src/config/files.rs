@@ -1,0 +1,25 @@
+//! The files that a configuration names.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::Config;
+
+impl Config {
+    /// All files whose content counts as part of the configuration. Files of endpoints are not:
+    /// they are followed by themselves.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let mut files = BTreeSet::new();
+        #[cfg(feature = "tls")]
+        for pair in self.tls.iter().flat_map(|tls| &tls.certificates) {
+            files.insert(pair.certificate.clone());
+            files.insert(pair.key.clone());
+        }
+        for upstream in self.upstreams.values() {
+            let tls = &upstream.tls;
+            let named = [&tls.ca_file, &tls.certificate_file, &tls.key_file];
+            files.extend(named.into_iter().flatten().cloned());
+        }
+        files
+    }
+}

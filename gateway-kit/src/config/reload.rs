@@ -1,0 +1,24 @@
+//! `[reload]`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// `[reload]`: how changes of the configuration's file, and of the files it names, are noticed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ReloadConfig {
+    /// How often the files are read; default 1 s. A change is taken once two looks in a row have
+    /// found the same.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for ReloadConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Where a configuration comes from, so that it can be read again.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Config, ConfigError};
+
+type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// A file, and variables that override it; clones read the same.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use gateway_kit::Gateway;
+/// use gateway_kit::config::Source;
+///
+/// let source = Source::file("gateway.toml").variables(|name| std::env::var(name).ok());
+/// let gateway = Gateway::builder(source.load()?).source(source).bind().await?;
+/// // Follows changes of the file.
+/// gateway.serve(std::future::pending()).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Source {
+    file: PathBuf,
+    variables: Option<Variables>,
+}
+
+impl Source {
+    /// A file in TOML.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self {
+            file: path.into(),
+            variables: None,
+        }
+    }
+
+    /// What [`Config::apply_env`] takes its variables from; default nothing.
+    pub fn variables(
+        mut self,
+        get: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.variables = Some(Arc::new(get));
+        self
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the first thing that is wrong in it or in a variable.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        self.read().and_then(|text| self.parse(&text))
+    }
+
+    pub(crate) fn read(&self) -> Result<String, ConfigError> {
+        let read = std::fs::read_to_string(&self.file);
+        read.map_err(|error| {
+            self.named(ConfigError::new(
+                "(file)",
+                format!("cannot be read: {error}"),
+            ))
+        })
+    }
+
+    pub(crate) fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        let mut config = Config::from_toml(text).map_err(|error| self.named(error))?;
+        if let Some(variables) = &self.variables {
+            config.apply_env(|name| variables(name))?;
+        }
+        Ok(config)
+    }
+
+    fn named(&self, mut error: ConfigError) -> ConfigError {
+        error.file = Some(self.file.clone());
+        error
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}

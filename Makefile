@@ -86,7 +86,7 @@ interop: ## webhook-verify against the providers' own libraries (installed once,
 	@CARGO_TARGET_DIR=$(abspath $(TARGET)) sh scripts/interop.sh
 
 fuzz-check: ## format and lints of the fuzz targets
-	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked --target-dir $(abspath $(TARGET))/fuzz-check -- -D warnings
+	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked --target-dir $(abspath $(TARGET)) -- -D warnings
 
 fuzz-smoke: ## each fuzz target for a fixed number of runs from a fixed seed
 	@CARGO_TARGET_DIR=$(abspath $(TARGET)) sh scripts/fuzz.sh 20000

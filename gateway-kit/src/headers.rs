@@ -220,6 +220,16 @@ pub(crate) fn client_address(
     client
 }
 
+/// Whether the client came by TLS: to us, or to a proxy that is believed and says so once.
+pub(crate) fn is_secure(headers: &HeaderMap, origin: Origin) -> bool {
+    if origin.scheme == "https" {
+        return true;
+    }
+    let mut said = headers.get_all(X_FORWARDED_PROTO).iter();
+    let https = said.next().is_some_and(|one| one == "https");
+    origin.trusted && https && said.next().is_none()
+}
+
 /// The client's correlation id, if it is one that can be logged and passed on.
 pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut values = headers.get_all(CORRELATION_ID).iter();

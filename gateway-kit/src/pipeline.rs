@@ -8,7 +8,7 @@
 //! 6. size limits
 //! 7. rate limit by address
 //! 8. route
-//! 9. authentication
+//! 9. authentication: CSRF, JWT
 //! 10. rate limit by consumer
 //! 11. cache and coalescing
 //! 12. compression
@@ -17,7 +17,8 @@
 //!
 //! The route is looked up once, before step 3, so that a route can have settings of its own for
 //! every step; a request without one is refused in step 8 and not before. What a step adds to
-//! answers it adds to refusals of later steps too.
+//! answers it adds to refusals of later steps too; security headers are on all answers, as what
+//! is done last.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -34,7 +35,7 @@ use crate::guard::Checked;
 use crate::headers::{self, CORRELATION_ID, Origin};
 use crate::layers::through;
 use crate::path;
-use crate::policy::Policies;
+use crate::policy::{Policies, cors};
 use crate::problem::Problem;
 use crate::route::{Found, Route};
 use crate::server::{Downstream, Inner};
@@ -51,10 +52,16 @@ pub(crate) struct Context {
     pub(crate) origin: Origin,
     /// The client's address as far as it can be believed.
     pub(crate) client: IpAddr,
+    /// The client came by TLS, to us or to a proxy that we believe.
+    pub(crate) secure: bool,
+    /// The request is a question of CORS that is answered here.
+    preflight: bool,
     pub(crate) checked: Checked,
     /// The route, or one of those of the path if `allow` says that there is none for the method.
     pub(crate) route: Option<Arc<Route>>,
     pub(crate) allow: Option<HeaderValue>,
+    /// What a good token says of the client; `None` without one.
+    pub(crate) claims: Option<serde_json::Value>,
     pub(crate) exchange: Exchange,
 }
 
@@ -76,19 +83,30 @@ impl Context {
             .get(HOST)
             .map_or(&b""[..], HeaderValue::as_bytes);
         let matched = path::without_parameters(&checked.path);
-        let found = snapshot.table.find(host, request.method(), &matched);
+        // A preflight request is about the route of what is to follow it.
+        let asked = cors::preflight(request.method(), request.headers());
+        let asked = asked.filter(|asked| {
+            let found = snapshot.table.find(host, asked, &matched);
+            snapshot.policies_of(found.route()).cors.is_some()
+        });
+        let method = asked.as_ref().unwrap_or_else(|| request.method());
+        let found = snapshot.table.find(host, method, &matched);
         let (route, allow) = match found {
             Found::Route(route) => (Some(Arc::clone(route)), None),
             Found::WrongMethod(route, allow) => (Some(Arc::clone(route)), Some(allow.clone())),
             Found::Nothing => (None, None),
         };
+        let secure = headers::is_secure(request.headers(), origin);
         Self {
             snapshot,
             origin,
             client,
+            secure,
+            preflight: asked.is_some(),
             checked,
             route,
             allow,
+            claims: None,
             exchange,
         }
     }
@@ -117,10 +135,7 @@ impl Context {
 
     /// The policies of the route, or those for requests without one.
     pub(crate) fn policies(&self) -> &Policies {
-        match &self.route {
-            Some(route) => &route.policies,
-            None => &self.snapshot.policies,
-        }
+        self.snapshot.policies_of(self.route.as_ref())
     }
 }
 
@@ -157,16 +172,18 @@ impl Inner {
             Ok(checked) => checked,
             Err(refused) => {
                 let problem = Problem::guarded(refused, || snapshot.guard.allow());
-                return refused_by(problem, exchange);
+                let secure = downstream.tls;
+                return secured(refused_by(problem, exchange), &snapshot.policies, secure);
             }
         };
         let request = Request::from_parts(parts, body);
         if let Some((path, answer)) = self.built_in(&request, &checked.path) {
             exchange.built_in(path);
-            return match answer {
+            let response = match answer {
                 Ok(response) => finished(response, exchange),
                 Err(problem) => refused_by(problem, exchange),
             };
+            return secured(response, &snapshot.policies, downstream.tls);
         }
         let mut context = Context::new(snapshot, &request, checked, downstream, exchange);
         let answer = match &self.layers.edge {
@@ -183,6 +200,7 @@ impl Inner {
             }
         };
         let response = context.answer(answer);
+        let response = secured(response, context.policies(), context.secure);
         finished(response, context.exchange)
     }
 
@@ -193,7 +211,34 @@ impl Inner {
         context: &mut Context,
     ) -> Result<Response<Body>, Problem> {
         context.check_path()?;
-        if let Some(limits) = &context.policies().limits {
+        let policies = context.policies();
+        if let Some(filter) = &policies.ip_filter {
+            filter.check(context.client)?;
+        }
+        let Some(cors) = policies.cors.clone() else {
+            return self.admitted(request, context).await;
+        };
+        let told = cors.tell(request.headers());
+        let answer = match context.preflight {
+            true => Ok(cors.answer(&told)),
+            false => self.admitted(request, context).await,
+        };
+        let mut response = context.answer(answer);
+        cors.decorate(told, context.preflight, response.headers_mut());
+        Ok(response)
+    }
+
+    /// What concerns every request that may be answered in full.
+    async fn admitted(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        context: &mut Context,
+    ) -> Result<Response<Body>, Problem> {
+        let policies = context.policies();
+        if let Some(limits) = &policies.size_limits {
+            request = limits.check(request)?;
+        }
+        if let Some(limits) = &policies.limits {
             limits.check_address(context.client)?;
         }
         let route = context.route.clone().ok_or_else(Problem::no_route)?;
@@ -223,8 +268,11 @@ impl Inner {
         route: &Arc<Route>,
         context: &mut Context,
     ) -> Result<Response<Body>, Problem> {
+        if let Some(csrf) = &route.policies.csrf {
+            csrf.check(&request, context.checked.upgrade, context.secure)?;
+        }
         if let Some(limits) = &route.policies.limits {
-            limits.check_consumer(request.headers(), context.client)?;
+            limits.check_consumer(request.headers(), context.claims.as_ref(), context.client)?;
         }
         headers::remove_request_hop_by_hop(request.headers_mut());
         headers::set_forwarded(request.headers_mut(), context.origin, context.client);
@@ -270,6 +318,16 @@ async fn upstream(
     }
     *response.version_mut() = Version::HTTP_11;
     Ok(response)
+}
+
+/// Puts security headers onto an answer; one that changes to another protocol has no page.
+fn secured(mut response: Response<Body>, policies: &Policies, secure: bool) -> Response<Body> {
+    if let Some(fields) = &policies.security_headers
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        fields.decorate(secure, response.headers_mut());
+    }
+    response
 }
 
 fn refused_by(problem: Problem, mut exchange: Exchange) -> Response<Body> {

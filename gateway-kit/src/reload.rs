@@ -216,6 +216,11 @@ fn settings(before: &Config, after: &Config) -> Vec<&'static str> {
         listen,
         trusted_proxies,
         zone,
+        ip_filter,
+        cors,
+        security_headers,
+        size_limits,
+        csrf,
         rate_limit,
         server,
         #[cfg(feature = "tls")]

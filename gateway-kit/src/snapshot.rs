@@ -89,6 +89,11 @@ impl Snapshot {
         Policies::attach(std::iter::once(&self.policies).chain(routes), shared);
     }
 
+    /// The policies of a route, or those for requests without one.
+    pub(crate) fn policies_of<'p>(&'p self, route: Option<&'p Arc<Route>>) -> &'p Policies {
+        route.map_or(&self.policies, |route| &route.policies)
+    }
+
     pub(crate) fn origin(&self, downstream: Downstream) -> Origin {
         let peer = downstream.peer.ip();
         Origin {

@@ -4,17 +4,23 @@
 //! allowed. Unknown keys are refused. Durations are written as `"30s"`, `"500ms"`, `"1m"`.
 
 pub(crate) mod balance;
+mod bytes;
+mod cors;
 mod discovery;
 mod error;
 mod files;
 mod health;
+mod ip_filter;
 mod load;
+mod origin;
 mod rate_limit;
 mod reload;
 mod route;
 mod sections;
+mod security_headers;
 mod server;
 mod several;
+mod size_limits;
 mod source;
 mod switch;
 #[cfg(feature = "tls")]
@@ -31,15 +37,21 @@ use resilience_core::{breaker, bulkhead};
 use serde::Deserialize;
 
 pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
+pub use self::bytes::ByteSize;
+pub use self::cors::{CorsConfig, CsrfConfig};
 pub use self::discovery::DiscoveryConfig;
 pub(crate) use self::discovery::EndpointList;
 pub use self::error::ConfigError;
 pub use self::health::{HealthConfig, InitialHealth, ProbeHost, ProbePath, StatusRange};
+pub use self::ip_filter::IpFilterConfig;
+pub use self::origin::OriginPattern;
 pub use self::rate_limit::{RateLimitConfig, RateLimitKey};
 pub use self::reload::ReloadConfig;
 pub use self::route::{RouteConfig, SplitConfig};
+pub use self::security_headers::{FieldText, HstsConfig, SecurityHeadersConfig};
 pub use self::server::ServerConfig;
 pub use self::several::Several;
+pub use self::size_limits::SizeLimitsConfig;
 pub use self::source::Source;
 pub use self::switch::Switch;
 #[cfg(feature = "tls")]
@@ -69,6 +81,16 @@ pub struct Config {
     /// The zone of this gateway: endpoints of the same one come first, as far as they can bear it;
     /// default none, and all zones are alike.
     pub zone: Option<String>,
+    /// Whose requests are refused; default nobody's.
+    pub ip_filter: Option<IpFilterConfig>,
+    /// Pages of which origins may read answers; default what upstreams say.
+    pub cors: Option<CorsConfig>,
+    /// Fields that tell browsers to be careful; default none.
+    pub security_headers: Option<SecurityHeadersConfig>,
+    /// How large a request may be; default as large as `server` admits.
+    pub size_limits: Option<SizeLimitsConfig>,
+    /// What pages of other origins may do in a user's name; default not looked at.
+    pub csrf: Option<CsrfConfig>,
     /// Requests allowed per client; default no limit.
     pub rate_limit: Option<Several<RateLimitConfig>>,
     /// Limits of the listening side.

@@ -82,7 +82,7 @@ impl RateLimitConfig {
 /// Each limit by itself, and no name twice.
 pub(super) fn check(
     limits: &Several<RateLimitConfig>,
-    field: impl Fn(&str) -> String,
+    field: &dyn Fn(&str) -> String,
 ) -> Result<(), ConfigError> {
     let mut names = std::collections::HashSet::new();
     for (index, limit) in limits.as_slice().iter().enumerate() {

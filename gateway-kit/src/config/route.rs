@@ -8,7 +8,10 @@ use serde::Deserialize;
 
 use super::load::check_range;
 use super::values::{HostPattern, MethodName, PlainPath, Prefix};
-use super::{Config, ConfigError, HashKey, RateLimitConfig, Several, Switch};
+use super::{
+    Config, ConfigError, CorsConfig, CsrfConfig, HashKey, IpFilterConfig, RateLimitConfig,
+    SecurityHeadersConfig, Several, SizeLimitsConfig, Switch,
+};
 
 /// One `[[route]]`.
 ///
@@ -49,7 +52,17 @@ pub struct RouteConfig {
     /// Takes paths with `%2F` or `%5C`, which are passed on as they are; default false.
     #[serde(default)]
     pub encoded_slash: bool,
-    /// In place of the limits at the top level; `false` for none.
+    /// In place of the section at the top level, as all that follow; `false` for none.
+    pub ip_filter: Option<Switch<IpFilterConfig>>,
+    /// See `ip_filter`.
+    pub cors: Option<Switch<CorsConfig>>,
+    /// See `ip_filter`.
+    pub security_headers: Option<Switch<SecurityHeadersConfig>>,
+    /// See `ip_filter`.
+    pub size_limits: Option<Switch<SizeLimitsConfig>>,
+    /// See `ip_filter`.
+    pub csrf: Option<Switch<CsrfConfig>>,
+    /// See `ip_filter`.
     pub rate_limit: Option<Switch<Several<RateLimitConfig>>>,
 }
 

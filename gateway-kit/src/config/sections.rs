@@ -1,43 +1,66 @@
 //! Policies: sections at the top level, which are those of all routes, and the same ones in a
 //! `[[route]]`, which replace them there.
 
-use super::{Config, ConfigError, RateLimitConfig, RouteConfig, Several, Switch, rate_limit};
+use super::{
+    Config, ConfigError, CorsConfig, CsrfConfig, IpFilterConfig, RateLimitConfig, RouteConfig,
+    SecurityHeadersConfig, Several, SizeLimitsConfig, Switch, rate_limit,
+};
 
-/// The sections of one place, as far as they are there and on.
-#[derive(Clone, Copy, Debug)]
-struct Sections<'c> {
-    rate_limit: Option<&'c Several<RateLimitConfig>>,
+/// The sections of one place, as far as they are there and on: each a field of that name in
+/// [`Config`] and, in a [`Switch`], in [`RouteConfig`].
+macro_rules! sections {
+    ($($(#[$cfg:meta])* $name:ident: $section:ty,)*) => {
+        #[derive(Clone, Copy, Debug)]
+        struct Sections<'c> {
+            $($(#[$cfg])* $name: Option<&'c $section>,)*
+        }
+
+        impl<'c> Sections<'c> {
+            /// Those at the top level.
+            const fn of_all(config: &'c Config) -> Self {
+                Self {
+                    $($(#[$cfg])* $name: config.$name.as_ref(),)*
+                }
+            }
+
+            /// Those that a route has itself.
+            fn own(route: &'c RouteConfig) -> Self {
+                Self {
+                    $($(#[$cfg])* $name: route.$name.as_ref().and_then(Switch::on),)*
+                }
+            }
+
+            /// Each by itself; `field` tells where the place is.
+            fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
+                $($(#[$cfg])* if let Some(section) = self.$name {
+                    section.check(field)?;
+                })*
+                Ok(())
+            }
+        }
+    };
 }
 
-impl<'c> Sections<'c> {
-    /// Those at the top level.
-    const fn of_all(config: &'c Config) -> Self {
-        Self {
-            rate_limit: config.rate_limit.as_ref(),
-        }
-    }
+sections! {
+    ip_filter: IpFilterConfig,
+    cors: CorsConfig,
+    security_headers: SecurityHeadersConfig,
+    size_limits: SizeLimitsConfig,
+    rate_limit: Several<RateLimitConfig>,
+    csrf: CsrfConfig,
+}
 
-    /// Those that a route has itself.
-    fn own(route: &'c RouteConfig) -> Self {
-        Self {
-            rate_limit: route.rate_limit.as_ref().and_then(Switch::on),
-        }
-    }
-
-    /// Each section by itself.
-    fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
-        if let Some(limits) = self.rate_limit {
-            rate_limit::check(limits, &field)?;
-        }
-        Ok(())
+impl Several<RateLimitConfig> {
+    fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
+        rate_limit::check(self, field)
     }
 }
 
 /// What is wrong with the sections of any place.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
-    Sections::of_all(config).check(str::to_owned)?;
+    Sections::of_all(config).check(&str::to_owned)?;
     for (index, route) in config.routes.iter().enumerate() {
-        Sections::own(route).check(|field| format!("route[{index}].{field}"))?;
+        Sections::own(route).check(&|field| format!("route[{index}].{field}"))?;
     }
     check_names(config)
 }

@@ -146,6 +146,12 @@ impl FieldName {
     }
 }
 
+impl From<HeaderName> for FieldName {
+    fn from(name: HeaderName) -> Self {
+        Self(name)
+    }
+}
+
 impl TryFrom<String> for FieldName {
     type Error = &'static str;
 
@@ -215,6 +221,11 @@ impl fmt::Display for HostPattern {
 pub struct MethodName(Method);
 
 impl MethodName {
+    /// For methods that are known to be allowed.
+    pub(super) const fn known(method: Method) -> Self {
+        Self(method)
+    }
+
     /// The method.
     pub const fn method(&self) -> &Method {
         &self.0

@@ -4,21 +4,39 @@
 //! A section at the top level of the configuration is that of all routes, which then share what it
 //! counts; the same section in a route replaces it there, and `false` switches it off.
 
+pub(crate) mod cors;
+pub(crate) mod csrf;
+pub(crate) mod ip_filter;
 pub(crate) mod rate_limit;
+pub(crate) mod security_headers;
+pub(crate) mod size_limits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::cors::Cors;
+use self::csrf::Csrf;
+use self::ip_filter::IpFilter;
 use self::rate_limit::Limits;
+use self::security_headers::SecurityHeaders;
+use self::size_limits::SizeLimits;
 use crate::Error;
-use crate::config::{Config, RouteConfig, Switch};
+use crate::config::{
+    Config, CorsConfig, CsrfConfig, IpFilterConfig, RouteConfig, SecurityHeadersConfig,
+    SizeLimitsConfig, Switch,
+};
 use crate::shared::Shared;
 
 /// The policies of one route, or of requests without a route.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policies {
+    pub(crate) ip_filter: Option<Arc<IpFilter>>,
+    pub(crate) cors: Option<Arc<Cors>>,
+    pub(crate) security_headers: Option<Arc<SecurityHeaders>>,
+    pub(crate) size_limits: Option<SizeLimits>,
+    pub(crate) csrf: Option<Arc<Csrf>>,
     /// Requests per client.
     pub(crate) limits: Option<Limits>,
 }
@@ -49,10 +67,15 @@ impl Policies {
             route: None,
             shared,
         };
-        let limits = config.rate_limit.as_ref();
-        let limits = limits.map(|limits| Limits::compile(limits.as_slice(), place));
         Ok(Self {
-            limits: limits.transpose()?,
+            ip_filter: all(&config.ip_filter, ip_filter)?,
+            cors: all(&config.cors, cors)?,
+            security_headers: all(&config.security_headers, security_headers)?,
+            size_limits: all(&config.size_limits, size_limits)?,
+            csrf: all(&config.csrf, csrf)?,
+            limits: all(&config.rate_limit, |limits| {
+                Limits::compile(limits.as_slice(), place)
+            })?,
         })
     }
 
@@ -64,6 +87,15 @@ impl Policies {
             shared,
         };
         Ok(Self {
+            ip_filter: own(&route.ip_filter, &self.ip_filter, ip_filter)?,
+            cors: own(&route.cors, &self.cors, cors)?,
+            security_headers: own(
+                &route.security_headers,
+                &self.security_headers,
+                security_headers,
+            )?,
+            size_limits: own(&route.size_limits, &self.size_limits, size_limits)?,
+            csrf: own(&route.csrf, &self.csrf, csrf)?,
             limits: own(&route.rate_limit, &self.limits, |limits| {
                 Limits::compile(limits.as_slice(), place)
             })?,
@@ -78,6 +110,35 @@ impl Policies {
         let limiters = limiters.map(|limiter| (limiter.name.clone(), limiter));
         shared.limiters.replace(limiters.collect());
     }
+}
+
+/// How a section of each kind is compiled, at whatever place.
+fn ip_filter(config: &IpFilterConfig) -> Result<Arc<IpFilter>, Error> {
+    Ok(Arc::new(IpFilter::new(config)))
+}
+
+fn cors(config: &CorsConfig) -> Result<Arc<Cors>, Error> {
+    Cors::compile(config).map(Arc::new)
+}
+
+fn security_headers(config: &SecurityHeadersConfig) -> Result<Arc<SecurityHeaders>, Error> {
+    SecurityHeaders::compile(config).map(Arc::new)
+}
+
+fn size_limits(config: &SizeLimitsConfig) -> Result<SizeLimits, Error> {
+    Ok(SizeLimits::new(config))
+}
+
+fn csrf(config: &CsrfConfig) -> Result<Arc<Csrf>, Error> {
+    Ok(Arc::new(Csrf::new(config)))
+}
+
+/// The section of all routes.
+fn all<T, P>(
+    section: &Option<T>,
+    compile: impl FnOnce(&T) -> Result<P, Error>,
+) -> Result<Option<P>, Error> {
+    section.as_ref().map(compile).transpose()
 }
 
 /// A route's own section, or what is compiled of the one of all.

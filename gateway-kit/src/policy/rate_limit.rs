@@ -1,13 +1,15 @@
 //! Limits on the requests of one client: by address, before it is known who it is, and by what
 //! tells consumers apart, after.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use metrics::Counter;
 use parking_lot::Mutex;
-use resilience_core::rate_limit::{KeyedRateLimiter, Limited, Quota};
+use resilience_core::rate_limit::{Check, KeyedRateLimiter, Limited, Quota, check_all};
+use serde_json::Value;
 
 use crate::Error;
 use crate::config::{RateLimitConfig, RateLimitKey};
@@ -62,16 +64,6 @@ impl Limiter {
     pub(crate) fn keys(&self) -> usize {
         self.buckets.len()
     }
-
-    fn take(&self, key: &[u8]) -> Result<(), Problem> {
-        match self.buckets.try_acquire(key) {
-            Ok(_) => Ok(()),
-            Err(limited) => {
-                self.rejected.increment(1);
-                Err(problem(&limited))
-            }
-        }
-    }
 }
 
 /// One limit as a snapshot sees it.
@@ -83,17 +75,65 @@ struct Limit {
     ipv6_prefix: u8,
 }
 
+/// An address as a key. It begins with a byte that no value of a header field has, so that nobody
+/// can spend what is another's.
+struct AddressKey {
+    bytes: [u8; 17],
+    len: usize,
+}
+
 impl Limit {
-    /// Takes one from the bucket of an address.
-    fn take_for(&self, client: IpAddr) -> Result<(), Problem> {
+    fn address(&self, client: IpAddr) -> AddressKey {
+        let mut key = AddressKey {
+            bytes: [0; 17],
+            len: 17,
+        };
         match client.to_canonical() {
-            IpAddr::V4(v4) => self.limiter.take(&v4.octets()),
+            IpAddr::V4(v4) => {
+                key.bytes[1..5].copy_from_slice(&v4.octets());
+                key.len = 5;
+            }
             IpAddr::V6(v6) => {
                 let mask = u128::MAX << (128 - self.ipv6_prefix.clamp(1, 128));
                 let network = Ipv6Addr::from_bits(v6.to_bits() & mask);
-                self.limiter.take(&network.octets())
+                key.bytes[1..].copy_from_slice(&network.octets());
             }
         }
+        key
+    }
+
+    fn take(&self, key: &[u8]) -> Result<(), Problem> {
+        let taken = self.limiter.buckets.try_acquire(key);
+        taken.map(drop).map_err(|limited| self.refuse(&limited))
+    }
+
+    fn refuse(&self, limited: &Limited) -> Problem {
+        self.limiter.rejected.increment(1);
+        problem(limited)
+    }
+}
+
+impl AddressKey {
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Takes one from each bucket, or from none.
+fn take_all(limits: Vec<(&Limit, &[u8])>) -> Result<(), Problem> {
+    if let [(limit, key)] = limits[..] {
+        return limit.take(key);
+    }
+    let costs = limits.iter();
+    let costs = costs.map(|(limit, key)| limit.limiter.buckets.cost(key, 1));
+    let costs: Vec<_> = costs.collect();
+    let checks: Vec<_> = costs.iter().map(|cost| cost as &dyn Check).collect();
+    match check_all(&checks) {
+        Ok(_) => Ok(()),
+        Err(refused) => Err(match limits.get(refused.refused_by) {
+            Some((limit, _)) => limit.refuse(&refused.limited),
+            None => problem(&refused.limited),
+        }),
     }
 }
 
@@ -147,29 +187,57 @@ impl Limits {
 
     /// Takes one from each bucket of `client`.
     pub(crate) fn check_address(&self, client: IpAddr) -> Result<(), Problem> {
-        for limit in &*self.by_address {
-            limit.take_for(client)?;
+        match &*self.by_address {
+            [] => Ok(()),
+            [limit] => limit.take(limit.address(client).as_bytes()),
+            limits => {
+                let keys: Vec<_> = limits.iter().map(|limit| limit.address(client)).collect();
+                let keys = keys.iter().map(AddressKey::as_bytes);
+                take_all(limits.iter().zip(keys).collect())
+            }
         }
-        Ok(())
     }
 
-    /// Takes one from each bucket of the consumer that `request` tells.
+    /// Takes one from each bucket of the consumer that the request tells.
     pub(crate) fn check_consumer(
         &self,
         headers: &HeaderMap,
+        claims: Option<&Value>,
         client: IpAddr,
     ) -> Result<(), Problem> {
-        for (key, limit) in &*self.by_consumer {
-            let value = match key {
-                RateLimitKey::Header(name) => headers.get(name.name()).map(HeaderValue::as_bytes),
-                RateLimitKey::Claim(_) | RateLimitKey::Address => None,
-            };
-            match value {
-                Some(value) => limit.limiter.take(value)?,
-                None => limit.take_for(client)?,
+        if self.by_consumer.is_empty() {
+            return Ok(());
+        }
+        let keys = self.by_consumer.iter().map(|(key, limit)| {
+            consumer(key, headers, claims)
+                .unwrap_or_else(|| Cow::Owned(limit.address(client).as_bytes().to_owned()))
+        });
+        let keys: Vec<Cow<'_, [u8]>> = keys.collect();
+        let limits = self.by_consumer.iter().map(|(_, limit)| limit);
+        take_all(limits.zip(keys.iter().map(|key| &**key)).collect())
+    }
+}
+
+/// What tells a consumer apart, if the request has it.
+fn consumer<'r>(
+    key: &RateLimitKey,
+    headers: &'r HeaderMap,
+    claims: Option<&'r Value>,
+) -> Option<Cow<'r, [u8]>> {
+    match key {
+        RateLimitKey::Address => None,
+        RateLimitKey::Header(name) => {
+            let mut values = headers.get_all(name.name()).iter();
+            match (values.next(), values.next()) {
+                (Some(value), None) => Some(value.as_bytes().into()),
+                _ => None,
             }
         }
-        Ok(())
+        RateLimitKey::Claim(name) => match claims?.get(name)? {
+            Value::String(text) => Some(text.as_bytes().into()),
+            Value::Number(number) => Some(number.to_string().into_bytes().into()),
+            _ => None,
+        },
     }
 }
 

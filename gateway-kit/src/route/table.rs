@@ -30,6 +30,16 @@ pub(crate) enum Found<'t> {
     Nothing,
 }
 
+impl<'t> Found<'t> {
+    /// The route, or one of those of the path.
+    pub(crate) const fn route(&self) -> Option<&'t Arc<Route>> {
+        match self {
+            Self::Route(route) | Self::WrongMethod(route, _) => Some(route),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// The routes of one host.
 #[derive(Default)]
 struct Tree(Router<Arc<Node>>);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::body::Body;
 use crate::config::Protocol;
 use crate::guard::Checked;
+use crate::policy::size_limits;
 use crate::problem::Problem;
 use crate::route::Route;
 use crate::upstream::Upstream;
@@ -193,7 +194,7 @@ impl Call<'_> {
     fn judge<L>(&self, result: &Result<(Response<Body>, L), AttemptError>) -> Outcome {
         match result {
             // The client's fault says nothing about the upstream.
-            Err(AttemptError::Client { .. }) => Outcome::Ignored,
+            Err(AttemptError::Client { .. } | AttemptError::TooLarge) => Outcome::Ignored,
             Err(_) => Outcome::Failure,
             Ok((response, _)) => {
                 let ignored = &self.upstream.settings.ignored_statuses;
@@ -274,6 +275,7 @@ fn attempt_problem(error: &AttemptError) -> Problem {
             "upstream_bad_answer",
             "Bad gateway",
         ),
+        AttemptError::TooLarge => return size_limits::too_large(),
         AttemptError::Client { timed_out: true } => (
             StatusCode::REQUEST_TIMEOUT,
             "request_timeout",

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::upstream::pool::{ConnectError, Lease, SendError};
-use crate::upstream::upload::{Progress, Upload};
+use crate::upstream::upload::{Failure, Progress, Upload};
 use crate::upstream::{Endpoint, upgrade};
 
 /// Why an attempt brought no answer.
@@ -37,6 +37,9 @@ pub(crate) enum AttemptError {
     /// The client broke off or paused too long inside its body.
     #[error("the client did not send its whole request")]
     Client { timed_out: bool },
+    /// The client sent a larger body than is taken.
+    #[error("the body is larger than is taken here")]
+    TooLarge,
 }
 
 /// What an attempt may take.
@@ -103,8 +106,12 @@ pub(crate) async fn attempt(
 }
 
 fn failed(endpoint: &str, error: &SendError, progress: Option<&Progress>) -> AttemptError {
-    if let Some(timed_out) = progress.and_then(Progress::failed) {
-        return AttemptError::Client { timed_out };
+    if let Some(failure) = progress.and_then(Progress::failed) {
+        return match failure {
+            Failure::TooLarge => AttemptError::TooLarge,
+            Failure::Slow => AttemptError::Client { timed_out: true },
+            Failure::Broken => AttemptError::Client { timed_out: false },
+        };
     }
     match error {
         SendError::Broken {

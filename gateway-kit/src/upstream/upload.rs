@@ -2,13 +2,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BoxError};
+use crate::policy::size_limits::TooLarge;
 use crate::server::SlowClient;
 
 /// A request body whose [`Progress`] can be watched.
@@ -25,8 +26,33 @@ pub(crate) struct Upload {
 pub(crate) struct Progress {
     frames: AtomicU64,
     waits_for_client: AtomicBool,
-    failed: AtomicBool,
-    slow: AtomicBool,
+    /// A [`Failure`], or 0.
+    failed: AtomicU8,
+}
+
+/// Why an upload did not come to its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Failure {
+    /// The client broke off.
+    Broken,
+    /// The client was too slow.
+    Slow,
+    /// The body is larger than is taken.
+    TooLarge,
+}
+
+const FAILURES: [Failure; 3] = [Failure::Broken, Failure::Slow, Failure::TooLarge];
+
+impl Failure {
+    fn of(error: &BoxError) -> Self {
+        if error.is::<SlowClient>() {
+            Self::Slow
+        } else if error.is::<TooLarge>() {
+            Self::TooLarge
+        } else {
+            Self::Broken
+        }
+    }
 }
 
 impl Progress {
@@ -40,10 +66,10 @@ impl Progress {
         self.waits_for_client.load(Ordering::Relaxed)
     }
 
-    /// Whether the client broke off, and then whether it was too slow.
-    pub(crate) fn failed(&self) -> Option<bool> {
-        let failed = self.failed.load(Ordering::Relaxed);
-        failed.then(|| self.slow.load(Ordering::Relaxed))
+    /// Why the client's side failed, if it did.
+    pub(crate) fn failed(&self) -> Option<Failure> {
+        let failed = usize::from(self.failed.load(Ordering::Relaxed));
+        FAILURES.get(failed.checked_sub(1)?).copied()
     }
 }
 
@@ -76,9 +102,8 @@ impl HttpBody for Upload {
             progress.waits_for_client.store(waits, Ordering::Relaxed);
             match &polled {
                 Poll::Ready(Some(Err(error))) => {
-                    let slow = error.is::<SlowClient>();
-                    progress.slow.store(slow, Ordering::Relaxed);
-                    progress.failed.store(true, Ordering::Relaxed);
+                    let failure = Failure::of(error) as u8 + 1;
+                    progress.failed.store(failure, Ordering::Relaxed);
                 }
                 // The end counts too: the upstream's time starts there.
                 Poll::Ready(_) => {

@@ -13,6 +13,7 @@ mod health;
 #[cfg(feature = "http2")]
 mod http2;
 mod operation;
+mod perimeter;
 mod policies;
 mod pool;
 mod proxy;

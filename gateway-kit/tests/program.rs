@@ -39,9 +39,7 @@ impl Drop for Running {
 
 fn gateway() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    for name in ["PORT", "LOG_LEVEL", "LOG_FORMAT", "GATEWAY_CONFIG"] {
-        command.env_remove(name);
-    }
+    command.env_clear();
     command
 }
 
@@ -110,6 +108,44 @@ fn it_serves_logs_json_and_stops_with_0_on_sigterm() {
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn without_a_file_the_variables_say_all_and_the_help_names_them() {
+    // I4.c1
+    let dir = std::env::temp_dir();
+    let output = gateway().arg("check").current_dir(&dir).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(told, "variables: good; 3 routes, 3 upstreams\n");
+    // I4.c2
+    let mut check = gateway();
+    check.env("PRODUCT_SERVICE_URLS", "http://u:secret@h:1");
+    let output = check.arg("check").current_dir(&dir).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.starts_with("gateway: PRODUCT_SERVICE_URLS = "),
+        "{told}"
+    );
+    assert!(
+        told.lines().count() == 1 && !told.contains("secret"),
+        "{told}"
+    );
+    let mut child = gateway();
+    child
+        .env("PORT", "0")
+        .env("PAYMENT_SERVICE_ENABLED", "false");
+    child.current_dir(&dir).stdout(Stdio::piped());
+    let mut child = Running(child.spawn().unwrap());
+    let mut log = BufReader::new(child.0.stdout.take().unwrap());
+    let address = logged(&mut log, "listening")["address"].clone();
+    let address = address.as_str().unwrap().replace("0.0.0.0", "127.0.0.1");
+    assert!(get(&address, "/api/payments/1").contains("route_disabled"));
+    let help = gateway().arg("--help").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    for variable in gateway_kit::config::VARIABLES {
+        assert!(help.contains(variable.name), "{}", variable.name);
+    }
+}
+
 /// Reads log lines until one has this message.
 fn logged(log: &mut impl BufRead, message: &str) -> serde_json::Value {
     loop {
@@ -120,6 +156,17 @@ fn logged(log: &mut impl BufRead, message: &str) -> serde_json::Value {
             return event;
         }
     }
+}
+
+/// Polls until `condition` holds.
+fn eventually(mut condition: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("waited too long");
 }
 
 fn get(address: &str, path: &str) -> String {
@@ -170,7 +217,8 @@ fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
     assert!(get(address, "/").starts_with("HTTP/1.1 404"));
     let quiet = following + "[log]\nlevel = \"warn\"\n";
     std::fs::write(&config.0, quiet).unwrap();
-    logged(&mut log, "configuration reloaded");
-    // The level may take a moment longer.
-    while !get(address, "/").starts_with("HTTP/1.1 503") {}
+    eventually(|| get(address, "/").starts_with("HTTP/1.1 503"));
+    // The lines of requests end once the level has changed; a line of a later warning comes.
+    std::fs::write(&config.0, "nonsense").unwrap();
+    logged(&mut log, "configuration refused, the old one stays");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use gateway_kit::config::{LogConfig, LogFormat, LogLevel, Source};
+use gateway_kit::config::{LogConfig, LogFormat, LogLevel, Source, VARIABLES, Variable};
 use gateway_kit::{Config, ConfigError, Gateway, Handle, ReloadTrigger};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
@@ -19,7 +19,12 @@ use tracing_subscriber::{fmt, reload};
 /// Exit codes: 0 stopped in order or configuration good; 1 cannot run; 2 bad configuration,
 /// variable or argument.
 #[derive(Debug, Parser)]
-#[command(name = "gateway", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "gateway",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = variables()
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -31,40 +36,26 @@ struct Cli {
 enum Command {
     /// Reads a configuration file, says what is wrong with it, and exits.
     Check {
-        /// The configuration file (TOML).
-        file: PathBuf,
+        /// The configuration file (TOML); default as without a command.
+        file: Option<PathBuf>,
     },
 }
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The configuration file (TOML). PORT, LOG_LEVEL and LOG_FORMAT override it.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "GATEWAY_CONFIG",
-        default_value = "gateway.toml"
-    )]
-    config: PathBuf,
+    /// The configuration file (TOML); default gateway.toml, if there is one. The variables below
+    /// override it, and say all without a file.
+    #[arg(long, value_name = "FILE", env = "GATEWAY_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Check { file }) => match source(&file).load() {
-            Ok(config) => {
-                let (routes, upstreams) = (config.routes.len(), config.upstreams.len());
-                println!(
-                    "{}: good; {routes} routes, {upstreams} upstreams",
-                    file.display()
-                );
-                ExitCode::SUCCESS
-            }
-            Err(error) => refuse(&error),
-        },
+        Some(Command::Check { file }) => check(&source(file)),
         None => {
-            let source = source(&cli.run.config);
+            let source = source(cli.run.config);
             match source.load() {
                 Ok(config) => run(config, source).await,
                 Err(error) => refuse(&error),
@@ -73,8 +64,44 @@ async fn main() -> ExitCode {
     }
 }
 
-fn source(file: &Path) -> Source {
-    Source::file(file).variables(|name| std::env::var(name).ok())
+fn check(source: &Source) -> ExitCode {
+    match source.load() {
+        Ok(config) => {
+            let (routes, upstreams) = (config.routes.len(), config.upstreams.len());
+            let from = source.path().map(Path::display);
+            let from = from.map_or_else(|| "variables".to_owned(), |from| from.to_string());
+            println!("{from}: good; {routes} routes, {upstreams} upstreams");
+            ExitCode::SUCCESS
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+/// The file that was named, or gateway.toml, or no file.
+fn source(named: Option<PathBuf>) -> Source {
+    let usual = Path::new("gateway.toml");
+    let file = named.or_else(|| usual.exists().then(|| usual.to_owned()));
+    let source = file.map_or_else(Source::without_file, Source::file);
+    // What is not UTF-8 is a bad value, and not a missing one.
+    source.variables(|name| {
+        let text = std::env::var_os(name)?;
+        Some(text.to_string_lossy().into_owned())
+    })
+}
+
+/// For the help.
+fn variables() -> String {
+    let lines = VARIABLES.iter().map(|variable| {
+        let Variable {
+            name,
+            default,
+            meaning,
+            ..
+        } = variable;
+        format!("  {name:<29} {meaning} [{default}]\n")
+    });
+    let lines: String = lines.collect();
+    format!("Variables, with what they are without a file:\n{lines}")
 }
 
 fn refuse(error: &ConfigError) -> ExitCode {

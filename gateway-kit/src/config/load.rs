@@ -3,9 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error as ValueError, StrDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -41,29 +38,6 @@ impl Config {
                 error.file = Some(path.to_owned());
                 error
             })
-    }
-
-    /// Puts `PORT`, `LOG_LEVEL` and `LOG_FORMAT`, as far as `get` knows them, in place of what
-    /// the file says.
-    ///
-    /// # Errors
-    /// The first variable with a bad value; the configuration is then unchanged.
-    pub fn apply_env(&mut self, get: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
-        let mut next = self.clone();
-        if let Some(port) = get("PORT") {
-            let port = port.parse().map_err(|_| {
-                ConfigError::new("PORT", "must be a number from 0 to 65535").value(&quoted(&port))
-            })?;
-            next.listen.set_port(port);
-        }
-        if let Some(level) = get("LOG_LEVEL") {
-            next.log.level = from_word("LOG_LEVEL", &level)?;
-        }
-        if let Some(format) = get("LOG_FORMAT") {
-            next.log.format = from_word("LOG_FORMAT", &format)?;
-        }
-        *self = next;
-        Ok(())
     }
 
     /// What one field alone cannot know.
@@ -148,17 +122,6 @@ pub(super) fn check_range(
 
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
-}
-
-fn quoted(value: &str) -> String {
-    format!("{value:?}")
-}
-
-/// Reads an enum from one word of the environment, by the names of the file.
-fn from_word<'a, T: Deserialize<'a>>(name: &str, word: &'a str) -> Result<T, ConfigError> {
-    let deserializer: StrDeserializer<'a, ValueError> = word.into_deserializer();
-    T::deserialize(deserializer)
-        .map_err(|error| ConfigError::new(name, error.to_string()).value(&quoted(word)))
 }
 
 /// Adds line and value to an error of the deserializer.

@@ -26,7 +26,7 @@ type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 #[derive(Clone)]
 #[must_use]
 pub struct Source {
-    file: PathBuf,
+    file: Option<PathBuf>,
     variables: Option<Variables>,
 }
 
@@ -34,7 +34,15 @@ impl Source {
     /// A file in TOML.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self {
-            file: path.into(),
+            file: Some(path.into()),
+            variables: None,
+        }
+    }
+
+    /// No file: what [`Config::from_env`] makes of the variables.
+    pub const fn without_file() -> Self {
+        Self {
+            file: None,
             variables: None,
         }
     }
@@ -49,8 +57,8 @@ impl Source {
     }
 
     /// The file.
-    pub fn path(&self) -> &Path {
-        &self.file
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// Reads and checks the configuration.
@@ -62,7 +70,10 @@ impl Source {
     }
 
     pub(crate) fn read(&self) -> Result<String, ConfigError> {
-        let read = std::fs::read_to_string(&self.file);
+        let Some(file) = &self.file else {
+            return Ok(String::new());
+        };
+        let read = std::fs::read_to_string(file);
         read.map_err(|error| {
             self.named(ConfigError::new(
                 "(file)",
@@ -72,15 +83,17 @@ impl Source {
     }
 
     pub(crate) fn parse(&self, text: &str) -> Result<Config, ConfigError> {
-        let mut config = Config::from_toml(text).map_err(|error| self.named(error))?;
-        if let Some(variables) = &self.variables {
-            config.apply_env(|name| variables(name))?;
+        let get = |name: &str| self.variables.as_ref().and_then(|get| get(name));
+        if self.file.is_none() {
+            return Config::from_env(get);
         }
+        let mut config = Config::from_toml(text).map_err(|error| self.named(error))?;
+        config.apply_env(get)?;
         Ok(config)
     }
 
     fn named(&self, mut error: ConfigError) -> ConfigError {
-        error.file = Some(self.file.clone());
+        error.file.clone_from(&self.file);
         error
     }
 }

@@ -6,6 +6,7 @@ mod cases;
 mod config;
 mod discovery;
 mod embed;
+mod env;
 mod fields;
 mod guard;
 mod headers;

@@ -99,7 +99,7 @@ async fn hundreds_of_reloads_under_load_fail_no_request() {
     }
     for turn in 1..=320 {
         let before = done.load(Ordering::Relaxed);
-        until(|| done.load(Ordering::Relaxed) >= before + 12).await;
+        until(|| done.load(Ordering::Relaxed) >= before + 6).await;
         let report = gateway
             .handle
             .reload(parsed(&configs[turn % configs.len()]));

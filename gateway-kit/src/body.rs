@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use resilience_core::bulkhead::OwnedPermit;
 
 use crate::exchange::Exchange;
+use crate::headers;
 use crate::server::ClientBody;
 use crate::upstream::balance::Picked;
 use crate::upstream::pace::Pace;
@@ -177,6 +179,10 @@ impl HttpBody for Body {
             Kind::Client(body) => ready!(Pin::new(body).poll_frame(cx)),
             Kind::Boxed(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
+        let frame = frame.map(|frame| frame.map(checked)).filter(|frame| {
+            // Trailers of which nothing is left are the end.
+            !matches!(frame, Ok(frame) if frame.trailers_ref().is_some_and(HeaderMap::is_empty))
+        });
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(exchange), Some(data)) = (&mut self.exchange, frame.data_ref()) {
@@ -220,6 +226,14 @@ impl HttpBody for Body {
             Kind::Boxed(body) => body.size_hint(),
         }
     }
+}
+
+/// The frame as it is passed on.
+fn checked(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::remove_from_trailers(trailers);
+    }
+    frame
 }
 
 impl Body {

@@ -67,15 +67,10 @@ impl Inner {
         json_response(status, &json!({ "status": word, "upstreams": upstreams }))
     }
 
-    /// The metrics, with the gauges that are read when someone looks.
+    /// The metrics, with what is read when someone looks.
     pub(crate) fn render_metrics(&self) -> String {
-        for upstream in self.snapshot.load().upstreams.values() {
-            for view in upstream.service.views() {
-                let state = view.endpoint.breaker.state();
-                view.endpoint.metrics.observe(state, view.is_up());
-            }
-        }
-        self.shared.metrics.render()
+        let snapshot = self.snapshot.load();
+        self.shared.metrics.render(snapshot.upstreams.values())
     }
 }
 

@@ -39,13 +39,24 @@ const CLIENT_GONE: u16 = 499;
 
 impl Exchange {
     pub(crate) fn begin<B>(shared: &Arc<Shared>, request: &Request<B>) -> Self {
-        shared.metrics.in_flight.increment(1.0);
         let given = headers::correlation_id(request.headers()).cloned();
         let correlation_id = given.unwrap_or_else(new_correlation_id);
+        Self::new(shared, correlation_id, request.method().clone())
+    }
+
+    /// Of a request whose head cannot be parsed.
+    pub(crate) fn malformed(shared: &Arc<Shared>) -> Self {
+        // Any that is not known; it is `OTHER` where it is shown.
+        let method = Method::from_bytes(b"OTHER").unwrap_or_default();
+        Self::new(shared, new_correlation_id(), method)
+    }
+
+    fn new(shared: &Arc<Shared>, correlation_id: HeaderValue, method: Method) -> Self {
+        shared.metrics.in_flight.increment(1.0);
         Self {
             shared: Arc::clone(shared),
             correlation_id,
-            method: request.method().clone(),
+            method,
             route: None,
             upstream: None,
             built_in: None,

@@ -76,6 +76,9 @@ pub struct UpstreamState {
     pub enabled: bool,
     /// How its endpoints are chosen; `None`: always the first.
     pub strategy: Option<BalanceStrategy>,
+    /// The most requests at once that wait for an answer, as found out by now; `None` without
+    /// `adaptive`.
+    pub adaptive_limit: Option<u32>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointState>,
 }
@@ -165,6 +168,7 @@ impl Handle {
                 .balance
                 .on()
                 .map(|balance| balance.strategy),
+            adaptive_limit: upstream.adaptive_limit(),
             endpoints: upstream.service.views().iter().map(endpoint).collect(),
         };
         upstreams.map(state).collect()

@@ -87,6 +87,70 @@ pub(crate) fn remove_request_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes what must not come in trailers (RFC 9110, section 6.5.1): fields of framing, routing,
+/// authentication, content and control, by which whoever merges trailers into the head would be
+/// told something else than was checked, and what the gateway vouches for.
+pub(crate) fn remove_from_trailers(trailers: &mut HeaderMap) {
+    let barred: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| !may_be_trailer(name.as_str()))
+        .cloned()
+        .collect();
+    for name in barred {
+        trailers.remove(name);
+    }
+}
+
+fn may_be_trailer(name: &str) -> bool {
+    const BARRED: [&str; 41] = [
+        "age",
+        "allow",
+        "authorization",
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-location",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "host",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "location",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "range",
+        "referer",
+        "refresh",
+        "retry-after",
+        "set-cookie",
+        "strict-transport-security",
+        "trailer",
+        "traceparent",
+        "tracestate",
+        "user-agent",
+        "vary",
+        "via",
+        "warning",
+        "www-authenticate",
+        "x-api-key",
+        "x-http-method-override",
+    ];
+    // Some servers take both for one name.
+    let folded = name.replace('_', "-");
+    let hop = HOP_BY_HOP.iter().any(|hop| hop.as_str() == folded);
+    !hop && !is_ours(&folded) && !BARRED.contains(&folded.as_str())
+}
+
 /// Who sent a request, as far as it can be believed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
@@ -243,6 +307,56 @@ pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trailers_lose_what_must_not_come_so_late_and_keep_the_rest() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "connection",
+            "content-length",
+            "content_length",
+            "transfer-encoding",
+            "Transfer_Encoding",
+            "te",
+            "trailer",
+            "upgrade",
+            "host",
+            "authorization",
+            "set-cookie",
+            "cookie",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-real-ip",
+            "forwarded",
+            "x-correlation-id",
+            "cache-control",
+            "content-type",
+            "location",
+        ] {
+            trailers.append(
+                name.parse::<HeaderName>().unwrap(),
+                HeaderValue::from_static("x"),
+            );
+        }
+        let kept = [
+            "digest",
+            "etag",
+            "grpc-message",
+            "grpc-status",
+            "grpc-status-details-bin",
+            "server-timing",
+            "x-checksum",
+        ];
+        for name in kept {
+            trailers.append(name, HeaderValue::from_static("1"));
+            trailers.append(name, HeaderValue::from_static("2"));
+        }
+        remove_from_trailers(&mut trailers);
+        let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, kept);
+        assert_eq!(trailers.len(), 2 * kept.len());
+    }
 
     /// Dropping one name from `HOP_BY_HOP` makes a row fail.
     #[test]

@@ -5,6 +5,7 @@
 //! a fixed list and status codes: no client can add series.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
@@ -13,6 +14,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use resilience_core::breaker::{CircuitBreaker, State, Subscription};
 
 use crate::reload::ReloadOutcome;
+use crate::upstream::{Upstream, View};
 
 /// Names as operators see them.
 mod name {
@@ -28,6 +30,8 @@ mod name {
     pub(super) const RETRIES: &str = "upstream_retries_total";
     pub(super) const RETRY_BUDGET_SPENT: &str = "upstream_retry_budget_spent_total";
     pub(super) const BULKHEAD_FULL: &str = "bulkhead_rejected_total";
+    pub(super) const ADAPTIVE_LIMIT: &str = "adaptive_limit";
+    pub(super) const ADAPTIVE_REFUSED: &str = "adaptive_limit_rejected_total";
     pub(super) const BACKEND_UP: &str = "lb_backend_up";
     pub(super) const RELOADS: &str = "config_reloads_total";
     pub(super) const LAST_RELOAD: &str = "config_last_reload_success_timestamp_seconds";
@@ -51,13 +55,43 @@ pub(crate) struct Metrics {
     last_reload: Gauge,
 }
 
-/// The handles of one endpoint.
+/// What is counted of one endpoint. Endpoints come and go, and the recorder never forgets a
+/// series: these are kept with the endpoint, shown while it is there, and gone with it.
 pub(crate) struct EndpointMetrics {
-    pub(crate) requests: Counter,
-    pub(crate) rejected: Counter,
-    state: Gauge,
-    up: Gauge,
-    _transitions: Subscription,
+    pub(crate) requests: Count,
+    pub(crate) rejected: Count,
+    transitions: Arc<Transitions>,
+    /// `service="…",backend="…"`.
+    backend: String,
+    /// `name="…"`, of the breaker.
+    named: String,
+    _subscription: Subscription,
+}
+
+/// A number that only grows.
+// ORDERING: Relaxed; it publishes nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn increment(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Changes of a breaker's state, from one to another.
+type Transitions = [[Count; STATES.len()]; STATES.len()];
+
+/// In the order of their numbers.
+const STATES: [State; 3] = [State::Closed, State::HalfOpen, State::Open];
+
+fn number(state: State) -> usize {
+    let known = STATES.iter().position(|known| *known == state);
+    known.unwrap_or(STATES.len() - 1)
 }
 
 /// The handles of one service.
@@ -65,6 +99,7 @@ pub(crate) struct ServiceMetrics {
     pub(crate) retries: Counter,
     pub(crate) budget_spent: Counter,
     pub(crate) full: Counter,
+    pub(crate) refused: Counter,
 }
 
 impl Metrics {
@@ -112,9 +147,22 @@ impl Metrics {
         self.last_reload.set(seconds);
     }
 
-    /// The text exposition.
-    pub(crate) fn render(&self) -> String {
-        self.handle.render()
+    /// The text exposition: what the recorder knows, and the endpoints of now.
+    pub(crate) fn render<'u>(&self, upstreams: impl Iterator<Item = &'u Arc<Upstream>>) -> String {
+        let (mut views, mut limits) = (Vec::new(), Vec::new());
+        for upstream in upstreams {
+            views.extend(upstream.service.views());
+            let labels = || format!("service=\"{}\"", escaped(&upstream.name));
+            limits.extend(
+                upstream
+                    .adaptive_limit()
+                    .map(|limit| (labels(), limit.into())),
+            );
+        }
+        let mut text = self.handle.render();
+        render_family(&mut text, name::ADAPTIVE_LIMIT, "gauge", limits);
+        render_endpoints(&mut text, &views);
+        text
     }
 
     /// Moves histogram samples into their buckets; without it they pile up between scrapes.
@@ -156,42 +204,6 @@ impl Metrics {
         self.finished(&labels, 0.0);
     }
 
-    pub(crate) fn endpoint(
-        &self,
-        upstream: &str,
-        address: &str,
-        breaker: &CircuitBreaker,
-    ) -> EndpointMetrics {
-        let backend = || {
-            vec![
-                Label::new("service", upstream.to_owned()),
-                Label::new("backend", address.to_owned()),
-            ]
-        };
-        let named = || vec![Label::new("name", breaker.name().to_owned())];
-        let recorder = std::sync::Arc::clone(&self.recorder);
-        let name = breaker.name().to_owned();
-        let transitions = breaker.subscribe(move |transition| {
-            let labels = vec![
-                Label::new("name", name.clone()),
-                Label::from_static_parts("from", state_name(transition.from)),
-                Label::from_static_parts("to", state_name(transition.to)),
-            ];
-            let key = Key::from_parts(name::BREAKER_TRANSITIONS, labels);
-            recorder.register_counter(&key, &METADATA).increment(1);
-        });
-        let metrics = EndpointMetrics {
-            requests: self.counter(name::BACKEND_REQUESTS, backend()),
-            rejected: self.counter(name::BREAKER_REJECTED, named()),
-            state: self.gauge(name::BREAKER_STATE, named()),
-            up: self.gauge(name::BACKEND_UP, backend()),
-            _transitions: transitions,
-        };
-        metrics.requests.increment(0);
-        metrics.rejected.increment(0);
-        metrics
-    }
-
     pub(crate) fn service(&self, upstream: &str) -> ServiceMetrics {
         let counter = |name| {
             let counter = self.counter(name, vec![Label::new("service", upstream.to_owned())]);
@@ -202,6 +214,7 @@ impl Metrics {
             retries: counter(name::RETRIES),
             budget_spent: counter(name::RETRY_BUDGET_SPENT),
             full: counter(name::BULKHEAD_FULL),
+            refused: counter(name::ADAPTIVE_REFUSED),
         }
     }
 
@@ -216,11 +229,6 @@ impl Metrics {
         self.recorder.register_counter(&key, &METADATA)
     }
 
-    fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
-        let key = Key::from_parts(name, labels);
-        self.recorder.register_gauge(&key, &METADATA)
-    }
-
     fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
         let key = Key::from_parts(name, labels);
         self.recorder.register_histogram(&key, &METADATA)
@@ -228,15 +236,80 @@ impl Metrics {
 }
 
 impl EndpointMetrics {
-    /// Brings the gauges up to date; done when someone looks.
-    pub(crate) fn observe(&self, state: State, is_up: bool) {
-        self.state.set(match state {
-            State::Closed => 0.0,
-            State::HalfOpen => 1.0,
-            _ => 2.0,
+    pub(crate) fn new(upstream: &str, address: &str, breaker: &CircuitBreaker) -> Self {
+        let transitions = Arc::<Transitions>::default();
+        let counts = Arc::clone(&transitions);
+        let subscription = breaker.subscribe(move |transition| {
+            let (from, to) = (number(transition.from), number(transition.to));
+            if let Some(count) = counts.get(from).and_then(|row| row.get(to)) {
+                count.increment(1);
+            }
         });
-        self.up.set(f64::from(u8::from(is_up)));
+        Self {
+            requests: Count::default(),
+            rejected: Count::default(),
+            transitions,
+            backend: format!(
+                "service=\"{}\",backend=\"{}\"",
+                escaped(upstream),
+                escaped(address)
+            ),
+            named: format!("name=\"{}\"", escaped(breaker.name())),
+            _subscription: subscription,
+        }
     }
+}
+
+/// Adds the series of endpoints.
+fn render_endpoints(text: &mut String, endpoints: &[View]) {
+    let mut family = |name, kind, line: &dyn Fn(&View, &EndpointMetrics) -> (String, u64)| {
+        let lines = endpoints.iter();
+        let lines = lines.map(|view| line(view, &view.endpoint.metrics));
+        render_family(text, name, kind, lines.collect());
+    };
+    family(name::BACKEND_REQUESTS, "counter", &|_, metrics| {
+        (metrics.backend.clone(), metrics.requests.get())
+    });
+    family(name::BACKEND_UP, "gauge", &|view, metrics| {
+        (metrics.backend.clone(), view.is_up().into())
+    });
+    family(name::BREAKER_REJECTED, "counter", &|_, metrics| {
+        (metrics.named.clone(), metrics.rejected.get())
+    });
+    family(name::BREAKER_STATE, "gauge", &|view, metrics| {
+        let state = number(view.endpoint.breaker.state());
+        // One of three.
+        (metrics.named.clone(), state as u64)
+    });
+    let mut changes = Vec::new();
+    for metrics in endpoints.iter().map(|view| &view.endpoint.metrics) {
+        for (from, row) in STATES.iter().zip(metrics.transitions.iter()) {
+            for (to, count) in STATES.iter().zip(row).filter(|(_, count)| count.get() > 0) {
+                let (from, to) = (state_name(*from), state_name(*to));
+                let labels = format!("{},from=\"{from}\",to=\"{to}\"", metrics.named);
+                changes.push((labels, count.get()));
+            }
+        }
+    }
+    render_family(text, name::BREAKER_TRANSITIONS, "counter", changes);
+}
+
+/// Adds the series of one name in the form of the text exposition, if there are any.
+fn render_family(text: &mut String, name: &str, kind: &str, lines: Vec<(String, u64)>) {
+    if lines.is_empty() {
+        return;
+    }
+    text.push_str(&format!("# TYPE {name} {kind}\n"));
+    for (labels, value) in lines {
+        text.push_str(&format!("{name}{{{labels}}} {value}\n"));
+    }
+    text.push('\n');
+}
+
+/// A label's value in the text exposition.
+fn escaped(value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+    value.replace('\n', "\\n")
 }
 
 /// The handles that finished requests of one route have needed so far, so that the next one of its

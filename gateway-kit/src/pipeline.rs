@@ -336,7 +336,7 @@ fn refused_by(problem: Problem, mut exchange: Exchange) -> Response<Body> {
     finished(response, exchange)
 }
 
-fn finished(mut response: Response<Body>, mut exchange: Exchange) -> Response<Body> {
+pub(crate) fn finished(mut response: Response<Body>, mut exchange: Exchange) -> Response<Body> {
     let id = exchange.correlation_id.clone();
     response.headers_mut().insert(CORRELATION_ID, id);
     exchange.answered(response.status());

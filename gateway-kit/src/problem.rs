@@ -56,6 +56,26 @@ impl Problem {
             .header(CONNECTION, HeaderValue::from_static("close"))
     }
 
+    /// 400, 414 or 431: the head cannot be read as a request.
+    pub(crate) fn malformed(status: StatusCode) -> Self {
+        let (code, title, detail) = match status {
+            StatusCode::URI_TOO_LONG => {
+                ("target_too_long", "URI too long", "the target is too long")
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+                "head_too_large",
+                "Request header fields too large",
+                "the head is too long, or has too many fields",
+            ),
+            _ => (
+                "malformed_request",
+                "Bad request",
+                "the head cannot be read as one of a request",
+            ),
+        };
+        Self::new(status, code, title, detail).header(CONNECTION, HeaderValue::from_static("close"))
+    }
+
     pub(crate) fn method_not_allowed(allow: HeaderValue) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -34,7 +34,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use resilience_core::retry::BudgetConfig;
-use resilience_core::{breaker, bulkhead};
+use resilience_core::{adaptive, breaker, bulkhead};
 use serde::Deserialize;
 
 pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
@@ -162,8 +162,14 @@ pub struct UpstreamConfig {
     /// `false` for none. Default a fifth of them, and 10 per second.
     #[serde(default)]
     pub retry: Switch<BudgetConfig>,
+    /// Most bytes of a request's body that are kept, so that it can be sent again as one without
+    /// a body can; 1 to 1 048 576. Default none: what has a body is sent once.
+    pub replay_bytes: Option<usize>,
     /// Most requests at once, and how many wait for a place; default no limit.
     pub bulkhead: Option<bulkhead::Config>,
+    /// Most requests at once that wait for the head of their answer, found out by how long they
+    /// wait; default no limit. Beside `bulkhead`.
+    pub adaptive: Option<adaptive::Config>,
     /// What is spoken; default HTTP/1.1.
     #[serde(default)]
     pub protocol: Protocol,

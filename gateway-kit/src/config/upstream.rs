@@ -53,6 +53,9 @@ impl UpstreamConfig {
             check_duration(field(key), value.unwrap_or(Duration::from_secs(1)))?;
         }
         check_range(&field("max_streams"), self.max_streams, 1..=10_000)?;
+        if let Some(bytes) = self.replay_bytes {
+            check_range(&field("replay_bytes"), bytes, 1..=1 << 20)?;
+        }
         self.check_protocol(&field)?;
         self.check_tls(&field)
     }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 use crate::body::Body;
 use crate::config::ServerConfig;
+use crate::server::answer::Answered;
+use crate::server::bare::Refuse;
 use crate::server::client_body::ClientBody;
 use crate::server::framing::Framing;
 use crate::server::limits::Slot;
@@ -76,11 +78,13 @@ impl Serving {
             start,
             Arc::clone(&framing),
             self.server.write_timeout,
+            Refuse::new(&self.inner),
         );
-        let shared = Arc::new((self.clone(), framing));
+        let shared = Arc::new((self.clone(), Arc::clone(&framing)));
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let shared = Arc::clone(&shared);
             let number = shared.1.next_request(request.extensions_mut());
+            let is_head = request.method() == Method::HEAD;
             async move {
                 let (serving, framing) = &*shared;
                 let mut response = serving.answer(request).await;
@@ -90,13 +94,16 @@ impl Serving {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
-                Ok::<_, Infallible>(response)
+                let framing = Arc::clone(framing);
+                Ok::<_, Infallible>(response.map(|body| Answered::new(body, framing, is_head)))
             }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.server.header_timeout)
             .max_headers(self.server.max_headers)
+            // The buffer alone is no bound: it is looked at only while a head is not complete.
+            .max_header_size(self.server.max_head_bytes)
             .max_buf_size(self.server.max_head_bytes)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
@@ -109,7 +116,10 @@ impl Serving {
                 connection.await
             }
         };
-        self.ended(ended);
+        // A refused head was counted with its answer.
+        if !framing.is_refused() {
+            self.ended(ended);
+        }
     }
 
     /// The request as the pipeline takes it, and its answer.
@@ -190,11 +200,11 @@ mod h2 {
     use bytes::Bytes;
     use http_body::{Body as HttpBody, Frame, SizeHint};
     use hyper::server::conn::http2;
-    use hyper_util::rt::TokioExecutor;
     use tokio::sync::Notify;
 
     use super::*;
     use crate::body::BoxError;
+    use crate::server::stall::{self, Streams};
 
     impl Serving {
         pub(in crate::server) async fn http2<S>(self, stream: S, start: Start)
@@ -203,7 +213,9 @@ mod h2 {
         {
             let framing = Arc::<Framing>::default();
             framing.leave();
-            let stream = Watched::new(stream, start, framing, self.server.write_timeout);
+            let refuse = Refuse::new(&self.inner);
+            let stream = Watched::new(stream, start, framing, self.server.write_timeout, refuse);
+            let longest = self.server.write_timeout;
             let load = Arc::<Load>::default();
             let (serving, counted) = (Arc::new(self.clone()), Arc::clone(&load));
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -211,10 +223,14 @@ mod h2 {
                 let serving = Arc::clone(&serving);
                 async move {
                     let response = serving.answer(request).await;
-                    Ok::<_, Infallible>(response.map(|body| Counted { body, stream }))
+                    Ok::<_, Infallible>(response.map(|body| Counted {
+                        body,
+                        rest: Bytes::new(),
+                        stream,
+                    }))
                 }
             });
-            let connection = http2::Builder::new(TokioExecutor::new())
+            let connection = http2::Builder::new(Streams { longest })
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(self.server.max_concurrent_streams)
                 .max_header_list_size(u32::try_from(self.server.max_head_bytes).unwrap_or(u32::MAX))
@@ -335,6 +351,8 @@ mod h2 {
     #[derive(Debug)]
     struct Counted {
         body: Body,
+        /// What is left of the last frame.
+        rest: Bytes,
         stream: Stream,
     }
 
@@ -346,19 +364,49 @@ mod h2 {
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+            let frame = self.poll_piece(cx);
+            stall::note(&frame);
+            let frame = std::task::ready!(frame);
             // What fails here is not the client's doing.
-            let over = !matches!(frame, Some(Ok(_))) || self.body.is_end_stream();
+            let over = !matches!(frame, Some(Ok(_))) || self.is_end_stream();
             self.stream.complete |= over;
             Poll::Ready(frame)
         }
 
         fn is_end_stream(&self) -> bool {
-            self.body.is_end_stream()
+            self.rest.is_empty() && self.body.is_end_stream()
         }
 
         fn size_hint(&self) -> SizeHint {
-            self.body.size_hint()
+            // A length in memory fits in 64 bits.
+            let rest = self.rest.len() as u64;
+            let body = self.body.size_hint();
+            let mut hint = SizeHint::new();
+            hint.set_lower(body.lower().saturating_add(rest));
+            if let Some(upper) = body.upper() {
+                hint.set_upper(upper.saturating_add(rest));
+            }
+            hint
+        }
+    }
+
+    impl Counted {
+        /// The next frame, or a piece of it if it is long.
+        fn poll_piece(
+            &mut self,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            if self.rest.is_empty() {
+                let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+                match frame.map(|frame| frame.map(Frame::into_data)) {
+                    Some(Ok(Ok(data))) => self.rest = data,
+                    Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    None => return Poll::Ready(None),
+                }
+            }
+            let piece = self.rest.len().min(stall::PIECE);
+            Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
         }
     }
 }

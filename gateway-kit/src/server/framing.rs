@@ -22,6 +22,12 @@ pub(crate) struct Framing {
     /// The number of the first head with a fault; 0 is none. Nothing is answered after it.
     fault_at: AtomicU64,
     fault: AtomicU8,
+    /// The number of the first head whose `Content-Length` is more than hyper takes; 0 is none.
+    too_great_at: AtomicU64,
+    /// The answer to the last request has not ended, or with bytes that hyper's own may end with.
+    unsettled: AtomicBool,
+    /// The last head was answered by us in place of hyper.
+    refused: AtomicBool,
     /// What comes now is not HTTP/1.1 any more.
     other_protocol: AtomicBool,
 }
@@ -33,6 +39,7 @@ impl Framing {
     pub(crate) fn next_request(&self, extensions: &mut Extensions) -> u64 {
         let number = self.requests.load(Ordering::Relaxed) + 1;
         self.requests.store(number, Ordering::Relaxed);
+        self.unsettled.store(true, Ordering::Relaxed);
         if self.fault_at.load(Ordering::Relaxed) == number {
             extensions.insert(match self.fault.load(Ordering::Relaxed) {
                 LENGTH_AND_CODING => Fault::LengthAndCoding,
@@ -45,6 +52,30 @@ impl Framing {
     /// The connection has changed its protocol: no more is looked at.
     pub(crate) fn leave(&self) {
         self.other_protocol.store(true, Ordering::Relaxed);
+    }
+
+    /// The answer to the last request has ended.
+    pub(super) fn settle(&self) {
+        self.unsettled.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether what hyper writes now can be an answer of its own: none of ours is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.unsettled.load(Ordering::Relaxed) && !self.has_left()
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether the head after the last request has a `Content-Length` that is too great.
+    pub(super) fn is_length_too_great(&self) -> bool {
+        let next = self.requests.load(Ordering::Relaxed) + 1;
+        self.too_great_at.load(Ordering::Relaxed) == next
     }
 
     pub(super) fn has_left(&self) -> bool {
@@ -186,6 +217,9 @@ impl Follower {
             } else if head.bare_line_feed {
                 framing.report(self.heads, Fault::BareLineFeed);
             }
+            if matches!(head.length, Some(Some(MOST..))) {
+                framing.too_great_at.store(self.heads, Ordering::Relaxed);
+            }
             self.place = match head {
                 Head { coding: true, .. } => Place::Chunks(Chunk::Start),
                 Head {
@@ -204,6 +238,8 @@ impl Follower {
 
 /// The greatest `max_head_bytes`.
 const LONGEST_LINE: usize = 1 << 20;
+/// hyper needs the last two numbers for itself.
+const MOST: u64 = u64::MAX - 1;
 
 fn skip<'b>(bytes: &'b [u8], left: &mut u64) -> &'b [u8] {
     let here = usize::try_from(*left)

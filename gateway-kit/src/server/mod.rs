@@ -1,10 +1,14 @@
 //! Listening, serving and stopping.
 
+mod answer;
+mod bare;
 mod builder;
 mod client_body;
 mod connection;
 pub(crate) mod framing;
 mod limits;
+#[cfg(feature = "http2")]
+mod stall;
 mod stream;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;

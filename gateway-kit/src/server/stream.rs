@@ -1,6 +1,6 @@
 //! The bytes of a client's connection: followed as they are read, with a bound on how long the
 //! client may take none of the answer, and read on for a while when the connection is closed in
-//! the middle of a request.
+//! the middle of a request. An answer that hyper gives by itself is replaced by one of ours.
 
 use std::io;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::server::bare::{self, Refuse};
 use crate::server::framing::{Follower, Framing};
 
 /// A client's connection as hyper sees it.
@@ -26,6 +27,9 @@ pub(crate) struct Watched<S> {
     stalled: Option<Pin<Box<Sleep>>>,
     ended: bool,
     closing: Closing,
+    /// Our answer in place of hyper's own, as far as it is not written.
+    own: Vec<u8>,
+    refuse: Refuse,
 }
 
 /// The first bytes of a connection.
@@ -57,6 +61,7 @@ impl<S> Watched<S> {
         start: Start,
         framing: Arc<Framing>,
         write_timeout: Duration,
+        refuse: Refuse,
     ) -> Self {
         Self {
             stream,
@@ -67,7 +72,24 @@ impl<S> Watched<S> {
             stalled: None,
             ended: false,
             closing: Closing::Open,
+            own: Vec::new(),
+            refuse,
         }
+    }
+
+    /// Where hyper's own answer to a head that it cannot parse begins in what it writes.
+    fn bare_answer(&self, bytes: &[u8]) -> Option<usize> {
+        // Nearly nothing else ends so, and those that do are looked at.
+        let may_be = bytes.ends_with(b"\r\n\r\n") && self.framing.is_settled();
+        may_be.then(|| bare::find(bytes)).flatten()
+    }
+
+    /// Takes hyper's answer as written, and ours in its place.
+    fn replace(&mut self, bytes: &[u8]) {
+        self.framing.refuse();
+        self.own = self
+            .refuse
+            .answer(bytes, self.framing.is_length_too_great());
     }
 }
 
@@ -91,6 +113,20 @@ impl<S: Unpin> Watched<S> {
             io::ErrorKind::TimedOut,
             "the client takes no bytes",
         )))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Writes our answer in place of hyper's own, if there is one.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.own.is_empty() {
+            let polled = Pin::new(&mut self.stream).poll_write(cx, &self.own);
+            match ready!(self.bounded(cx, polled))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => drop(self.own.drain(..written)),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -153,7 +189,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let first = match self.bare_answer(buf) {
+            Some(0) => {
+                self.replace(buf);
+                return Poll::Ready(Ok(buf.len()));
+            }
+            Some(at) => buf.get(..at).unwrap_or(buf),
+            None => buf,
+        };
+        let polled = Pin::new(&mut self.stream).poll_write(cx, first);
         self.bounded(cx, polled)
     }
 
@@ -162,6 +206,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut filled = bufs.iter().filter(|buf| !buf.is_empty());
+        if let Some(last) = filled.next_back()
+            && self.bare_answer(last).is_some()
+        {
+            let first = filled.next().unwrap_or(last);
+            return self.poll_write(cx, first);
+        }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.bounded(cx, polled)
     }
@@ -171,6 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_own(cx))?;
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         self.bounded(cx, polled)
     }
@@ -178,6 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if matches!(this.closing, Closing::Open) {
+            ready!(this.poll_own(cx))?;
             let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
             ready!(this.bounded(cx, polled))?;
             this.closing = if this.is_inside() {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::header::{HOST, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
-use http_body::Body as _;
 use resilience_core::breaker::Outcome;
 use resilience_core::bulkhead::OwnedPermit;
 use resilience_tower::breaker::http::HttpClassifier;
@@ -24,7 +23,7 @@ use crate::upstream::forward::{AttemptError, Patience, attempt};
 use crate::upstream::pace::Pace;
 use crate::upstream::pool::Lease;
 use crate::upstream::upgrade::{Asked, Tunnels};
-use crate::upstream::upload::Upload;
+use crate::upstream::upload::{Spare, Upload};
 
 /// Told to a client when no endpoint could be reached; there is no better estimate.
 const RETRY_UNREACHABLE: Duration = Duration::from_secs(1);
@@ -79,8 +78,19 @@ impl Call<'_> {
         let settings = &self.upstream.settings;
         let end = settings.total_timeout.map(|total| Instant::now() + total);
         let permit = self.upstream.service.limits.enter(settings).await?;
-        self.upstream.service.limits.first_try();
-        let mut answer = self.tries(request, end).await?;
+        let limits = &self.upstream.service.limits;
+        let trial = limits.trial(settings)?;
+        limits.first_try();
+        let tried = self.tries(request, end).await;
+        match (trial, &tried) {
+            (Some(trial), Ok(answer)) => trial.ended(answer.response.status()),
+            // Our own 503 says that it was not asked, and 400 and 408 that the client failed.
+            (Some(trial), Err(problem)) if problem.status == StatusCode::GATEWAY_TIMEOUT => {
+                trial.ended(problem.status);
+            }
+            _ => {}
+        }
+        let mut answer = tried?;
         let upgraded = answer.response.status() == StatusCode::SWITCHING_PROTOCOLS;
         match self.asked.take() {
             Some(asked) if upgraded => {
@@ -110,7 +120,7 @@ impl Call<'_> {
             end,
             asked: self.asked.is_some(),
         };
-        let mut spare = self.spare(&request);
+        let (request, mut spare) = self.spare(request);
         let mut slot = Some(request);
         let mut picks = self.upstream.picks(self.key);
         let mut last = None;
@@ -156,20 +166,25 @@ impl Call<'_> {
         }
     }
 
-    /// What is needed to send the request a second time, if that may ever be done: its head, as
-    /// there is no body to keep.
-    fn spare(&self, request: &Request<Upload>) -> Option<Request<()>> {
-        let repeatable = self.upstream.settings.retry.on().is_some()
-            && request.body().is_end_stream()
-            && (request.method().is_idempotent()
-                || self.upstream.settings.protocol != Protocol::Http1);
-        repeatable.then(|| {
-            let mut spare = Request::new(());
-            *spare.method_mut() = request.method().clone();
-            *spare.uri_mut() = request.uri().clone();
-            *spare.headers_mut() = request.headers().clone();
+    /// What is needed to send the request a second time, if that may ever be done: its head, and
+    /// of its body what passes, if it is short enough to be kept.
+    fn spare(&self, request: Request<Upload>) -> (Request<Upload>, Option<Request<Spare>>) {
+        let settings = &self.upstream.settings;
+        let repeatable = settings.retry.on().is_some()
+            && (request.method().is_idempotent() || settings.protocol != Protocol::Http1);
+        if !repeatable {
+            return (request, None);
+        }
+        let (parts, upload) = request.into_parts();
+        let (upload, spare) = upload.spare(settings.replay_bytes);
+        let spare = spare.map(|body| {
+            let mut spare = Request::new(body);
+            *spare.method_mut() = parts.method.clone();
+            *spare.uri_mut() = parts.uri.clone();
+            *spare.headers_mut() = parts.headers.clone();
             spare
-        })
+        });
+        (Request::from_parts(parts, upload), spare)
     }
 
     /// The request once more, if it may be sent again and the budget of the service has a retry
@@ -177,17 +192,19 @@ impl Call<'_> {
     fn again(
         &self,
         error: &AttemptError,
-        spare: &mut Option<Request<()>>,
+        spare: &mut Option<Request<Spare>>,
     ) -> Option<Request<Upload>> {
-        let spare = spare.take()?;
+        let (parts, spare) = spare.take()?.into_parts();
+        // A part of a body is none.
+        let body = spare.whole()?;
         let harmless = match error {
             AttemptError::Broken { refused: true, .. } => true,
             AttemptError::Broken { started: false, .. }
-            | AttemptError::TimedOut { of_try: true } => spare.method().is_idempotent(),
+            | AttemptError::TimedOut { of_try: true } => parts.method.is_idempotent(),
             _ => false,
         };
         let may = harmless && self.upstream.service.limits.may_retry();
-        may.then(|| spare.map(|()| Upload::new(Body::empty())))
+        may.then(|| Request::from_parts(parts, Upload::new(body)))
     }
 
     /// What an attempt says about the endpoint.

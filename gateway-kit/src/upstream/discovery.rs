@@ -144,11 +144,13 @@ mod tests {
     use std::sync::Arc;
 
     use parking_lot::Mutex;
+    use resilience_core::breaker::{Mode, Outcome};
     use resilience_core::clock::SharedClock;
 
     use super::*;
     use crate::config::Config;
     use crate::metrics::Metrics;
+    use crate::upstream::Upstream;
 
     const CONFIG: &str = "[upstream.shop]\ndiscovery = { file = \"/no/such/file\" }\n";
 
@@ -212,5 +214,39 @@ mod tests {
         drop(service);
         tokio::time::sleep(interval).await;
         assert!(task.is_finished());
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_endpoints_that_come_and_go_leave_no_series() {
+        // L.c6
+        let metrics = Arc::new(Metrics::new());
+        let service = Arc::new(Service::new("shop", &metrics, &SharedClock::std()));
+        let config = Config::from_toml(CONFIG).unwrap();
+        let settings = config.upstreams["shop"].clone();
+        service.configure(&config, &settings);
+        let upstream = Arc::new(Upstream {
+            name: "shop".to_owned(),
+            settings,
+            service: Arc::clone(&service),
+        });
+        let mut lines = Vec::new();
+        for round in 0..100_u8 {
+            let specs = (0..100).map(|host| {
+                let url = format!("http://10.0.{round}.{host}:80").try_into();
+                Spec::of(&EndpointConfig::new(url.unwrap()))
+            });
+            let source = Source::File("/no/such/file".into());
+            service.update(source, specs.collect());
+            let mut picked = upstream.picks(None).next().unwrap();
+            picked.endpoint().breaker.set_mode(Mode::ForcedOpen);
+            picked.endpoint().metrics.requests.increment(1);
+            picked.record(Outcome::Success);
+            let text = metrics.render(std::iter::once(&upstream));
+            assert_eq!(text.matches("backend=\"10.0.").count(), 200);
+            assert!(text.contains(&format!("backend=\"10.0.{round}.99:80\"}} ")));
+            assert!(text.contains("from=\"closed\",to=\"open\"} 1\n"), "{text}");
+            lines.push(text.lines().count());
+        }
+        assert!(lines.iter().all(|count| *count == lines[0]), "{lines:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::poll_fn;
 use http::StatusCode;
+use resilience_core::adaptive::{self, AdaptiveLimit};
 use resilience_core::bulkhead::{Bulkhead, OwnedPermit, Priority, Turn};
 use resilience_core::clock::SharedClock;
 use resilience_core::retry::{BudgetConfig, RetryBudget};
@@ -19,6 +20,7 @@ use crate::problem::Problem;
 #[derive(Debug)]
 pub(crate) struct Limits {
     bulkhead: Bulkhead,
+    adaptive: AdaptiveLimit,
     budget: RetryBudget,
     metrics: ServiceMetrics,
 }
@@ -30,6 +32,7 @@ impl Limits {
     pub(crate) fn new(metrics: ServiceMetrics, clock: &SharedClock) -> Self {
         Self {
             bulkhead: Bulkhead::with_clock(Default::default(), clock.clone()),
+            adaptive: AdaptiveLimit::with_clock(Default::default(), clock.clone()),
             budget: RetryBudget::with_clock(BudgetConfig::default(), clock.clone()),
             metrics,
         }
@@ -41,6 +44,11 @@ impl Limits {
             && bulkhead != self.bulkhead.config()
         {
             self.bulkhead.set_config(bulkhead);
+        }
+        if let Some(adaptive) = config.adaptive
+            && adaptive != self.adaptive.config()
+        {
+            self.adaptive.set_config(adaptive);
         }
         if let Some(budget) = config.retry.on()
             && *budget != self.budget.config()
@@ -64,15 +72,25 @@ impl Limits {
         if permit.is_none() {
             self.metrics.full.increment(1);
         }
-        permit.map(Some).ok_or_else(|| {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "overloaded",
-                "Service unavailable",
-                "the service behind this route has as many requests as it may have at once",
-            )
-            .retry_after(RETRY_FULL)
-        })
+        permit.map(Some).ok_or_else(overloaded)
+    }
+
+    /// A place among the calls that wait for the head of their answer.
+    pub(crate) fn trial(&self, config: &UpstreamConfig) -> Result<Option<Trial>, Problem> {
+        if config.adaptive.is_none() {
+            return Ok(None);
+        }
+        match self.adaptive.try_acquire_owned() {
+            Ok(permit) => Ok(Some(Trial(permit))),
+            Err(_) => {
+                self.metrics.refused.increment(1);
+                Err(overloaded())
+            }
+        }
+    }
+
+    pub(crate) fn adaptive_limit(&self) -> u32 {
+        self.adaptive.limit()
     }
 
     /// Books a first try.
@@ -89,6 +107,32 @@ impl Limits {
             self.metrics.budget_spent.increment(1);
         }
         may
+    }
+}
+
+fn overloaded() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "Service unavailable",
+        "the service behind this route has as many requests as it may have at once",
+    )
+    .retry_after(RETRY_FULL)
+}
+
+/// One call by which the adaptive limit finds out what the service bears. Dropped without an
+/// answer it says nothing.
+pub(crate) struct Trial(adaptive::OwnedPermit);
+
+impl Trial {
+    /// The head of the answer, or what came in its place.
+    pub(crate) fn ended(self, status: StatusCode) {
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS => self.0.overloaded(),
+            _ => self.0.success(),
+        }
     }
 }
 

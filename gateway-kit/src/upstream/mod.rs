@@ -46,6 +46,14 @@ pub(crate) struct Upstream {
     pub(crate) service: Arc<Service>,
 }
 
+impl Upstream {
+    /// The limit that was found out, if it is in force.
+    pub(crate) fn adaptive_limit(&self) -> Option<u32> {
+        let limits = &self.service.limits;
+        self.settings.adaptive.map(|_| limits.adaptive_limit())
+    }
+}
+
 /// An endpoint, and what the balancer knows of it.
 #[derive(Debug)]
 pub(crate) struct View {

@@ -16,7 +16,7 @@ use tokio::runtime;
 
 use crate::config::balance::{MOST, settings};
 use crate::config::{Config, EndpointConfig, EndpointUrl, HealthConfig, UpstreamConfig};
-use crate::metrics::Metrics;
+use crate::metrics::{EndpointMetrics, Metrics};
 use crate::upstream::limits::Limits;
 use crate::upstream::pool::{Pool, Settings, Target};
 use crate::upstream::{Endpoint, SetWeight, Task, View, discovery, probe};
@@ -31,7 +31,6 @@ pub(crate) struct Service {
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Held by whoever changes endpoints or settings.
     state: Mutex<State>,
-    metrics: Arc<Metrics>,
     clock: SharedClock,
     /// From the first configuration on, so that its own endpoints are no news.
     events: OnceLock<Subscription>,
@@ -132,7 +131,7 @@ impl Spec {
 
 impl Service {
     /// A service that has no endpoints before it is [configured](Self::configure).
-    pub(crate) fn new(name: &str, metrics: &Arc<Metrics>, clock: &SharedClock) -> Self {
+    pub(crate) fn new(name: &str, metrics: &Metrics, clock: &SharedClock) -> Self {
         let balancer = Balancer::with_clock(balance::Config::default(), clock.clone());
         Self {
             name: name.to_owned(),
@@ -140,7 +139,6 @@ impl Service {
             limits: Limits::new(metrics.service(name), clock),
             endpoints: ArcSwap::default(),
             state: Mutex::default(),
-            metrics: Arc::clone(metrics),
             clock: clock.clone(),
             events: OnceLock::new(),
         }
@@ -333,10 +331,6 @@ impl Service {
         let stay: HashMap<_, _> = stay.collect();
         for old in before.iter() {
             let next = stay.get(old.address.as_str());
-            if next.is_none() {
-                // Its series stay, and say so.
-                old.metrics.observe(old.breaker.state(), false);
-            }
             if next.is_none_or(|next| !Arc::ptr_eq(&next.pool, &old.pool)) {
                 old.pool.retire();
             }
@@ -422,7 +416,7 @@ impl Service {
                 let name = format!("{}/{address}", self.name);
                 let clock = self.clock.clone();
                 let breaker = CircuitBreaker::with_clock(&name, config.breaker.clone(), clock);
-                let metrics = self.metrics.endpoint(&self.name, address, &breaker);
+                let metrics = EndpointMetrics::new(&self.name, address, &breaker);
                 (breaker, Arc::new(metrics))
             }
         };

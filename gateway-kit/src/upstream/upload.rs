@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 
 use crate::body::{Body, BoxError};
 use crate::policy::size_limits::TooLarge;
@@ -18,6 +19,70 @@ pub(crate) struct Upload {
     body: Body,
     // `None` when there is nothing to send, which is most requests.
     progress: Option<Arc<Progress>>,
+    kept: Option<Arc<Mutex<Kept>>>,
+}
+
+/// A body for a second try: none, or what has passed of the first.
+#[derive(Debug)]
+pub(crate) struct Spare(Option<Arc<Mutex<Kept>>>);
+
+/// What has passed of a short body.
+#[derive(Debug)]
+struct Kept {
+    data: Vec<Bytes>,
+    /// How many bytes more are kept.
+    room: usize,
+    state: Keeping,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keeping {
+    Passing,
+    Whole,
+    /// Too long, cut off, or with trailers.
+    Lost,
+}
+
+impl Kept {
+    fn take(&mut self, frame: Option<&Result<Frame<Bytes>, BoxError>>) {
+        if self.state != Keeping::Passing {
+            return;
+        }
+        let Some(frame) = frame else {
+            self.state = Keeping::Whole;
+            return;
+        };
+        let data = frame.as_ref().ok().and_then(Frame::data_ref);
+        let room = data.and_then(|data| self.room.checked_sub(data.len()));
+        match (data, room) {
+            (Some(data), Some(room)) => {
+                self.room = room;
+                self.data.push(data.clone());
+            }
+            _ => {
+                self.state = Keeping::Lost;
+                self.data = Vec::new();
+            }
+        }
+    }
+}
+
+impl Spare {
+    /// The body, if all of it has passed and was kept.
+    pub(crate) fn whole(self) -> Option<Body> {
+        let Some(kept) = self.0 else {
+            return Some(Body::empty());
+        };
+        let mut kept = kept.lock();
+        if kept.state != Keeping::Whole {
+            return None;
+        }
+        let data = std::mem::take(&mut kept.data);
+        Some(match <[Bytes; 1]>::try_from(data) {
+            Ok([only]) => Body::from(only),
+            Err(data) => Body::from(Bytes::from(data.concat())),
+        })
+    }
 }
 
 /// How far an upload has come.
@@ -76,7 +141,30 @@ impl Progress {
 impl Upload {
     pub(crate) fn new(body: Body) -> Self {
         let progress = (!body.is_end_stream()).then(Arc::default);
-        Self { body, progress }
+        Self {
+            body,
+            progress,
+            kept: None,
+        }
+    }
+
+    /// Keeps what passes, up to so many bytes; `None` if there is a body that is not kept.
+    pub(crate) fn spare(mut self, most: Option<usize>) -> (Self, Option<Spare>) {
+        if self.is_end_stream() {
+            return (self, Some(Spare(None)));
+        }
+        // A length in memory fits in 64 bits.
+        let fits = |most: &usize| self.size_hint().lower() <= *most as u64;
+        let Some(room) = most.filter(fits) else {
+            return (self, None);
+        };
+        let kept = Arc::new(Mutex::new(Kept {
+            data: Vec::new(),
+            room,
+            state: Keeping::Passing,
+        }));
+        self.kept = Some(Arc::clone(&kept));
+        (self, Some(Spare(Some(kept))))
     }
 
     pub(crate) fn into_inner(self) -> Body {
@@ -112,7 +200,15 @@ impl HttpBody for Upload {
                 Poll::Pending => {}
             }
         }
-        Poll::Ready(ready!(polled))
+        let frame = ready!(polled);
+        if let Some(kept) = &self.kept {
+            let mut kept = kept.lock();
+            kept.take(frame.as_ref());
+            if self.body.is_end_stream() {
+                kept.take(None);
+            }
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,7 +1,10 @@
 //! What becomes of each field of a request on its way: RFC 9110, sections 7.6 and 10.1; RFC 7239.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
 use crate::cases::{Recorder, config};
-use crate::support::Running;
+use crate::support::{Running, read_head, routed, soon};
 
 /// Name of the row; lines of the head; a field, and what the upstream sees of it (`-`: nothing).
 type Row = (&'static str, &'static str, &'static str, &'static str);
@@ -247,4 +250,40 @@ async fn a_trusted_proxy_is_extended() {
         ],
     )
     .await;
+}
+
+/// RFC 9110, section 6.5.1.
+#[tokio::test]
+async fn trailers_pass_both_ways_but_for_those_that_must_not_be() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(&routed(&[listener.local_addr().unwrap()])).await;
+    let names = [
+        "x-checksum",
+        "x-real-ip",
+        "cookie",
+        "date",
+        "x_forwarded_for",
+    ];
+    let announced = format!("trailer: {}", names.join(", "));
+    let lines: String = names.iter().map(|name| format!("{name}: a\r\n")).collect();
+    let mut client = gateway.connect().await;
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: h\r\nte: trailers\r\nconnection: close\r\n{announced}\r\n\
+         transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n{lines}\r\n"
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    let (_, mut seen) = read_head(&mut stream).await;
+    while !seen.ends_with(b"\r\n\r\n") {
+        assert_ne!(soon(stream.read_buf(&mut seen)).await.unwrap(), 0);
+    }
+    let wanted = "1\r\nx\r\n0\r\nx-checksum: a\r\n\r\n";
+    assert_eq!(String::from_utf8(seen).unwrap(), wanted);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\n{announced}\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n{lines}\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    let (_, mut seen) = read_head(&mut client).await;
+    soon(client.read_to_end(&mut seen)).await.unwrap();
+    assert_eq!(String::from_utf8(seen).unwrap(), wanted);
 }

@@ -807,6 +807,101 @@ async fn a_flood_of_resets_ends_its_connection_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_stream_of_which_the_client_takes_nothing_is_reset_and_its_upstream_let_go() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = routed(&[listener.local_addr().unwrap()]) + "[server]\nwrite_timeout = \"50ms\"\n";
+    let gateway = Running::start(&text).await;
+    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+    // No window for any stream (SETTINGS_INITIAL_WINDOW_SIZE).
+    let settings = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let get = frame(
+        HEADERS,
+        END_STREAM | END_HEADERS,
+        1,
+        &block(fields("GET", &[])),
+    );
+    let opening = [&PREFACE[..24], &settings, &get].concat();
+    client.write_all(&opening).await.unwrap();
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    read_head(&mut stream).await;
+    let endless = async {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n";
+        let mut open = stream.write_all(head).await;
+        while open.is_ok() {
+            open = stream.write_all(&[0; 65_536]).await;
+        }
+    };
+    let mut bytes = Vec::new();
+    let (reset, ()) =
+        soon(async { tokio::join!(next(&mut client, &mut bytes, RESET, 1), endless) }).await;
+    // CANCEL.
+    assert_eq!(reset, [0, 0, 0, 8]);
+    until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
+    // The connection goes on.
+    let path = [(":path", "/health")];
+    let get = block(fields("GET", &path));
+    let get = frame(HEADERS, END_STREAM | END_HEADERS, 3, &get);
+    let window = frame(8, 0, 3, &1000_u32.to_be_bytes());
+    client.write_all(&[get, window].concat()).await.unwrap();
+    let body = soon(next(&mut client, &mut bytes, DATA, 3)).await;
+    assert_eq!(body, b"{\"status\":\"ok\"}");
+}
+
+/// The payload of the next frame of this kind on this stream; `bytes` is what was read before.
+async fn next(client: &mut TcpStream, bytes: &mut Vec<u8>, kind: u8, stream: u32) -> Vec<u8> {
+    loop {
+        while let Some(head) = bytes.get(..9).map(<[u8]>::to_vec) {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let Some(payload) = bytes.get(9..9 + length).map(<[u8]>::to_vec) else {
+                break;
+            };
+            bytes.drain(..9 + length);
+            if head[3] == kind && head[5..9] == stream.to_be_bytes() {
+                return payload;
+            }
+            assert_ne!(head[3], GOAWAY, "{payload:?}");
+        }
+        assert_ne!(client.read_buf(bytes).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_arrives_whole_through_a_small_window() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(&routed(&[listener.local_addr().unwrap()])).await;
+    let stream = TcpStream::connect(gateway.addr).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let handshake = h2::client::Builder::new()
+        .initial_window_size(10_000)
+        .handshake::<_, Bytes>(stream);
+    let (mut client, connection) = soon(handshake).await.unwrap();
+    tokio::spawn(connection);
+    let body: Vec<u8> = (0..500_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    let whole = [head.as_bytes(), &body].concat();
+    let request = http::Request::get("http://h/").body(()).unwrap();
+    let (answer, _) = client.send_request(request, true).unwrap();
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    read_head(&mut stream).await;
+    let writing = tokio::spawn(async move { stream.write_all(&whole).await });
+    let answer = soon(answer).await.unwrap();
+    assert_eq!(answer.headers()["content-length"], "500000");
+    let mut incoming = answer.into_body();
+    let mut got = Vec::new();
+    while let Some(data) = soon(incoming.data()).await {
+        let data = data.unwrap();
+        incoming
+            .flow_control()
+            .release_capacity(data.len())
+            .unwrap();
+        got.extend(data);
+    }
+    assert!(got == body, "{}", got.len());
+    soon(writing).await.unwrap().unwrap();
+    until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
+}
+
+#[tokio::test]
 async fn after_its_last_request_a_connection_is_closed_in_order() {
     let upstream = Recorder::start().await;
     let text = config(upstream.addr) + "[server]\nmax_requests_per_connection = 2\n";

@@ -120,6 +120,131 @@ async fn a_request_with_a_body_is_not_sent_twice_either() {
     assert_eq!((mute.requests(), well.calls()), (1, 1));
 }
 
+/// An upstream that takes requests with bodies of two bytes and then hangs up.
+async fn mute_after_the_body() -> Mute {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let requests = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&requests);
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (_, mut body) = read_head(&mut stream).await;
+            while !body.ends_with(b"hi") && !body.ends_with(b"0\r\n\r\n") {
+                assert_ne!(soon(stream.read_buf(&mut body)).await.unwrap(), 0);
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    Mute {
+        addr,
+        requests,
+        task,
+    }
+}
+
+#[tokio::test]
+async fn a_short_body_is_sent_again_if_it_is_kept_and_the_method_is_idempotent() {
+    let chunked =
+        "transfer-encoding: chunked\r\nconnection: close\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n";
+    let chunked = format!("POST / HTTP/1.1\r\nhost: h\r\n{chunked}");
+    for (most, method, request, again) in [
+        (2, "PUT", POST, true),
+        (2, "DELETE", POST, true),
+        (2, "PUT", &*chunked, true),
+        (2, "POST", POST, false),
+        (2, "PATCH", POST, false),
+        (1, "PUT", POST, false),
+        (1, "PUT", &*chunked, false),
+    ] {
+        let (mute, well) = (mute_after_the_body().await, Upstream::start().await);
+        let config = routed(&[mute.addr, well.addr]) + &format!("replay_bytes = {most}\n");
+        let gateway = Running::start(&config).await;
+        let request = request.replace("POST", method);
+        let name = format!("{most} {request}");
+        let (first, second) = (gateway.raw(&request).await, gateway.raw(&request).await);
+        let mut statuses = [first.status, second.status];
+        statuses.sort_unstable();
+        let wanted = if again { [200, 200] } else { [200, 502] };
+        assert_eq!(statuses, wanted, "{name}");
+        assert_eq!(well.calls(), if again { 2 } else { 1 }, "{name}");
+        let retries = metric(&gateway, "upstream_retries_total");
+        assert_eq!(retries > 0, again, "{name}");
+        assert_eq!(mute.requests() as u64, retries.max(1), "{name}");
+        for seen in well.seen.lock().iter() {
+            assert_eq!(
+                (&*seen.method, &seen.body[..]),
+                (method, &b"hi"[..]),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_adaptive_limit_counts_calls_until_the_head_of_their_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = format!(
+        "{}[upstream.shop.adaptive]\ninitial_limit = 2\nmin_limit = 1\nmax_limit = 2\n",
+        routed(&[listener.local_addr().unwrap()])
+    );
+    let gateway = Running::start(&config).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = gateway.connect().await;
+        client.write_all(request("GET").as_bytes()).await.unwrap();
+        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        read_head(&mut stream).await;
+        held.push((client, stream));
+    }
+    let answer = gateway.get("/").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["code"], "overloaded");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(metric(&gateway, "adaptive_limit_rejected_total"), 1);
+    assert_eq!(metric(&gateway, "adaptive_limit"), 2);
+    assert_eq!(gateway.handle.upstreams()[0].adaptive_limit, Some(2));
+    // One leaves, and one has the head of its answer: there is room for two.
+    let (_, stream) = held.pop().unwrap();
+    drop(stream);
+    let (client, stream) = &mut held[0];
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha";
+    stream.write_all(half).await.unwrap();
+    read_head(client).await;
+    for _ in 0..2 {
+        let mut client = gateway.connect().await;
+        client.write_all(request("GET").as_bytes()).await.unwrap();
+        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        read_head(&mut stream).await;
+        held.push((client, stream));
+    }
+    assert_eq!(gateway.get("/").await.status, 503);
+}
+
+#[tokio::test]
+async fn the_adaptive_limit_falls_while_the_upstream_says_that_it_has_too_much_to_do() {
+    for (status, falls) in [(503, true), (429, true), (500, false), (200, false)] {
+        let upstream = Upstream::answering(move |_| {
+            let mut answer = http::Response::new(http_body_util::Full::from("x"));
+            *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            answer
+        })
+        .await;
+        let clock = ManualClock::new();
+        let config = format!(
+            "{}ejection = false\nbreaker = {{ failure_rate = \"off\", consecutive_failures = 1000 }}\n\
+             [upstream.shop.adaptive]\nmin_samples = 1\nbackoff_ratio = 0.5\nmax_limit = 20\n",
+            routed(&[upstream.addr])
+        );
+        let gateway = Running::start_with_clock(&config, clock.clone()).await;
+        for _ in 0..5 {
+            clock.advance(Duration::from_millis(150));
+            assert_eq!(gateway.get("/").await.status, status);
+        }
+        let found = gateway.handle.upstreams()[0].adaptive_limit.unwrap();
+        assert_eq!(found < 20, falls, "{status}: {found}");
+    }
+}
+
 #[tokio::test]
 async fn one_retry_and_no_more() {
     let mutes = [

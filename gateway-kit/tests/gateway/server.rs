@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use gateway_kit::Body;
-use http::Request;
+use http::{Request, Response};
+use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tower::ServiceExt;
 
 use crate::cases::{Recorder, config};
-use crate::support::{Answer, Running, read_head, routed, soon, until};
+use crate::support::{Answer, Running, Upstream, read_head, routed, soon, until};
 
 /// Reads to the end, which must come without a reset.
 async fn rest(stream: &mut TcpStream) -> Answer {
@@ -286,12 +287,114 @@ async fn other_methods_pass_when_they_are_named() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_counted() {
+async fn what_cannot_be_read_is_told_why_and_counted_once() {
     let upstream = Recorder::start().await;
     let gateway = Running::start(&config(upstream.addr)).await;
-    assert_eq!(gateway.raw("nonsense\r\n\r\n").await.status, 400);
-    let counted = "method=\"OTHER\",route=\"none\",status=\"400\"} 1";
-    until(|| gateway.handle.metrics().contains(counted)).await;
+    let get = "GET / HTTP/1.1\r\nhost: h\r\n";
+    let rows = [
+        ("nonsense\r\n\r\n".to_owned(), 400, "malformed_request"),
+        (format!("{get}no colon\r\n\r\n"), 400, "malformed_request"),
+        (
+            format!("{get}content-length: x\r\n\r\n"),
+            400,
+            "malformed_request",
+        ),
+        (
+            "GET / HTTP/1.7\r\n\r\n".to_owned(),
+            400,
+            "malformed_request",
+        ),
+        (
+            format!("{get}content-length: {}\r\n\r\n", u64::MAX),
+            400,
+            "ambiguous_framing",
+        ),
+        (
+            format!("{get}{}\r\n", "x: y\r\n".repeat(101)),
+            431,
+            "head_too_large",
+        ),
+        (
+            format!("{get}x: {}\r\n\r\n", "y".repeat(70_000)),
+            431,
+            "head_too_large",
+        ),
+    ];
+    // Alone, and behind answers of each kind.
+    let before = [
+        "",
+        "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET /health HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET / HTTP/1.0\r\nhost: h\r\nconnection: keep-alive\r\n\r\n",
+    ];
+    let counts = |status: u16| {
+        let series = format!("method=\"OTHER\",route=\"none\",status=\"{status}\"}} ");
+        let metrics = gateway.handle.metrics();
+        let mut lines = metrics.lines();
+        let found = lines.find_map(|line| line.split_once(&series)?.1.parse::<usize>().ok());
+        found.unwrap_or_default()
+    };
+    for before in before {
+        for (bytes, status, code) in &rows {
+            // Shown when a row fails by waiting.
+            println!("{before:?} {:?}", &bytes[..bytes.len().min(100)]);
+            let counted = counts(*status);
+            let answer = gateway.raw(&format!("{before}{bytes}")).await;
+            let whole = format!("{}\r\n\r\n{}", answer.head, answer.body);
+            let at = whole.rfind("HTTP/1.1 ").unwrap_or_default();
+            let answer = Answer::parse(&whole.as_bytes()[at..]);
+            assert_eq!(answer.status, *status, "{before:?} {whole}");
+            assert_eq!(answer.json()["code"], *code, "{before:?} {whole}");
+            assert_eq!(
+                answer.header("content-type"),
+                Some("application/problem+json")
+            );
+            assert_eq!(answer.header("connection"), Some("close"));
+            assert!(answer.header("date").is_some());
+            let length = answer
+                .header("content-length")
+                .and_then(|text| text.parse().ok());
+            assert_eq!(length, Some(answer.body.len()));
+            let id = answer.header("x-correlation-id").unwrap();
+            assert_eq!(answer.json()["correlation_id"], id);
+            until(|| counts(*status) == counted + 1).await;
+        }
+    }
+    let in_flight = "http_requests_in_flight 0\n";
+    until(|| gateway.handle.metrics().contains(in_flight)).await;
+}
+
+/// A body whose end reads like an answer that hyper gives by itself.
+#[tokio::test]
+async fn a_body_that_looks_like_a_refusal_is_passed_on_as_it_is() {
+    const BARE: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\
+                        date: Sun, 22 Nov 2026 00:40:13 GMT\r\n\r\n";
+    let upstream = Upstream::answering(|seen| {
+        Response::new(match &*seen.target {
+            "/alike" => Full::from(BARE),
+            _ => Full::from(format!("text{BARE}")),
+        })
+    })
+    .await;
+    let gateway = Running::start(&routed(&[upstream.addr])).await;
+    for path in ["/alike", "/behind"] {
+        let get = format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n");
+        let last = get.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+        for (second, end) in [(&last, ""), (&get, "nonsense\r\n\r\n")] {
+            let mut client = gateway.connect().await;
+            let requests = format!("{get}{second}{end}");
+            client.write_all(requests.as_bytes()).await.unwrap();
+            let mut bytes = Vec::new();
+            let _ = soon(client.read_to_end(&mut bytes)).await;
+            let text = String::from_utf8(bytes).unwrap();
+            assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 2, "{text}");
+            assert_eq!(text.matches(BARE).count(), 2, "{text}");
+            let refused = usize::from(!end.is_empty());
+            let found = text.matches("HTTP/1.1 400 Bad Request").count();
+            assert_eq!(found, 2 + refused, "{text}");
+        }
+    }
 }
 
 #[tokio::test]

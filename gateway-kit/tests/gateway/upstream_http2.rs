@@ -63,6 +63,28 @@ fn status(code: &str) -> HeaderMap {
     trailers
 }
 
+/// Some that may be sent, and some that must not.
+fn trailers() -> HeaderMap {
+    let mut trailers = status("0");
+    for name in ["grpc-message", "x-checksum"] {
+        trailers.insert(name, "x".parse().unwrap());
+    }
+    for name in [
+        "authorization",
+        "content-length",
+        "content_length",
+        "host",
+        "set-cookie",
+        "trailer",
+        "x-correlation-id",
+        "x-forwarded-for",
+        "x_real_ip",
+    ] {
+        trailers.insert(name, "1".parse().unwrap());
+    }
+    trailers
+}
+
 fn answer(request: Request<Incoming>) -> Response<Frames> {
     let response = Response::builder().header("content-type", "application/grpc");
     match request.uri().path() {
@@ -76,6 +98,20 @@ fn answer(request: Request<Incoming>) -> Response<Frames> {
             .header("grpc-message", "no")
             .body(Empty::new().boxed_unsync())
             .unwrap(),
+        // Says which trailers came, and sends more than it may.
+        "/trailers" => {
+            let came = BodyStream::new(request.into_body())
+                .filter_map(async |frame| frame.ok()?.into_trailers().ok())
+                .flat_map(|trailers| {
+                    let mut names: Vec<_> = trailers.keys().map(ToString::to_string).collect();
+                    names.sort();
+                    let data = Frame::data(Bytes::from(names.join(" ")));
+                    futures_util::stream::iter([Ok::<_, Infallible>(data)])
+                });
+            let all = futures_util::stream::iter([Ok(Frame::trailers(trailers()))]);
+            let body = StreamBody::new(came.chain(all));
+            response.body(body.boxed_unsync()).unwrap()
+        }
         // Answers each message as it comes.
         "/both" => {
             let echo = BodyStream::new(request.into_body())
@@ -239,6 +275,45 @@ async fn trailers_and_trailers_only_answers_stay_what_they_are() {
     assert_eq!(response.headers()["grpc-message"], "no");
     assert!(http_body::Body::is_end_stream(response.body()));
     assert_eq!(server.seen.lock()[0].headers["te"], "trailers");
+}
+
+#[tokio::test]
+async fn trailers_that_must_not_be_are_left_out_both_ways() {
+    let server = Server::start(100).await;
+    let gateway = Running::start(&server.config()).await;
+    let mut client = client(&gateway).await;
+    let body = vec![
+        Frame::data(Bytes::from_static(b"x")),
+        Frame::trailers(trailers()),
+    ];
+    let request = call("/trailers", frames(body));
+    let response = soon(client.send_request(request)).await.unwrap();
+    let body = soon(response.into_body().collect()).await.unwrap();
+    let found = body.trailers().unwrap().keys().map(ToString::to_string);
+    let mut found: Vec<_> = found.collect();
+    found.sort();
+    let may = ["grpc-message", "grpc-status", "x-checksum"];
+    assert_eq!(found, may);
+    assert_eq!(body.to_bytes(), may.join(" "));
+}
+
+/// Trailers of which nothing is left are an ordinary end.
+#[tokio::test]
+async fn trailers_that_are_all_left_out_end_the_body() {
+    let server = Server::start(100).await;
+    let gateway = Running::start(&server.config()).await;
+    let mut client = client(&gateway).await;
+    let mut barred = HeaderMap::new();
+    barred.insert("set-cookie", "a=b".parse().unwrap());
+    let body = vec![
+        Frame::data(Bytes::from_static(b"x")),
+        Frame::trailers(barred),
+    ];
+    let response = soon(client.send_request(call("/trailers", frames(body))))
+        .await
+        .unwrap();
+    let body = soon(response.into_body().collect()).await.unwrap();
+    assert_eq!(body.to_bytes(), "");
 }
 
 #[tokio::test]

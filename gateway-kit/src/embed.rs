@@ -61,7 +61,9 @@ impl GatewayService {
         match (self.peer)(request.extensions()) {
             Some(peer) => {
                 let tls = self.tls;
-                self.inner.handle(request, Downstream { peer, tls }).await
+                self.inner
+                    .handle(request, Downstream::of_public(peer, tls))
+                    .await
             }
             // Without the peer, limits and forwarding fields would be of nobody.
             None => {

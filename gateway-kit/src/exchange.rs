@@ -108,7 +108,7 @@ impl Exchange {
     }
 }
 
-fn new_correlation_id() -> HeaderValue {
+pub(crate) fn new_correlation_id() -> HeaderValue {
     let mut text = [0; Simple::LENGTH];
     let text = Uuid::now_v7().simple().encode_lower(&mut text);
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))

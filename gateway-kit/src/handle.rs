@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use resilience_core::breaker::{self, CircuitBreaker};
+use resilience_core::breaker::{self, CircuitBreaker, Mode};
+use resilience_core::bulkhead;
 use resilience_core::rate_limit::Quota;
 
 use crate::policy::rate_limit::Limiter;
@@ -13,8 +14,10 @@ use crate::config::{BalanceStrategy, Config, EndpointConfig};
 use crate::reload::{self, ReloadReport, ReloadTrigger};
 use crate::route::Route;
 use crate::server::Inner;
-use crate::upstream::service::RegisterError;
+use crate::upstream::service::{RegisterError, Told};
 use crate::upstream::{Upstream, View};
+
+pub use crate::upstream::service::EndpointSource;
 
 /// Reads a running gateway; clones are cheap and outlive it.
 #[derive(Clone, Debug)]
@@ -38,6 +41,12 @@ pub struct EndpointState {
     pub idle_connections: usize,
     /// Its weight; 0: no new requests.
     pub weight: u32,
+    /// The weight that its source says.
+    pub configured_weight: u32,
+    /// Where it comes from.
+    pub source: EndpointSource,
+    /// The rest of its registration.
+    pub expires_in: Option<Duration>,
     /// Its priority group.
     pub priority: u8,
     /// Where it runs.
@@ -48,6 +57,10 @@ pub struct EndpointState {
     pub ejected_for: Option<Duration>,
     /// The peak EWMA of its latency; `None` before its first answer.
     pub latency: Option<Duration>,
+    /// Answers that counted as successes, since it came.
+    pub successes: u64,
+    /// Failures, likewise.
+    pub failures: u64,
     /// It is healthy, not ejected, and its breaker lets requests through.
     pub is_up: bool,
 }
@@ -62,8 +75,26 @@ pub struct RouteState {
     pub prefix: String,
     /// `false`: it answers 404, as it or all its upstreams are switched off.
     pub enabled: bool,
+    /// Whether its requests are shared out by weight.
+    pub is_split: bool,
     /// Its upstreams with their weights; one of weight 1 without a split.
     pub upstreams: Vec<(String, u32)>,
+}
+
+/// A limit on the requests of a service at once, at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BulkheadState {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The settings in force.
+    pub config: bulkhead::Config,
+    /// They were set at run time, and the configuration says otherwise.
+    pub changed: bool,
+    /// Requests that have a place.
+    pub in_flight: u32,
+    /// Requests that wait for one.
+    pub queued: usize,
 }
 
 /// A service behind the gateway, at one moment.
@@ -91,6 +122,8 @@ pub struct RateLimitState {
     pub name: String,
     /// What each client may do.
     pub quota: Quota,
+    /// It was set at run time, and the configuration says otherwise.
+    pub changed: bool,
     /// Clients that are remembered.
     pub clients: usize,
 }
@@ -142,7 +175,9 @@ impl Handle {
         let snapshot = self.inner.snapshot.load();
         let upstream = snapshot.upstreams.get(upstream);
         let upstream = upstream.ok_or(RegisterError::UnknownUpstream)?;
-        upstream.service.register(endpoint, time)
+        upstream.service.register(endpoint, time)?;
+        self.inner.shared.changed();
+        Ok(())
     }
 
     /// Takes out an endpoint that was registered, by its address `host:port`; whether it was
@@ -150,7 +185,8 @@ impl Handle {
     pub fn deregister(&self, upstream: &str, address: &str) -> bool {
         let snapshot = self.inner.snapshot.load();
         let upstream = snapshot.upstreams.get(upstream);
-        upstream.is_some_and(|upstream| upstream.service.deregister(address))
+        let there = upstream.is_some_and(|upstream| upstream.service.deregister(address));
+        self.changed(there)
     }
 
     /// All upstreams as they are now, by name.
@@ -169,7 +205,14 @@ impl Handle {
                 .on()
                 .map(|balance| balance.strategy),
             adaptive_limit: upstream.adaptive_limit(),
-            endpoints: upstream.service.views().iter().map(endpoint).collect(),
+            endpoints: {
+                let told = upstream.service.told();
+                let views = upstream.service.views();
+                let views = views.iter();
+                views
+                    .map(|view| endpoint(view, told.get(&view.endpoint.address)))
+                    .collect()
+            },
         };
         upstreams.map(state).collect()
     }
@@ -181,6 +224,7 @@ impl Handle {
             name: route.label.clone(),
             prefix: route.prefix.clone(),
             enabled: route.enabled,
+            is_split: route.split.is_some(),
             upstreams: match &route.split {
                 Some(split) => split.shares(),
                 None => {
@@ -200,7 +244,8 @@ impl Handle {
         let snapshot = self.inner.snapshot.load();
         let mut routes = snapshot.routes.iter();
         let split = routes.find_map(|one| one.split.as_ref().filter(|_| one.label == route));
-        split.is_some_and(|split| split.set_weights(weights))
+        let done = split.is_some_and(|split| split.set_weights(weights));
+        self.changed(done)
     }
 
     /// Gives the endpoint at `address` of `upstream` another weight, 0 (no new requests) to 1000;
@@ -208,7 +253,8 @@ impl Handle {
     pub fn set_weight(&self, upstream: &str, address: &str, weight: u32) -> bool {
         let snapshot = self.inner.snapshot.load();
         let upstream = snapshot.upstreams.get(upstream);
-        upstream.is_some_and(|upstream| upstream.service.set_weight(address, weight))
+        let there = upstream.is_some_and(|upstream| upstream.service.set_weight(address, weight));
+        self.changed(there)
     }
 
     /// Gives the endpoint no new requests; those that run end. Whether it is there.
@@ -222,6 +268,7 @@ impl Handle {
         let state = |limiter: &Arc<Limiter>| RateLimitState {
             name: limiter.name.clone(),
             quota: limiter.quota(),
+            changed: limiter.is_changed(),
             clients: limiter.keys(),
         };
         let mut states: Vec<_> = limiters.iter().map(state).collect();
@@ -233,10 +280,86 @@ impl Handle {
     /// has used stays used, in proportion. It holds until the configured limit changes.
     pub fn set_rate_limit(&self, name: &str, quota: Quota) -> bool {
         let limiter = self.inner.shared.limiters.get(name);
-        limiter.is_some_and(|limiter| {
+        let there = limiter.is_some_and(|limiter| {
             limiter.set_quota(quota);
             true
-        })
+        });
+        self.changed(there)
+    }
+
+    /// All bulkheads as they are now, by upstream.
+    pub fn bulkheads(&self) -> Vec<BulkheadState> {
+        let snapshot = self.inner.snapshot.load();
+        let upstreams = snapshot.upstreams.values();
+        let state = |upstream: &Arc<Upstream>| {
+            let (bulkhead, changed) = upstream.service.limits.bulkhead()?;
+            let now = bulkhead.snapshot();
+            Some(BulkheadState {
+                upstream: upstream.name.clone(),
+                config: bulkhead.config(),
+                changed,
+                in_flight: now.in_flight,
+                queued: now.queued,
+            })
+        };
+        upstreams.filter_map(state).collect()
+    }
+
+    /// Changes how many requests an upstream may have at once; whether it has a bulkhead. Requests
+    /// that run there end. It holds until the configured bulkhead changes.
+    pub fn set_bulkhead(&self, upstream: &str, config: bulkhead::Config) -> bool {
+        let snapshot = self.inner.snapshot.load();
+        let upstream = snapshot.upstreams.get(upstream);
+        let there = upstream.is_some_and(|one| one.service.limits.set_bulkhead(config));
+        self.changed(there)
+    }
+
+    /// Says who decides for the breaker of the endpoint at `address` of `upstream`, or for all of
+    /// its breakers; whether there are any. It holds until it is said anew.
+    pub fn set_breaker_mode(&self, upstream: &str, address: Option<&str>, mode: Mode) -> bool {
+        self.each_breaker(upstream, address, |breaker| breaker.set_mode(mode))
+    }
+
+    /// Closes the same breakers and has them forget what they counted; whether there are any.
+    pub fn reset_breaker(&self, upstream: &str, address: Option<&str>) -> bool {
+        self.each_breaker(upstream, address, CircuitBreaker::reset)
+    }
+
+    fn each_breaker(
+        &self,
+        upstream: &str,
+        address: Option<&str>,
+        act: impl Fn(&CircuitBreaker),
+    ) -> bool {
+        let snapshot = self.inner.snapshot.load();
+        let Some(upstream) = snapshot.upstreams.get(upstream) else {
+            return false;
+        };
+        let endpoints = upstream.service.endpoints();
+        let endpoints = endpoints.iter();
+        let mut found = false;
+        for one in endpoints.filter(|one| address.is_none_or(|address| address == one.address)) {
+            act(&one.breaker);
+            found = true;
+        }
+        self.changed(found)
+    }
+
+    /// A number that goes up with every change of settings, by a reload or by this handle.
+    pub fn revision(&self) -> u64 {
+        self.inner.shared.revision()
+    }
+
+    fn changed(&self, done: bool) -> bool {
+        if done {
+            self.inner.shared.changed();
+        }
+        done
+    }
+
+    #[cfg(feature = "admin")]
+    pub(crate) fn shared(&self) -> &crate::shared::Shared {
+        &self.inner.shared
     }
 
     /// The metrics as `/metrics` shows them.
@@ -300,7 +423,7 @@ impl Handle {
     }
 }
 
-fn endpoint(view: &View) -> EndpointState {
+fn endpoint(view: &View, told: Option<&Told>) -> EndpointState {
     EndpointState {
         is_up: view.is_up(),
         upstream: view.endpoint.upstream.clone(),
@@ -309,6 +432,11 @@ fn endpoint(view: &View) -> EndpointState {
         in_flight: view.known.in_flight.into(),
         idle_connections: view.endpoint.pool.idle(),
         weight: view.known.weight,
+        configured_weight: told.map_or(view.known.weight, |told| told.weight),
+        source: told.map_or(EndpointSource::Config, |told| told.source),
+        expires_in: told.and_then(|told| told.left),
+        successes: view.known.successes,
+        failures: view.known.failures,
         priority: view.known.priority,
         zone: view.known.zone.as_deref().map(str::to_owned),
         healthy: view.known.healthy,

@@ -32,6 +32,8 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(feature = "admin")]
+mod admin;
 pub mod config;
 pub mod guard;
 pub mod health;
@@ -63,7 +65,9 @@ mod wall;
 pub use self::body::{Body, BoxError};
 pub use self::config::{Config, ConfigError};
 pub use self::embed::GatewayService;
-pub use self::handle::{EndpointState, Handle, RateLimitState, RouteState, UpstreamState};
+pub use self::handle::{
+    BulkheadState, EndpointSource, EndpointState, Handle, RateLimitState, RouteState, UpstreamState,
+};
 pub use self::layers::Next;
 pub use self::reload::{Changes, ConfigDiff, ReloadOutcome, ReloadReport, ReloadTrigger};
 pub use self::server::{Builder, Error, Gateway};

@@ -26,6 +26,8 @@ mod name {
     pub(super) const BREAKER_REJECTED: &str = "circuit_breaker_rejected_total";
     pub(super) const RATE_LIMITED: &str = "rate_limit_rejected_total";
     pub(super) const CONNECTIONS_REFUSED: &str = "connections_refused_total";
+    #[cfg(feature = "admin")]
+    pub(super) const ADMIN_REFUSED: &str = "admin_refused_total";
     pub(super) const BACKEND_REQUESTS: &str = "lb_backend_requests_total";
     pub(super) const RETRIES: &str = "upstream_retries_total";
     pub(super) const RETRY_BUDGET_SPENT: &str = "upstream_retry_budget_spent_total";
@@ -53,6 +55,9 @@ pub(crate) struct Metrics {
     /// By result.
     reloads: [Counter; 3],
     last_reload: Gauge,
+    /// Requests to the admin that were not let in.
+    #[cfg(feature = "admin")]
+    pub(crate) admin_refused: Counter,
 }
 
 /// What is counted of one endpoint. Endpoints come and go, and the recorder never forgets a
@@ -113,6 +118,11 @@ impl Metrics {
         let in_flight = recorder.register_gauge(&Key::from_static_name(name::IN_FLIGHT), &METADATA);
         let connections_refused =
             recorder.register_counter(&Key::from_static_name(name::CONNECTIONS_REFUSED), &METADATA);
+        #[cfg(feature = "admin")]
+        let admin_refused =
+            recorder.register_counter(&Key::from_static_name(name::ADMIN_REFUSED), &METADATA);
+        #[cfg(feature = "admin")]
+        admin_refused.increment(0);
         // A series is shown from its first value on.
         connections_refused.increment(0);
         let reloads = ReloadOutcome::ALL.map(|outcome| {
@@ -132,6 +142,8 @@ impl Metrics {
             connections_refused,
             reloads,
             last_reload,
+            #[cfg(feature = "admin")]
+            admin_refused,
         }
     }
 

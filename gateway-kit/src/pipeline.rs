@@ -165,6 +165,10 @@ impl Inner {
         request: Request<Body>,
         downstream: Downstream,
     ) -> Response<Body> {
+        #[cfg(feature = "admin")]
+        if downstream.admin {
+            return self.admin(request, downstream).await;
+        }
         let mut exchange = Exchange::begin(&self.shared, &request);
         let snapshot = self.snapshot.load_full();
         let (mut parts, body) = request.into_parts();
@@ -176,6 +180,17 @@ impl Inner {
                 return secured(refused_by(problem, exchange), &snapshot.policies, secure);
             }
         };
+        #[cfg(feature = "admin")]
+        if self.is_public_admin(&checked.path) {
+            exchange.built_in(crate::admin::PREFIX);
+            let client = snapshot.client(&parts.headers, downstream);
+            let answer = Box::pin(self.administer(parts, body, &checked.path, client)).await;
+            let answer = answer.unwrap_or_else(|problem| {
+                exchange.fail(problem.code);
+                problem.into_response(exchange.correlation_id())
+            });
+            return finished(crate::admin::secured(answer), exchange);
+        }
         let request = Request::from_parts(parts, body);
         if let Some((path, answer)) = self.built_in(&request, &checked.path) {
             exchange.built_in(path);

@@ -18,18 +18,37 @@ pub(crate) struct Problem {
     pub(crate) code: &'static str,
     title: &'static str,
     detail: Cow<'static, str>,
+    fault: Option<Box<Fault>>,
     retry_after: Option<Duration>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// The value that a request was refused for.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
+struct Fault {
+    /// Where it stands.
+    field: String,
+    /// As it was sent.
+    value: serde_json::Value,
+    /// What may stand there, or what is wrong.
+    allowed: String,
+}
+
+/// A refusal (RFC 9457).
 #[derive(Serialize)]
-struct Document<'a> {
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "admin", schemars(rename = "Problem"))]
+pub(crate) struct Document<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
     detail: &'a str,
+    /// Stable; for programs.
     code: &'a str,
     correlation_id: &'a str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    fault: Option<&'a Fault>,
 }
 
 impl Problem {
@@ -44,6 +63,7 @@ impl Problem {
             code,
             title,
             detail: detail.into(),
+            fault: None,
             retry_after: None,
             headers: Vec::new(),
         }
@@ -143,6 +163,22 @@ impl Problem {
         )
     }
 
+    /// Names what is at fault.
+    #[cfg(feature = "admin")]
+    pub(crate) fn fault(
+        mut self,
+        field: &str,
+        value: serde_json::Value,
+        allowed: impl Into<String>,
+    ) -> Self {
+        self.fault = Some(Box::new(Fault {
+            field: field.to_owned(),
+            value,
+            allowed: allowed.into(),
+        }));
+        self
+    }
+
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
@@ -161,6 +197,7 @@ impl Problem {
             detail: &self.detail,
             code: self.code,
             correlation_id,
+            fault: self.fault.as_deref(),
         };
         // Strings and a number always serialise; an empty body would still carry the status.
         let text = serde_json::to_string(&document).unwrap_or_default();

@@ -23,6 +23,7 @@ use crate::snapshot::Snapshot;
 
 /// Who asked for a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReloadTrigger {
@@ -40,6 +41,7 @@ pub enum ReloadTrigger {
 
 /// What became of a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReloadOutcome {
@@ -53,12 +55,14 @@ pub enum ReloadOutcome {
 
 /// One reload.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct ReloadReport {
     /// Counted from the start, which is 0.
     pub number: u64,
     /// When it ended; serialised as seconds after 1970.
     #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "admin", schemars(with = "f64"))]
     pub at: SystemTime,
     /// Who asked for it.
     pub trigger: ReloadTrigger,
@@ -74,6 +78,7 @@ pub struct ReloadReport {
 
 /// What is different from the configuration before.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct ConfigDiff {
     /// Routes, by name, with their methods if they have any.
@@ -90,6 +95,7 @@ pub struct ConfigDiff {
 
 /// Things of one kind, by name.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Changes {
     /// Those that are new.
@@ -226,6 +232,8 @@ fn settings(before: &Config, after: &Config) -> Vec<&'static str> {
         #[cfg(feature = "tls")]
         tls,
         reload,
+        #[cfg(feature = "admin")]
+        admin,
         shutdown,
         log,
     ]
@@ -440,6 +448,20 @@ impl Inner {
             (now, then) => {
                 keep("tls", now.is_some() != then.is_some());
                 now.clone_from(then);
+            }
+        }
+        #[cfg(feature = "admin")]
+        if let Some(now) = &mut config.admin {
+            let then = before.admin.as_ref().filter(|then| then.is_on());
+            keep(
+                "admin",
+                then.is_none() && now.is_on() && now.listen.on().is_some(),
+            );
+            if let Some(then) = then {
+                keep("admin.listen", now.listen != then.listen);
+                now.listen = then.listen;
+                keep("admin.tls", now.tls != then.tls);
+                now.tls = then.tls;
             }
         }
         waiting

@@ -3,9 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(feature = "admin")]
+use std::time::Duration;
 
 use parking_lot::Mutex;
+#[cfg(feature = "admin")]
+use resilience_core::clock::Clock;
 use resilience_core::clock::SharedClock;
 
 use crate::config::Config;
@@ -24,6 +28,11 @@ pub(crate) struct Shared {
     /// The time of day.
     pub(crate) wall: WallClock,
     pub(crate) metrics: Arc<Metrics>,
+    /// On the clock.
+    #[cfg(feature = "admin")]
+    pub(crate) started: Duration,
+    /// Goes up with every change of settings.
+    revision: AtomicU64,
     /// Set when the gateway begins to stop.
     draining: AtomicBool,
     services: Mutex<HashMap<String, Arc<Service>>>,
@@ -31,11 +40,18 @@ pub(crate) struct Shared {
     splits: Mutex<HashMap<String, Arc<Split>>>,
     pub(crate) limiters: Registry<Limiter>,
     pub(crate) tunnels: Tunnels,
+    #[cfg(feature = "admin")]
+    pub(crate) admin: crate::admin::State,
 }
 
 impl Shared {
     pub(crate) fn new(clock: SharedClock) -> Self {
         Self {
+            #[cfg(feature = "admin")]
+            started: clock.now(),
+            revision: AtomicU64::new(0),
+            #[cfg(feature = "admin")]
+            admin: crate::admin::State::new(&clock),
             clock,
             wall: WallClock::default(),
             metrics: Arc::new(Metrics::new()),
@@ -45,6 +61,16 @@ impl Shared {
             limiters: Registry::default(),
             tunnels: Tunnels::default(),
         }
+    }
+
+    /// Tells that settings were changed.
+    pub(crate) fn changed(&self) {
+        // ORDERING: Release, and Acquire where it is read: who sees the number sees the change.
+        self.revision.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     pub(crate) fn drain(&self) {
@@ -93,5 +119,6 @@ impl Shared {
         let gone = std::mem::replace(&mut *self.services.lock(), next.collect());
         // Outside the lock.
         drop(gone);
+        self.changed();
     }
 }

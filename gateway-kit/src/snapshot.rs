@@ -29,6 +29,9 @@ pub(crate) struct Snapshot {
     /// For connections that begin while this snapshot is the current one.
     pub(crate) server: Arc<ServerConfig>,
     trusted: Vec<Network>,
+    /// `None`: the admin is off.
+    #[cfg(feature = "admin")]
+    pub(crate) admin: Option<crate::admin::Access>,
 }
 
 impl Snapshot {
@@ -74,6 +77,8 @@ impl Snapshot {
             guard: Guard::new().with_methods(methods),
             server: Arc::new(config.server.clone()),
             trusted: config.trusted_proxies.clone(),
+            #[cfg(feature = "admin")]
+            admin: crate::admin::Access::compile(config.admin.as_ref())?,
         })
     }
 
@@ -101,6 +106,13 @@ impl Snapshot {
             trusted: self.is_trusted(peer),
             scheme: if downstream.tls { "https" } else { "http" },
         }
+    }
+
+    /// The client's address as far as it can be believed.
+    #[cfg(feature = "admin")]
+    pub(crate) fn client(&self, headers: &http::HeaderMap, downstream: Downstream) -> IpAddr {
+        let origin = self.origin(downstream);
+        crate::headers::client_address(headers, origin, |address| self.is_trusted(address))
     }
 
     pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {

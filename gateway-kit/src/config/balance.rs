@@ -4,15 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use resilience_core::balance;
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::load::check_range;
 use super::{ConfigError, EndpointUrl, FieldName, Switch};
 
 /// One endpoint of an upstream: its URL, or a table with what else is to be said of it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct EndpointConfig {
     /// Where it is.
@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for UrlOrTable {
 }
 
 /// `balance`: who gets the next request.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BalanceConfig {
@@ -130,7 +130,7 @@ impl Default for BalanceConfig {
 }
 
 /// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BalanceStrategy {
@@ -171,7 +171,7 @@ impl BalanceStrategy {
 }
 
 /// What requests are told apart by. One without it goes anywhere.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum HashKey {
@@ -187,7 +187,7 @@ pub enum HashKey {
 }
 
 /// `ejection`: who gets no requests for a time, by those that failed.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct EjectionConfig {

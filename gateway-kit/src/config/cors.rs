@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, FieldName, MethodName, OriginPattern};
 
 /// `cors`: pages of which origins may read answers. Preflight requests are answered by the gateway,
 /// and what an upstream says of this is replaced.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CorsConfig {
@@ -36,7 +36,7 @@ pub struct CorsConfig {
 /// something, and WebSockets. Told by `Sec-Fetch-Site`, and by `Origin` where a browser does not send
 /// it. Requests without both are from no browser of this decade; those with a bearer token and
 /// without cookies are in nobody's name but their own.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CsrfConfig {

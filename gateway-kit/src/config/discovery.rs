@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::balance::{EndpointConfig, check_endpoints};
@@ -11,7 +11,7 @@ use super::load::check_duration;
 
 /// `discovery`: where further endpoints come from. An address that several sources know is taken
 /// from the first: the configuration, then DNS, then the file, then the API.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct DiscoveryConfig {

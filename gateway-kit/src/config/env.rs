@@ -105,6 +105,12 @@ pub const VARIABLES: &[Variable] = &[
         "(none)",
         "addresses or networks, separated by commas, whose forwarding fields are believed",
     ),
+    #[cfg(feature = "admin")]
+    variable(
+        "ADMIN_TOKEN",
+        "(none)",
+        "16 to 256 characters that admit to the admin, which is off without",
+    ),
 ];
 
 /// What stands without a file.
@@ -179,6 +185,13 @@ impl Config {
             |text| list(text, |one| Network::try_from(one.to_owned()).ok()),
         )? {
             next.trusted_proxies = trusted;
+        }
+        #[cfg(feature = "admin")]
+        if let Some(token) = get("ADMIN_TOKEN") {
+            // The value is a secret: it is not shown.
+            let token = super::AdminToken::try_from(token.as_str());
+            let token = token.map_err(|allowed| ConfigError::new("ADMIN_TOKEN", allowed))?;
+            next.admin.get_or_insert_default().token = Some(token);
         }
         variables.services(&mut next)?;
         variables.breakers(&mut next)?;

@@ -15,6 +15,8 @@ impl Config {
             files.insert(pair.certificate.clone());
             files.insert(pair.key.clone());
         }
+        #[cfg(feature = "admin")]
+        files.extend(self.admin.iter().flat_map(|admin| admin.token_file.clone()));
         for upstream in self.upstreams.values() {
             let tls = &upstream.tls;
             let named = [&tls.ca_file, &tls.certificate_file, &tls.key_file];

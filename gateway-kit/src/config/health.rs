@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::uri::PathAndQuery;
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::load::{check_duration, check_range};
 
 /// `health`: a GET to each endpoint, again and again, on the connections that requests use.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HealthConfig {
@@ -40,7 +40,7 @@ pub struct HealthConfig {
 }
 
 /// What an endpoint is before its first check.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InitialHealth {
     /// It gets requests at once.
@@ -146,6 +146,12 @@ pub struct StatusRange(u16, u16);
 impl<'de> Deserialize<'de> for StatusRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(CodeOrRange)
+    }
+}
+
+impl fmt::Display for StatusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
     }
 }
 

@@ -1,12 +1,12 @@
 //! `ip_filter`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Network};
 
 /// `ip_filter`: whose requests are refused with 403, by the client's address as far as it is
 /// believed.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct IpFilterConfig {

@@ -81,6 +81,8 @@ impl Config {
         if let Some(reload) = self.reload.on() {
             check_duration("reload.interval", reload.interval)?;
         }
+        #[cfg(feature = "admin")]
+        super::admin::check(self)?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             tls.check()?;

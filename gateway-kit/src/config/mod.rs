@@ -3,6 +3,8 @@
 //! Every refusal is a [`ConfigError`] that names the line, the field, the value and what is
 //! allowed. Unknown keys are refused. Durations are written as `"30s"`, `"500ms"`, `"1m"`.
 
+#[cfg(feature = "admin")]
+mod admin;
 pub(crate) mod balance;
 mod bytes;
 mod cors;
@@ -21,6 +23,7 @@ mod sections;
 mod security_headers;
 mod server;
 mod several;
+mod shown;
 mod size_limits;
 mod source;
 mod switch;
@@ -35,8 +38,10 @@ use std::time::Duration;
 
 use resilience_core::retry::BudgetConfig;
 use resilience_core::{adaptive, breaker, bulkhead};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "admin")]
+pub use self::admin::{AdminConfig, AdminToken};
 pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
 pub use self::bytes::ByteSize;
 pub use self::cors::{CorsConfig, CsrfConfig};
@@ -64,7 +69,7 @@ pub use self::values::{
 };
 
 /// Everything a gateway can be told.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -104,6 +109,9 @@ pub struct Config {
     /// How changed files are noticed; `false`: not at all.
     #[serde(default)]
     pub reload: Switch<ReloadConfig>,
+    /// The admin API and its page; default off.
+    #[cfg(feature = "admin")]
+    pub admin: Option<AdminConfig>,
     /// How the gateway stops.
     #[serde(default)]
     pub shutdown: ShutdownConfig,
@@ -113,7 +121,7 @@ pub struct Config {
 }
 
 /// One `[upstream.NAME]`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
@@ -160,15 +168,17 @@ pub struct UpstreamConfig {
     pub upgrade_timeout: Duration,
     /// How many requests that were sent and not answered are sent again, beside the first tries;
     /// `false` for none. Default a fifth of them, and 10 per second.
-    #[serde(default)]
+    #[serde(default, serialize_with = "shown::retry")]
     pub retry: Switch<BudgetConfig>,
     /// Most bytes of a request's body that are kept, so that it can be sent again as one without
     /// a body can; 1 to 1 048 576. Default none: what has a body is sent once.
     pub replay_bytes: Option<usize>,
     /// Most requests at once, and how many wait for a place; default no limit.
+    #[serde(serialize_with = "shown::bulkhead")]
     pub bulkhead: Option<bulkhead::Config>,
     /// Most requests at once that wait for the head of their answer, found out by how long they
     /// wait; default no limit. Beside `bulkhead`.
+    #[serde(serialize_with = "shown::adaptive")]
     pub adaptive: Option<adaptive::Config>,
     /// What is spoken; default HTTP/1.1.
     #[serde(default)]
@@ -190,7 +200,7 @@ pub struct UpstreamConfig {
     #[serde(default = "default_max_idle")]
     pub max_idle: usize,
     /// The circuit breaker that each endpoint gets.
-    #[serde(default)]
+    #[serde(default, serialize_with = "shown::breaker")]
     pub breaker: breaker::Config,
     /// Status codes, 500 to 599, that the breaker counts as neither success nor failure; default
     /// none. For an upstream that says an honest 503 about a dependency of its own while the rest
@@ -200,7 +210,7 @@ pub struct UpstreamConfig {
 }
 
 /// `[shutdown]`: how the gateway stops.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ShutdownConfig {
@@ -223,7 +233,7 @@ impl Default for ShutdownConfig {
 }
 
 /// `[log]`: what the `gateway` program writes to standard output.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LogConfig {
@@ -234,7 +244,7 @@ pub struct LogConfig {
 }
 
 /// A level of log events.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Only what needs a person.
@@ -251,7 +261,7 @@ pub enum LogLevel {
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object per line.

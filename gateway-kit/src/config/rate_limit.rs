@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use resilience_core::rate_limit::{Quota, QuotaError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::{check_duration, check_range};
 use super::{ConfigError, FieldName, Several};
@@ -12,7 +12,7 @@ use super::{ConfigError, FieldName, Several};
 /// `rate_limit`: a bucket of `burst` per client, refilled at `requests` per `window`.
 ///
 /// One, or several as `[[rate_limit]]`, which all have to admit a request.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RateLimitConfig {
@@ -39,7 +39,7 @@ pub struct RateLimitConfig {
 }
 
 /// Whom a request is counted for. One that lacks what is looked for is counted for its address.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RateLimitKey {

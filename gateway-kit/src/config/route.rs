@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::check_range;
 use super::values::{HostPattern, MethodName, PlainPath, Prefix};
@@ -18,7 +18,7 @@ use super::{
 /// A route is found by host, then path, then method: an exact host before a `*.` one before any,
 /// the longest prefix, a route that names the method before one that takes all. A host without a
 /// matching path leaves the request to the next.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RouteConfig {
@@ -67,7 +67,7 @@ pub struct RouteConfig {
 }
 
 /// One share of a split.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SplitConfig {

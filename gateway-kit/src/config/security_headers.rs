@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use http::HeaderValue;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Switch};
 
 /// `security_headers`: fields of every answer, refusals included, that tell browsers to be careful.
 /// Each may be `false`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct SecurityHeadersConfig {
@@ -31,7 +31,7 @@ pub struct SecurityHeadersConfig {
 }
 
 /// `hsts`: browsers are to come by TLS only.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HstsConfig {

@@ -1,12 +1,12 @@
 //! `size_limits`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::check_range;
 use super::{ByteSize, ConfigError, Switch};
 
 /// `size_limits`: how large a request may be. What is larger costs no upstream anything.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct SizeLimitsConfig {

@@ -58,6 +58,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OffOr<T> {
         T::deserialize(value.into_deserializer()).map(Switch::On)
     }
 
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        T::deserialize(value.into_deserializer()).map(Switch::On)
+    }
+
     fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
         T::deserialize(value.into_deserializer()).map(Switch::On)
     }

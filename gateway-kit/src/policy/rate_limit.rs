@@ -54,6 +54,12 @@ impl Limiter {
         self.buckets.quota()
     }
 
+    /// Whether the quota is not as configured.
+    pub(crate) fn is_changed(&self) -> bool {
+        let configured = self.configured.lock();
+        configured.is_some_and(|configured| configured != self.buckets.quota())
+    }
+
     /// Gives all clients another quota until the configured one changes.
     pub(crate) fn set_quota(&self, quota: Quota) {
         let _configured = self.configured.lock();

@@ -16,6 +16,8 @@ use crate::config::{Config, Source};
 use crate::embed::GatewayService;
 use crate::layers::{Layered, Layers, Next};
 use crate::reload::Live;
+#[cfg(feature = "admin")]
+use crate::server::Admin;
 #[cfg(feature = "tls")]
 use crate::server::tls::Tls;
 use crate::server::{Error, Gateway, Inner, Listener, addresses};
@@ -120,11 +122,15 @@ impl Builder {
         for (address, tls) in addresses(&config) {
             listeners.push(Listener::bind(address, tls).await?);
         }
+        #[cfg(feature = "admin")]
+        let admin = Admin::bind(&config).await?;
         Ok(Gateway {
             limit: Arc::new(Semaphore::new(config.server.max_connections)),
             clients: Arc::default(),
             inner,
             listeners,
+            #[cfg(feature = "admin")]
+            admin,
         })
     }
 

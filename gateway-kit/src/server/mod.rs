@@ -29,7 +29,7 @@ pub(crate) use self::client_body::{ClientBody, SlowClient};
 pub(crate) use self::connection::ConnectionSlot;
 use self::connection::Serving;
 use self::limits::{PerClient, Slot};
-use crate::config::Config;
+use crate::config::{Config, ServerConfig};
 use crate::handle::Handle;
 use crate::layers::Layers;
 use crate::reload::{self, Live};
@@ -72,6 +72,21 @@ pub(crate) struct Inner {
 pub(crate) struct Downstream {
     pub(crate) peer: SocketAddr,
     pub(crate) tls: bool,
+    /// It came to the address of the admin.
+    #[cfg(feature = "admin")]
+    pub(crate) admin: bool,
+}
+
+impl Downstream {
+    /// A connection of the public address.
+    pub(crate) const fn of_public(peer: SocketAddr, tls: bool) -> Self {
+        Self {
+            peer,
+            tls,
+            #[cfg(feature = "admin")]
+            admin: false,
+        }
+    }
 }
 
 /// A reverse proxy.
@@ -92,8 +107,19 @@ pub struct Gateway {
     inner: Arc<Inner>,
     /// One, or two if TLS has an address of its own.
     listeners: Vec<Listener>,
+    #[cfg(feature = "admin")]
+    admin: Option<Admin>,
     limit: Arc<Semaphore>,
     clients: Arc<PerClient>,
+}
+
+/// The address of the admin, with limits of its own: it answers when the public one is full.
+#[cfg(feature = "admin")]
+#[derive(Debug)]
+struct Admin {
+    listener: Listener,
+    limit: Arc<Semaphore>,
+    server: Arc<ServerConfig>,
 }
 
 #[derive(Debug)]
@@ -131,6 +157,12 @@ impl Gateway {
     pub fn tls_addr(&self) -> Option<SocketAddr> {
         let listener = self.listeners.iter().find(|listener| listener.tls);
         listener.map(|listener| listener.address)
+    }
+
+    /// Where the admin listens; `None` if it is off or has no address of its own.
+    #[cfg(feature = "admin")]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.listener.address)
     }
 
     /// A handle on the running state: breakers, upstreams, metrics.
@@ -172,11 +204,15 @@ impl Gateway {
                             connections.spawn(connection);
                         }
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        // Out of descriptors, most likely: give some time to come back.
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    Err(error) => not_accepted(&error).await,
+                },
+                accepted = self.accept_admin() => match accepted {
+                    Ok(accepted) => {
+                        if let Some(connection) = self.connection(accepted, &stopped) {
+                            connections.spawn(connection);
+                        }
                     }
+                    Err(error) => not_accepted(&error).await,
                 },
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 _ = sweep.tick() => self.sweep(),
@@ -220,9 +256,44 @@ impl Gateway {
         .await?;
         Ok(Accepted {
             stream,
-            downstream: Downstream { peer, tls },
+            downstream: Downstream::of_public(peer, tls),
             permit,
         })
+    }
+
+    #[cfg(not(feature = "admin"))]
+    async fn accept_admin(&self) -> io::Result<Accepted> {
+        std::future::pending().await
+    }
+
+    /// A connection to the admin's own address; never done without one.
+    #[cfg(feature = "admin")]
+    async fn accept_admin(&self) -> io::Result<Accepted> {
+        let Some(admin) = &self.admin else {
+            return std::future::pending().await;
+        };
+        let limit = Arc::clone(&admin.limit);
+        let permit = limit.acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer) = admin.listener.socket.accept().await?;
+        Ok(Accepted {
+            stream,
+            downstream: Downstream {
+                peer,
+                tls: admin.listener.tls,
+                admin: true,
+            },
+            permit,
+        })
+    }
+
+    /// The limits of a connection.
+    fn limits(&self, snapshot: &Snapshot, downstream: Downstream) -> Arc<ServerConfig> {
+        #[cfg(feature = "admin")]
+        if let Some(admin) = self.admin.as_ref().filter(|_| downstream.admin) {
+            return Arc::clone(&admin.server);
+        }
+        let _ = downstream;
+        Arc::clone(&snapshot.server)
     }
 
     /// Serves one connection to its end; `None` if its client has too many.
@@ -237,7 +308,7 @@ impl Gateway {
             permit,
         } = accepted;
         let snapshot = self.inner.snapshot.load();
-        let server = &snapshot.server;
+        let server = &self.limits(&snapshot, downstream);
         let client = downstream.peer.ip();
         let most = server
             .max_connections_per_client
@@ -295,6 +366,12 @@ async fn watch_certificates(inner: Arc<Inner>) {
     std::future::pending().await
 }
 
+/// Out of descriptors, most likely: give some time to come back.
+async fn not_accepted(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
 /// A connection that has not been looked at.
 struct Accepted {
     stream: TcpStream,
@@ -312,6 +389,31 @@ impl Listener {
             address,
             tls,
         })
+    }
+}
+
+#[cfg(feature = "admin")]
+impl Admin {
+    /// Listens for the admin, if it is on and has an address of its own.
+    async fn bind(config: &Config) -> Result<Option<Self>, Error> {
+        let Some(settings) = config.admin.as_ref().filter(|admin| admin.is_on()) else {
+            if config.admin.is_some() {
+                tracing::warn!(
+                    "the admin is off: there is neither a token nor a list of addresses"
+                );
+            }
+            return Ok(None);
+        };
+        let Some(address) = settings.listen.on() else {
+            return Ok(None);
+        };
+        let listener = Listener::bind(*address, settings.tls).await?;
+        tracing::info!(address = %listener.address, "the admin listens");
+        Ok(Some(Self {
+            listener,
+            limit: Arc::new(Semaphore::new(crate::admin::MOST_CONNECTIONS)),
+            server: Arc::new(crate::admin::server_config()),
+        }))
     }
 }
 

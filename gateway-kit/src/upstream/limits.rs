@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::poll_fn;
 use http::StatusCode;
+use parking_lot::Mutex;
 use resilience_core::adaptive::{self, AdaptiveLimit};
-use resilience_core::bulkhead::{Bulkhead, OwnedPermit, Priority, Turn};
+use resilience_core::bulkhead::{self, Bulkhead, OwnedPermit, Priority, Turn};
 use resilience_core::clock::SharedClock;
 use resilience_core::retry::{BudgetConfig, RetryBudget};
 use tokio::time::{Instant, Sleep, sleep};
@@ -21,6 +22,8 @@ use crate::problem::Problem;
 pub(crate) struct Limits {
     bulkhead: Bulkhead,
     adaptive: AdaptiveLimit,
+    /// As configured; what is set at run time holds until that changes.
+    configured: Mutex<Option<bulkhead::Config>>,
     budget: RetryBudget,
     metrics: ServiceMetrics,
 }
@@ -33,6 +36,7 @@ impl Limits {
         Self {
             bulkhead: Bulkhead::with_clock(Default::default(), clock.clone()),
             adaptive: AdaptiveLimit::with_clock(Default::default(), clock.clone()),
+            configured: Mutex::default(),
             budget: RetryBudget::with_clock(BudgetConfig::default(), clock.clone()),
             metrics,
         }
@@ -40,11 +44,14 @@ impl Limits {
 
     /// Puts settings in force; what runs and what was saved up stays counted.
     pub(crate) fn configure(&self, config: &UpstreamConfig) {
+        let mut configured = self.configured.lock();
+        let before = std::mem::replace(&mut *configured, config.bulkhead);
         if let Some(bulkhead) = config.bulkhead
-            && bulkhead != self.bulkhead.config()
+            && before != config.bulkhead
         {
             self.bulkhead.set_config(bulkhead);
         }
+        drop(configured);
         if let Some(adaptive) = config.adaptive
             && adaptive != self.adaptive.config()
         {
@@ -55,6 +62,22 @@ impl Limits {
         {
             self.budget.set_config(*budget);
         }
+    }
+
+    /// The bulkhead, and whether it is not as configured; `None` without one.
+    pub(crate) fn bulkhead(&self) -> Option<(&Bulkhead, bool)> {
+        let configured = (*self.configured.lock())?;
+        let changed = configured != self.bulkhead.config();
+        Some((&self.bulkhead, changed))
+    }
+
+    /// Gives the bulkhead other settings until the configured ones change; whether there is one.
+    pub(crate) fn set_bulkhead(&self, config: bulkhead::Config) -> bool {
+        let configured = self.configured.lock();
+        if configured.is_some() {
+            self.bulkhead.set_config(config);
+        }
+        configured.is_some()
     }
 
     /// A place for one call until its answer has ended; waits in line if there is one.

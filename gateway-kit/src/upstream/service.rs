@@ -45,6 +45,41 @@ pub(crate) enum Source {
     File(PathBuf),
 }
 
+/// Where an endpoint comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum EndpointSource {
+    /// `endpoints` in the configuration.
+    Config,
+    /// A name.
+    Dns,
+    /// A file.
+    File,
+    /// It was registered at run time.
+    Registered,
+}
+
+impl EndpointSource {
+    /// In one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Dns => "dns",
+            Self::File => "file",
+            Self::Registered => "registered",
+        }
+    }
+}
+
+/// What the source of an endpoint says of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) weight: u32,
+    pub(crate) source: EndpointSource,
+    /// Of its registration.
+    pub(crate) left: Option<Duration>,
+}
+
 /// An endpoint as a source tells it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Spec {
@@ -210,6 +245,41 @@ impl Service {
             })
         });
         views.collect()
+    }
+
+    /// What the sources say of the endpoints of now, by address.
+    pub(crate) fn told(&self) -> HashMap<String, Told> {
+        let state = self.state.lock();
+        let now = self.clock.now();
+        let configured: HashSet<&str> = match &state.settings {
+            Some(settings) => {
+                let endpoints = settings.endpoints.iter();
+                endpoints.map(|one| one.url.authority()).collect()
+            }
+            None => HashSet::new(),
+        };
+        let told = state.endpoints().into_iter().map(|spec| {
+            let address = spec.address.as_str();
+            let mut found = state.found.iter();
+            let mut source = found.find_map(|(source, specs)| {
+                let there = specs.iter().any(|one| one.address == address);
+                there.then_some(match source {
+                    Source::Dns(_) => EndpointSource::Dns,
+                    Source::File(_) => EndpointSource::File,
+                })
+            });
+            if configured.contains(address) {
+                source = Some(EndpointSource::Config);
+            }
+            let registered = state.registered.get(address).filter(|_| source.is_none());
+            let told = Told {
+                weight: spec.weight,
+                source: source.unwrap_or(EndpointSource::Registered),
+                left: registered.map(|one| one.until.saturating_sub(now)),
+            };
+            (spec.address, told)
+        });
+        told.collect()
     }
 
     /// Replaces what a source has found.

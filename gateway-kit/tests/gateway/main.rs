@@ -1,5 +1,7 @@
 //! The gateway over real sockets. One program, so that it links once.
 
+#[cfg(feature = "admin")]
+mod admin;
 mod answers;
 mod balance;
 mod cases;

@@ -51,6 +51,9 @@ pub(crate) struct Running {
     /// Where TLS is spoken.
     #[cfg(feature = "tls")]
     pub(crate) tls_addr: Option<SocketAddr>,
+    /// Where the admin listens.
+    #[cfg(feature = "admin")]
+    pub(crate) admin_addr: Option<SocketAddr>,
     pub(crate) handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) task: JoinHandle<std::io::Result<()>>,
@@ -75,6 +78,8 @@ impl Running {
         let (addr, handle) = (gateway.local_addr(), gateway.handle());
         #[cfg(feature = "tls")]
         let tls_addr = gateway.tls_addr();
+        #[cfg(feature = "admin")]
+        let admin_addr = gateway.admin_addr();
         let task = tokio::spawn(gateway.serve(async {
             let _ = stopped.await;
         }));
@@ -82,6 +87,8 @@ impl Running {
             addr,
             #[cfg(feature = "tls")]
             tls_addr,
+            #[cfg(feature = "admin")]
+            admin_addr,
             handle,
             stop: Some(stop),
             task,
@@ -99,16 +106,7 @@ impl Running {
 
     /// The same from another loopback address.
     pub(crate) async fn raw_from(&self, local: &str, request: &str) -> Answer {
-        soon(async {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.bind(format!("{local}:0").parse().unwrap()).unwrap();
-            let mut stream = socket.connect(self.addr).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut bytes = Vec::new();
-            let _ = stream.read_to_end(&mut bytes).await;
-            Answer::parse(&bytes)
-        })
-        .await
+        raw_between(local, self.addr, request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -121,6 +119,20 @@ impl Running {
     pub(crate) async fn connect(&self) -> TcpStream {
         soon(TcpStream::connect(self.addr)).await.unwrap()
     }
+}
+
+/// Sends one raw request from one address to another and reads to the end.
+pub(crate) async fn raw_between(local: &str, to: SocketAddr, request: &str) -> Answer {
+    soon(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{local}:0").parse().unwrap()).unwrap();
+        let mut stream = socket.connect(to).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes).await;
+        Answer::parse(&bytes)
+    })
+    .await
 }
 
 impl Drop for Running {

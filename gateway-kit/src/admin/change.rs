@@ -1,0 +1,66 @@
+//! What was changed by whom.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use resilience_core::clock::SharedClock;
+use resilience_core::rate_limit::KeyedRateLimiter;
+use serde_json::Value;
+
+use super::access::wrong_tokens;
+use super::types;
+
+/// The most changes remembered.
+const MOST: usize = 200;
+
+/// What the admin keeps through reloads.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Wrong tokens by address.
+    pub(super) wrong: KeyedRateLimiter<[u8]>,
+    /// Held by whoever changes something, so that a revision is still that one.
+    pub(super) writing: Mutex<()>,
+    /// The latest first.
+    changes: Mutex<VecDeque<types::Change>>,
+}
+
+/// A change that an operation made.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) action: &'static str,
+    pub(super) target: String,
+    pub(super) before: Value,
+    pub(super) after: Value,
+}
+
+impl State {
+    pub(crate) fn new(clock: &SharedClock) -> Self {
+        Self {
+            wrong: wrong_tokens(clock),
+            writing: Mutex::default(),
+            changes: Mutex::default(),
+        }
+    }
+
+    pub(super) fn changes(&self) -> Vec<types::Change> {
+        self.changes.lock().iter().cloned().collect()
+    }
+
+    /// Remembers a change and tells the log of it.
+    pub(super) fn record(&self, change: types::Change) {
+        tracing::info!(
+            target: "gateway_kit::admin",
+            actor = %change.actor,
+            by = change.by,
+            action = change.action,
+            on = %change.target,
+            before = %change.before,
+            after = %change.after,
+            revision = change.revision,
+            "changed"
+        );
+        let mut changes = self.changes.lock();
+        changes.truncate(MOST - 1);
+        changes.push_front(change);
+    }
+}

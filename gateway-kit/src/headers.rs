@@ -51,6 +51,56 @@ fn is_ours(name: &str) -> bool {
         .contains(&name)
 }
 
+/// The form that names have in common which some server may take for the same: all that is no
+/// letter or digit is one character to it.
+pub(crate) fn folded(name: &str) -> String {
+    let fold = |one: char| {
+        if one.is_ascii_alphanumeric() {
+            one
+        } else {
+            '-'
+        }
+    };
+    name.to_ascii_lowercase().chars().map(fold).collect()
+}
+
+/// Fields that a configuration must not have the gateway set: a message would be read otherwise.
+#[cfg(feature = "jwt")]
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+    let folded = folded(name.as_str());
+    let is = |reserved: &HeaderName| reserved.as_str() == folded;
+    is_ours(&folded)
+        || HOP_BY_HOP.iter().any(is)
+        || [
+            HOST,
+            CONTENT_LENGTH,
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            header::TRAILER,
+            header::EXPECT,
+            header::AUTHORIZATION,
+            header::COOKIE,
+            header::ORIGIN,
+        ]
+        .iter()
+        .any(is)
+}
+
+/// Removes fields whose names fold to one of `names`, which are folded.
+pub(crate) fn remove_folded(headers: &mut HeaderMap, names: &[String]) {
+    if names.is_empty() {
+        return;
+    }
+    let is_one = |name: &&HeaderName| {
+        let folded = folded(name.as_str());
+        names.contains(&folded)
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(is_one).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
 /// Removes what concerns one connection only: the list above and all that `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {

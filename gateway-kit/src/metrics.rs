@@ -25,6 +25,9 @@ mod name {
     pub(super) const BREAKER_TRANSITIONS: &str = "circuit_breaker_transitions_total";
     pub(super) const BREAKER_REJECTED: &str = "circuit_breaker_rejected_total";
     pub(super) const RATE_LIMITED: &str = "rate_limit_rejected_total";
+    pub(super) const AUTH_FAILURES: &str = "auth_failures_total";
+    #[cfg(feature = "jwt")]
+    pub(super) const KEY_FETCHES: &str = "jwt_key_fetches_total";
     pub(super) const CONNECTIONS_REFUSED: &str = "connections_refused_total";
     #[cfg(feature = "admin")]
     pub(super) const ADMIN_REFUSED: &str = "admin_refused_total";
@@ -228,6 +231,21 @@ impl Metrics {
             full: counter(name::BULKHEAD_FULL),
             refused: counter(name::ADAPTIVE_REFUSED),
         }
+    }
+
+    /// Requests that were not authenticated; the reason is of a fixed list.
+    pub(crate) fn auth_failure(&self, route: &str, reason: &'static str) {
+        let route = Label::new("route", route.to_owned());
+        let reason = Label::from_static_parts("reason", reason);
+        self.counter(name::AUTH_FAILURES, vec![route, reason])
+            .increment(1);
+    }
+
+    /// Fetches of the keys of issuers that ended so.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn key_fetch(&self, result: &'static str) -> Counter {
+        let result = Label::from_static_parts("result", result);
+        self.counter(name::KEY_FETCHES, vec![result])
     }
 
     /// The refusals of one limit.

@@ -25,8 +25,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+#[cfg(feature = "jwt")]
+use http::HeaderName;
 use http::header::{CONNECTION, HOST, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use uuid::Uuid;
 
 use crate::body::Body;
@@ -62,6 +64,9 @@ pub(crate) struct Context {
     pub(crate) allow: Option<HeaderValue>,
     /// What a good token says of the client; `None` without one.
     pub(crate) claims: Option<serde_json::Value>,
+    /// What the upstream is told of that.
+    #[cfg(feature = "jwt")]
+    identity: Option<Vec<(HeaderName, HeaderValue)>>,
     pub(crate) exchange: Exchange,
 }
 
@@ -107,6 +112,8 @@ impl Context {
             route,
             allow,
             claims: None,
+            #[cfg(feature = "jwt")]
+            identity: None,
             exchange,
         }
     }
@@ -131,6 +138,18 @@ impl Context {
             self.exchange.fail(problem.code);
             problem.into_response(self.exchange.correlation_id())
         })
+    }
+
+    /// Tells the upstream who the client is. After the fields of one connection are removed, so that
+    /// a client cannot name these among them.
+    #[cfg(feature = "jwt")]
+    fn identify(&mut self, route: &Route, headers: &mut HeaderMap) {
+        for (name, value) in self.identity.take().into_iter().flatten() {
+            headers.insert(name, value);
+        }
+        if let Some(jwt) = &route.policies.jwt {
+            jwt.hide_token(headers);
+        }
     }
 
     /// The policies of the route, or those for requests without one.
@@ -191,7 +210,7 @@ impl Inner {
             });
             return finished(crate::admin::secured(answer), exchange);
         }
-        let request = Request::from_parts(parts, body);
+        let request = snapshot.identity.remove(Request::from_parts(parts, body));
         if let Some((path, answer)) = self.built_in(&request, &checked.path) {
             exchange.built_in(path);
             let response = match answer {
@@ -283,14 +302,15 @@ impl Inner {
         route: &Arc<Route>,
         context: &mut Context,
     ) -> Result<Response<Body>, Problem> {
-        if let Some(csrf) = &route.policies.csrf {
-            csrf.check(&request, context.checked.upgrade, context.secure)?;
-        }
+        self.authenticate(request.method(), request.headers(), route, context)
+            .await?;
         if let Some(limits) = &route.policies.limits {
             limits.check_consumer(request.headers(), context.claims.as_ref(), context.client)?;
         }
         headers::remove_request_hop_by_hop(request.headers_mut());
         headers::set_forwarded(request.headers_mut(), context.origin, context.client);
+        #[cfg(feature = "jwt")]
+        context.identify(route, request.headers_mut());
         let id = context.exchange.correlation_id.clone();
         request.headers_mut().insert(CORRELATION_ID, id);
         let Some(layered) = &self.layers.upstream else {
@@ -303,6 +323,37 @@ impl Inner {
             })
         })
         .await
+    }
+}
+
+impl Inner {
+    /// Finds out who sends a request, and refuses those who may not.
+    async fn authenticate(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        route: &Route,
+        context: &mut Context,
+    ) -> Result<(), Problem> {
+        let policies = &route.policies;
+        let failed = |reason| self.shared.metrics.auth_failure(&route.label, reason);
+        if let Some(csrf) = &policies.csrf {
+            let checked = csrf.check(method, headers, context.checked.upgrade, context.secure);
+            checked.inspect_err(|_| failed("cross_origin"))?;
+        }
+        #[cfg(feature = "jwt")]
+        if let Some(jwt) = &policies.jwt {
+            let checked = match jwt.check(headers).await {
+                Ok(Some(claims)) => jwt.fields(&claims).map(|fields| Some((claims, fields))),
+                other => other.map(|_| None),
+            };
+            let known = checked.map_err(|refusal| {
+                failed(refusal.reason());
+                jwt.problem(refusal)
+            })?;
+            (context.claims, context.identity) = known.unzip();
+        }
+        Ok(())
     }
 }
 

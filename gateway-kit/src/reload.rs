@@ -227,6 +227,8 @@ fn settings(before: &Config, after: &Config) -> Vec<&'static str> {
         security_headers,
         size_limits,
         csrf,
+        #[cfg(feature = "jwt")]
+        jwt,
         rate_limit,
         server,
         #[cfg(feature = "tls")]

@@ -39,6 +39,9 @@ pub(crate) struct Shared {
     /// By the route's label.
     splits: Mutex<HashMap<String, Arc<Split>>>,
     pub(crate) limiters: Registry<Limiter>,
+    /// Keys of issuers.
+    #[cfg(feature = "jwt")]
+    pub(crate) key_sets: Registry<crate::policy::jwt::KeySet>,
     pub(crate) tunnels: Tunnels,
     #[cfg(feature = "admin")]
     pub(crate) admin: crate::admin::State,
@@ -59,6 +62,8 @@ impl Shared {
             services: Mutex::new(HashMap::new()),
             splits: Mutex::new(HashMap::new()),
             limiters: Registry::default(),
+            #[cfg(feature = "jwt")]
+            key_sets: Registry::default(),
             tunnels: Tunnels::default(),
         }
     }

@@ -10,6 +10,7 @@ use crate::config::{Config, Network, ServerConfig, UpstreamConfig};
 use crate::guard::Guard;
 use crate::headers::Origin;
 use crate::policy::Policies;
+use crate::policy::identity::Identity;
 use crate::route::{Route, Table};
 use crate::server::Downstream;
 use crate::shared::Shared;
@@ -24,6 +25,7 @@ pub(crate) struct Snapshot {
     pub(crate) upstreams: BTreeMap<String, Arc<Upstream>>,
     /// For requests without a route; those of a route are with the route.
     pub(crate) policies: Policies,
+    pub(crate) identity: Identity,
     pub(crate) body_timeout: Duration,
     pub(crate) guard: Guard,
     /// For connections that begin while this snapshot is the current one.
@@ -73,6 +75,7 @@ impl Snapshot {
             routes,
             upstreams,
             policies,
+            identity: Identity::of(config),
             body_timeout: config.server.body_timeout,
             guard: Guard::new().with_methods(methods),
             server: Arc::new(config.server.clone()),

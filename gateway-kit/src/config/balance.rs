@@ -329,7 +329,7 @@ fn place(field: &'static str) -> (&'static str, &'static str) {
 }
 
 /// RFC 9110, section 5.6.2; the name of a cookie is one as well.
-fn is_token(name: &str) -> bool {
+pub(super) fn is_token(name: &str) -> bool {
     let special = b"!#$%&'*+-.^_`|~";
     let good = |byte: u8| byte.is_ascii_alphanumeric() || special.contains(&byte);
     !name.is_empty() && name.bytes().all(good)

@@ -17,6 +17,15 @@ impl Config {
         }
         #[cfg(feature = "admin")]
         files.extend(self.admin.iter().flat_map(|admin| admin.token_file.clone()));
+        #[cfg(feature = "jwt")]
+        for jwt in super::tokens(self) {
+            files.extend(
+                [&jwt.keys_file, &jwt.ca_file]
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
+        }
         for upstream in self.upstreams.values() {
             let tls = &upstream.tls;
             let named = [&tls.ca_file, &tls.certificate_file, &tls.key_file];

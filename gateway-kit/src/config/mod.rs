@@ -14,6 +14,8 @@ mod error;
 mod files;
 mod health;
 mod ip_filter;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod load;
 mod origin;
 mod rate_limit;
@@ -51,10 +53,14 @@ pub use self::env::{VARIABLES, Variable};
 pub use self::error::ConfigError;
 pub use self::health::{HealthConfig, InitialHealth, ProbeHost, ProbePath, StatusRange};
 pub use self::ip_filter::IpFilterConfig;
+#[cfg(feature = "jwt")]
+pub use self::jwt::{JwksUrl, JwtAlgorithm, JwtConfig, JwtKey};
 pub use self::origin::OriginPattern;
 pub use self::rate_limit::{RateLimitConfig, RateLimitKey};
 pub use self::reload::ReloadConfig;
 pub use self::route::{RouteConfig, SplitConfig};
+#[cfg(feature = "jwt")]
+pub(crate) use self::sections::tokens;
 pub use self::security_headers::{FieldText, HstsConfig, SecurityHeadersConfig};
 pub use self::server::ServerConfig;
 pub use self::several::Several;
@@ -98,6 +104,9 @@ pub struct Config {
     pub size_limits: Option<SizeLimitsConfig>,
     /// What pages of other origins may do in a user's name; default not looked at.
     pub csrf: Option<CsrfConfig>,
+    /// Requests need a good token; default they do not.
+    #[cfg(feature = "jwt")]
+    pub jwt: Option<JwtConfig>,
     /// Requests allowed per client; default no limit.
     pub rate_limit: Option<Several<RateLimitConfig>>,
     /// Limits of the listening side.

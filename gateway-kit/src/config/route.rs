@@ -63,6 +63,9 @@ pub struct RouteConfig {
     /// See `ip_filter`.
     pub csrf: Option<Switch<CsrfConfig>>,
     /// See `ip_filter`.
+    #[cfg(feature = "jwt")]
+    pub jwt: Option<Switch<super::JwtConfig>>,
+    /// See `ip_filter`.
     pub rate_limit: Option<Switch<Several<RateLimitConfig>>>,
 }
 

@@ -48,12 +48,22 @@ sections! {
     size_limits: SizeLimitsConfig,
     rate_limit: Several<RateLimitConfig>,
     csrf: CsrfConfig,
+    #[cfg(feature = "jwt")]
+    jwt: super::JwtConfig,
 }
 
 impl Several<RateLimitConfig> {
     fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
         rate_limit::check(self, field)
     }
+}
+
+/// All sections `jwt` of a configuration.
+#[cfg(feature = "jwt")]
+pub(crate) fn tokens(config: &Config) -> impl Iterator<Item = &super::JwtConfig> {
+    let routes = config.routes.iter();
+    let routes = routes.filter_map(|route| Sections::own(route).jwt);
+    config.jwt.iter().chain(routes)
 }
 
 /// What is wrong with the sections of any place.

@@ -5,7 +5,7 @@
 //! bearer token and without cookies pass.
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::config::{CsrfConfig, OriginPattern};
 use crate::problem::Problem;
@@ -27,17 +27,14 @@ impl Csrf {
 
     /// 403 for a request that a page of another origin makes; `upgrade` if it is for a WebSocket,
     /// `secure` if the client came by TLS.
-    pub(crate) fn check<B>(
+    pub(crate) fn check(
         &self,
-        request: &Request<B>,
+        method: &Method,
+        headers: &HeaderMap,
         upgrade: bool,
         secure: bool,
     ) -> Result<(), Problem> {
-        let safe = matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::OPTIONS
-        );
-        let headers = request.headers();
+        let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         if (safe && !upgrade) || is_own_master(headers) || self.is_welcome(headers, secure) {
             return Ok(());
         }

@@ -6,7 +6,10 @@
 
 pub(crate) mod cors;
 pub(crate) mod csrf;
+pub(crate) mod identity;
 pub(crate) mod ip_filter;
+#[cfg(feature = "jwt")]
+pub(crate) mod jwt;
 pub(crate) mod rate_limit;
 pub(crate) mod security_headers;
 pub(crate) mod size_limits;
@@ -37,6 +40,8 @@ pub(crate) struct Policies {
     pub(crate) security_headers: Option<Arc<SecurityHeaders>>,
     pub(crate) size_limits: Option<SizeLimits>,
     pub(crate) csrf: Option<Arc<Csrf>>,
+    #[cfg(feature = "jwt")]
+    pub(crate) jwt: Option<Arc<jwt::Jwt>>,
     /// Requests per client.
     pub(crate) limits: Option<Limits>,
 }
@@ -73,6 +78,10 @@ impl Policies {
             security_headers: all(&config.security_headers, security_headers)?,
             size_limits: all(&config.size_limits, size_limits)?,
             csrf: all(&config.csrf, csrf)?,
+            #[cfg(feature = "jwt")]
+            jwt: all(&config.jwt, |config| {
+                jwt::Jwt::compile(config, place).map(Arc::new)
+            })?,
             limits: all(&config.rate_limit, |limits| {
                 Limits::compile(limits.as_slice(), place)
             })?,
@@ -96,6 +105,10 @@ impl Policies {
             )?,
             size_limits: own(&route.size_limits, &self.size_limits, size_limits)?,
             csrf: own(&route.csrf, &self.csrf, csrf)?,
+            #[cfg(feature = "jwt")]
+            jwt: own(&route.jwt, &self.jwt, |config| {
+                jwt::Jwt::compile(config, place).map(Arc::new)
+            })?,
             limits: own(&route.rate_limit, &self.limits, |limits| {
                 Limits::compile(limits.as_slice(), place)
             })?,
@@ -105,6 +118,8 @@ impl Policies {
     /// Puts the settings of all policies of a snapshot in force and keeps what they count; what is
     /// in them no more is let go, and ends with the last request that holds it.
     pub(crate) fn attach<'p>(all: impl Iterator<Item = &'p Self> + Clone, shared: &Shared) {
+        #[cfg(feature = "jwt")]
+        jwt::keep(all.clone().filter_map(|one| one.jwt.as_ref()), shared);
         let limits = all.filter_map(|policies| policies.limits.as_ref());
         let limiters = limits.flat_map(Limits::attach);
         let limiters = limiters.map(|limiter| (limiter.name.clone(), limiter));

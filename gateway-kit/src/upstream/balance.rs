@@ -53,10 +53,13 @@ pub(crate) fn hash(key: &HashKey, headers: &HeaderMap, client: IpAddr, path: &st
 fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     let fields = headers.get_all(header::COOKIE).iter();
     let mut pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
-    pairs.find_map(|pair| {
-        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
-        value.strip_prefix(b"=")
-    })
+    pairs.find_map(|pair| cookie_of(pair, name))
+}
+
+/// The value of a pair `name=value` of that name.
+pub(crate) fn cookie_of<'h>(pair: &'h [u8], name: &str) -> Option<&'h [u8]> {
+    let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+    value.strip_prefix(b"=")
 }
 
 /// The endpoints for one request, in the order in which it is to try them.

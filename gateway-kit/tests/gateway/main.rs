@@ -15,6 +15,8 @@ mod headers;
 mod health;
 #[cfg(feature = "http2")]
 mod http2;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod operation;
 mod perimeter;
 mod policies;

@@ -1,0 +1,315 @@
+//! `jwt`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::uri::{PathAndQuery, Uri};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::load::check_duration;
+use super::{ConfigError, EndpointUrl, FieldName, FieldText, UpstreamTlsConfig, balance};
+
+/// `jwt`: requests need a good JSON Web Token (RFC 7519, 7515, 8725), signed and not encrypted.
+///
+/// A token without `exp` is refused, and so is one with `aud` where no `audiences` are named.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct JwtConfig {
+    /// The algorithms that are believed; what a token says of its own only chooses among them. Either
+    /// some of HS256, HS384 and HS512, or others.
+    pub algorithms: Vec<JwtAlgorithm>,
+    /// Where the keys of the issuer are fetched; or `keys`, or `keys_file`.
+    pub jwks_url: Option<JwksUrl>,
+    /// The authorities that are believed at `jwks_url`, in PEM; default those of Mozilla.
+    pub ca_file: Option<PathBuf>,
+    /// Keys, each a JSON Web Key (RFC 7517).
+    #[serde(default)]
+    pub keys: Vec<JwtKey>,
+    /// A file with a JSON Web Key Set.
+    pub keys_file: Option<PathBuf>,
+    /// The issuers, one of which `iss` has to be; default any that has the key.
+    #[serde(default)]
+    pub issuers: Vec<String>,
+    /// Whom tokens are for: `aud` has to have one of these; default tokens without `aud`.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// Claims that a token has to have besides `exp`; default none.
+    #[serde(default)]
+    pub required_claims: Vec<String>,
+    /// Scopes, all of which `scope` (or `scp`) has to have, else 403; default none.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// How far the issuer's clock may be off; up to 5 min; default 30 s.
+    #[serde(default = "super::seconds::<30>", with = "humantime_serde")]
+    pub leeway: Duration,
+    /// Whether requests without a token pass as well; a bad one never does. Default false.
+    #[serde(default)]
+    pub optional: bool,
+    /// The cookie that has the token where `Authorization` has none; default none. See
+    /// [`CsrfConfig`](super::CsrfConfig).
+    pub cookie: Option<String>,
+    /// Claims that the upstream is told, by the header fields that have them. What a client sends under
+    /// these names is removed, on all routes. A claim inside another is written `/address/country`
+    /// (RFC 6901); a list is joined by `,`.
+    #[serde(default)]
+    pub claim_headers: BTreeMap<String, FieldName>,
+    /// Whether the upstream gets the token as well; default true.
+    #[serde(default = "super::route::yes")]
+    pub forward_token: bool,
+    /// What `WWW-Authenticate` calls the place; default `gateway`.
+    pub realm: Option<FieldText>,
+    /// The age of fetched keys from which on they are fetched anew, while they are used; default 10 min.
+    #[serde(default = "super::seconds::<600>", with = "humantime_serde")]
+    pub refresh: Duration,
+    /// The age of fetched keys from which on they are not used, as when the issuer is down for so long;
+    /// default 1 h.
+    #[serde(default = "super::seconds::<3600>", with = "humantime_serde")]
+    pub max_age: Duration,
+    /// The least time between two fetches, also when tokens name keys that are not known; default 10 s.
+    #[serde(default = "super::seconds::<10>", with = "humantime_serde")]
+    pub min_interval: Duration,
+    /// The longest wait for the keys; default 5 s.
+    #[serde(default = "super::seconds::<5>", with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+/// An algorithm (RFC 7518, section 3.1; RFC 8037).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub enum JwtAlgorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    /// With Ed25519.
+    EdDSA,
+}
+
+impl JwtAlgorithm {
+    /// Whether who can check a signature can also make one.
+    pub const fn is_symmetric(self) -> bool {
+        matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
+    }
+}
+
+/// The address of a JSON Web Key Set, `https://id.example.com/.well-known/jwks.json`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JwksUrl {
+    text: String,
+    endpoint: EndpointUrl,
+    path: PathAndQuery,
+}
+
+impl JwksUrl {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) const fn endpoint(&self) -> &EndpointUrl {
+        &self.endpoint
+    }
+
+    pub(crate) const fn path(&self) -> &PathAndQuery {
+        &self.path
+    }
+}
+
+impl From<JwksUrl> for String {
+    fn from(url: JwksUrl) -> Self {
+        url.text
+    }
+}
+
+impl TryFrom<String> for JwksUrl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let allowed =
+            "must be \"https://host/path\" or \"http://host/path\", with no user and no \"#\"";
+        let uri: Uri = text.parse().map_err(|_| allowed)?;
+        let port = match uri.scheme_str() {
+            Some("https") => 443,
+            Some("http") => 80,
+            _ => return Err(allowed),
+        };
+        let host = uri.host().ok_or(allowed)?;
+        let port = uri.port_u16().unwrap_or(port);
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let endpoint = EndpointUrl::try_from(format!("{scheme}://{host}:{port}"));
+        let plain = !text.contains(['#', '@']);
+        Ok(Self {
+            endpoint: endpoint.ok().filter(|_| plain).ok_or(allowed)?,
+            path: uri.path_and_query().cloned().ok_or(allowed)?,
+            text,
+        })
+    }
+}
+
+/// A JSON Web Key: `{ kty = "OKP", crv = "Ed25519", x = "…", kid = "a" }`. Shown without secrets.
+#[derive(Clone, Deserialize, Eq, PartialEq)]
+#[serde(transparent)]
+pub struct JwtKey(Map<String, Value>);
+
+impl JwtKey {
+    pub(crate) const fn members(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// Its members, secret ones hidden.
+    fn shown(&self) -> Map<String, Value> {
+        const SHOWN: [&str; 9] = ["kty", "kid", "alg", "use", "crv", "x", "y", "n", "e"];
+        let shown = |(name, value): (&String, &Value)| {
+            let value = match SHOWN.contains(&name.as_str()) {
+                true => value.clone(),
+                false => "[redacted]".into(),
+            };
+            (name.clone(), value)
+        };
+        self.0.iter().map(shown).collect()
+    }
+}
+
+impl fmt::Debug for JwtKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JwtKey").field(&self.shown()).finish()
+    }
+}
+
+impl Serialize for JwtKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.shown().serialize(serializer)
+    }
+}
+
+impl JwtConfig {
+    pub(super) fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
+        let field = |name: &str| field(&format!("jwt.{name}"));
+        self.check_algorithms(&field)?;
+        self.check_source(&field)?;
+        let times = [
+            ("refresh", self.refresh),
+            ("max_age", self.max_age),
+            ("min_interval", self.min_interval),
+            ("timeout", self.timeout),
+        ];
+        for (name, time) in times {
+            check_duration(field(name), time)?;
+        }
+        let wrong = |name: &str, reason: &str| Err(ConfigError::new(field(name), reason));
+        if self.max_age < self.refresh {
+            return wrong("max_age", "must not be less than refresh");
+        }
+        if self.leeway > Duration::from_secs(300) {
+            return wrong("leeway", "must be at most \"5m\"");
+        }
+        if self
+            .cookie
+            .as_ref()
+            .is_some_and(|name| !balance::is_token(name))
+        {
+            return wrong("cookie", "must be the name of a cookie");
+        }
+        if self
+            .realm
+            .as_ref()
+            .is_some_and(|realm| realm.as_str().contains(['"', '\\']))
+        {
+            return wrong("realm", "must not have quotes or backslashes");
+        }
+        for (name, list) in [
+            ("scopes", &self.scopes),
+            ("required_claims", &self.required_claims),
+        ] {
+            let bad =
+                |one: &String| one.is_empty() || one.contains([' ', '"', '\\']) || !one.is_ascii();
+            if list.iter().any(bad) {
+                return wrong(name, "must be plain names, without spaces and quotes");
+            }
+        }
+        for (claim, header) in &self.claim_headers {
+            if crate::headers::is_reserved(header.name()) {
+                return Err(ConfigError::new(
+                    field(&format!("claim_headers.{claim}")),
+                    "must not be a field that the gateway, or the message itself, depends on",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_algorithms(&self, field: &impl Fn(&str) -> String) -> Result<(), ConfigError> {
+        let symmetric = self.algorithms.iter().filter(|one| one.is_symmetric());
+        let symmetric = symmetric.count();
+        let reason = if self.algorithms.is_empty() {
+            "needs at least one algorithm"
+        } else if symmetric > 0 && symmetric < self.algorithms.len() {
+            "must not have HS256, HS384 or HS512 together with others: a public key is no secret"
+        } else if symmetric > 0 && self.jwks_url.is_some() {
+            "must not have HS256, HS384 or HS512 together with jwks_url: a public key is no secret"
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::new(field("algorithms"), reason))
+    }
+
+    fn check_source(&self, field: &impl Fn(&str) -> String) -> Result<(), ConfigError> {
+        let sources = [
+            self.jwks_url.is_some(),
+            !self.keys.is_empty(),
+            self.keys_file.is_some(),
+        ];
+        if sources.into_iter().filter(|there| *there).count() != 1 {
+            return Err(ConfigError::new(
+                field("jwks_url"),
+                "needs exactly one of jwks_url, keys and keys_file",
+            ));
+        }
+        let tls = self
+            .jwks_url
+            .as_ref()
+            .is_some_and(|url| url.endpoint.is_tls());
+        if tls && cfg!(not(feature = "tls")) {
+            return Err(ConfigError::new(
+                field("jwks_url"),
+                "must be \"http://…\": this program is built without the feature \"tls\"",
+            ));
+        }
+        if self.ca_file.is_some() && !tls {
+            return Err(ConfigError::new(
+                field("ca_file"),
+                "needs jwks_url = \"https://…\"",
+            ));
+        }
+        #[cfg(feature = "tls")]
+        if tls {
+            crate::upstream::pool::check_tls(&self.tls())
+                .map_err(|reason| ConfigError::new(field("ca_file"), reason))?;
+        }
+        if self.jwks_url.is_none() {
+            crate::policy::jwt::fixed_keys(self)
+                .map_err(|(name, reason)| ConfigError::new(field(&name), reason))?;
+        }
+        Ok(())
+    }
+
+    /// How `jwks_url` is verified.
+    pub(crate) fn tls(&self) -> UpstreamTlsConfig {
+        UpstreamTlsConfig {
+            ca_file: self.ca_file.clone(),
+            ..UpstreamTlsConfig::default()
+        }
+    }
+}

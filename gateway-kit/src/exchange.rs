@@ -1,19 +1,28 @@
 //! One request from its head to the last byte of its answer: access log and metrics.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::USER_AGENT;
 use http::{HeaderValue, Method, Request, StatusCode};
 use resilience_core::clock::Clock;
 use tracing::info;
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
+use crate::config::{AccessLogConfig, TraceTrust};
 use crate::headers;
 use crate::metrics::{RequestLabels, method_label};
 use crate::route::Route;
+use crate::server::Downstream;
 use crate::shared::Shared;
-use crate::upstream::Upstream;
+use crate::snapshot::Snapshot;
+use crate::trace::Trace;
+use crate::upstream::upload::Progress;
+use crate::upstream::{Endpoint, Upstream};
 
 /// Recorded when it is dropped: with the last byte of the answer, or when the client has gone.
 #[derive(Debug)]
@@ -21,11 +30,23 @@ pub(crate) struct Exchange {
     shared: Arc<Shared>,
     /// In the form in which it is sent on, which all copies share.
     pub(crate) correlation_id: HeaderValue,
+    /// `None` where the gateway has nothing to do with traces.
+    pub(crate) trace: Option<Trace>,
+    access_log: Option<AccessLogConfig>,
     method: Method,
+    /// As far as it is written.
+    path: Option<String>,
+    user_agent: Option<String>,
+    /// `None` where the head cannot be parsed.
+    client: Option<IpAddr>,
     route: Option<Arc<Route>>,
     upstream: Option<Arc<Upstream>>,
     /// Stands for a route when the gateway answers itself.
     built_in: Option<&'static str>,
+    /// The last that was tried.
+    endpoint: Option<Arc<Endpoint>>,
+    tries: u32,
+    upload: Option<Arc<Progress>>,
     started: Duration,
     status: Option<StatusCode>,
     bytes: u64,
@@ -36,36 +57,92 @@ pub(crate) struct Exchange {
 /// What the log and the metrics say when the client left before there was an answer; nginx's
 /// number for it.
 const CLIENT_GONE: u16 = 499;
+/// The most bytes of a client's text in a log line.
+const LONGEST: usize = 256;
 
 impl Exchange {
-    pub(crate) fn begin<B>(shared: &Arc<Shared>, request: &Request<B>) -> Self {
-        let given = headers::correlation_id(request.headers()).cloned();
-        let correlation_id = given.unwrap_or_else(new_correlation_id);
-        Self::new(shared, correlation_id, request.method().clone())
+    pub(crate) fn begin<B>(
+        shared: &Arc<Shared>,
+        snapshot: &Snapshot,
+        request: &Request<B>,
+        downstream: Downstream,
+    ) -> Self {
+        let headers = request.headers();
+        let given = headers::correlation_id(headers).cloned();
+        let peer = downstream.peer.ip();
+        let trace = snapshot.trace.map(|config| {
+            let trusted = config.trust == TraceTrust::Proxies && snapshot.is_trusted(peer);
+            Trace::of(headers, &config, trusted)
+        });
+        let new = || {
+            // A trace that begins here is the request's own.
+            let own = trace.as_ref().filter(|trace| trace.parent.is_none());
+            text_of(own.map_or_else(Uuid::now_v7, |trace| Uuid::from_bytes(trace.id)))
+        };
+        let id = given.unwrap_or_else(new);
+        let mut exchange = Self::new(shared, snapshot, id, request.method().clone(), Some(peer));
+        exchange.trace = trace;
+        if let Some(log) = snapshot.access_log {
+            let path = log.path.then(|| plain(request.uri().path().as_bytes()));
+            let agent = headers.get(USER_AGENT).filter(|_| log.user_agent);
+            exchange.path = path;
+            exchange.user_agent = agent.map(|agent| plain(agent.as_bytes()));
+        }
+        exchange
     }
 
     /// Of a request whose head cannot be parsed.
-    pub(crate) fn malformed(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn malformed(shared: &Arc<Shared>, snapshot: &Snapshot) -> Self {
         // Any that is not known; it is `OTHER` where it is shown.
         let method = Method::from_bytes(b"OTHER").unwrap_or_default();
-        Self::new(shared, new_correlation_id(), method)
+        Self::new(shared, snapshot, text_of(Uuid::now_v7()), method, None)
     }
 
-    fn new(shared: &Arc<Shared>, correlation_id: HeaderValue, method: Method) -> Self {
+    fn new(
+        shared: &Arc<Shared>,
+        snapshot: &Snapshot,
+        correlation_id: HeaderValue,
+        method: Method,
+        peer: Option<IpAddr>,
+    ) -> Self {
         shared.metrics.in_flight.increment(1.0);
         Self {
             shared: Arc::clone(shared),
             correlation_id,
+            trace: None,
+            access_log: snapshot.access_log,
             method,
+            path: None,
+            user_agent: None,
+            client: peer.map(|peer| peer.to_canonical()),
             route: None,
             upstream: None,
             built_in: None,
+            endpoint: None,
+            tries: 0,
+            upload: None,
             started: shared.clock.now(),
             status: None,
             bytes: 0,
             error: None,
             complete: false,
         }
+    }
+
+    /// Who the client is, as far as it can be believed.
+    pub(crate) fn known(&mut self, client: IpAddr) {
+        self.client = Some(client);
+    }
+
+    /// A request body is on its way.
+    pub(crate) fn sends(&mut self, upload: Option<Arc<Progress>>) {
+        self.upload = upload;
+    }
+
+    /// The request goes to an endpoint.
+    pub(crate) fn tried(&mut self, endpoint: &Arc<Endpoint>) {
+        self.tries += 1;
+        self.endpoint = Some(Arc::clone(endpoint));
     }
 
     pub(crate) fn correlation_id(&self) -> &str {
@@ -108,10 +185,30 @@ impl Exchange {
     }
 }
 
+/// A new correlation id.
+#[cfg(feature = "admin")]
 pub(crate) fn new_correlation_id() -> HeaderValue {
+    text_of(Uuid::now_v7())
+}
+
+fn text_of(id: Uuid) -> HeaderValue {
     let mut text = [0; Simple::LENGTH];
-    let text = Uuid::now_v7().simple().encode_lower(&mut text);
+    let text = id.simple().encode_lower(&mut text);
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+/// A client's text for a log line: printable ASCII as it is, all other bytes as `%XX`.
+fn plain(text: &[u8]) -> String {
+    let mut plain = String::new();
+    for byte in text.iter().take(LONGEST) {
+        match byte {
+            b' '..=b'~' => plain.push(char::from(*byte)),
+            _ => {
+                let _ = write!(plain, "%{byte:02X}");
+            }
+        }
+    }
+    plain
 }
 
 impl Drop for Exchange {
@@ -152,17 +249,75 @@ impl Drop for Exchange {
             None if !self.complete => Some("client_gone"),
             error => error,
         };
-        info!(
-            target: "gateway_kit::access",
-            correlation_id = self.correlation_id(),
-            method,
-            service,
-            route,
-            status,
-            duration_ms = elapsed.as_secs_f64() * 1e3,
-            bytes = self.bytes,
-            error,
-            "request"
+        if self.is_logged(status, error) {
+            let trace = self.trace.as_ref().map(Trace::hex);
+            let trace_id = trace.as_ref().and_then(|hex| std::str::from_utf8(hex).ok());
+            let upload = self.upload.as_ref();
+            let mut client = [0; 39];
+            info!(
+                target: "gateway_kit::access",
+                correlation_id = self.correlation_id(),
+                trace_id,
+                client = self.client.map(|known| address(known, &mut client)),
+                method,
+                path = self.path.as_deref(),
+                user_agent = self.user_agent.as_deref(),
+                service,
+                route,
+                endpoint = self.endpoint.as_ref().map(|endpoint| endpoint.address.as_str()),
+                tries = self.tries,
+                status,
+                duration_ms = elapsed.as_secs_f64() * 1e3,
+                bytes_in = upload.map_or(0, |upload| upload.bytes()),
+                bytes_out = self.bytes,
+                error,
+                "request"
+            );
+        }
+    }
+}
+
+impl Exchange {
+    fn is_logged(&self, status: u16, error: Option<&'static str>) -> bool {
+        let Some(log) = self.access_log else {
+            return false;
+        };
+        if self.built_in.is_some() && !log.built_in {
+            return false;
+        }
+        status >= 500 || error.is_some() || log.sample >= 1.0 || self.shared.turn(log.sample)
+    }
+}
+
+/// An address as text, without an allocation.
+fn address(address: IpAddr, text: &mut [u8; 39]) -> &str {
+    let mut rest = &mut text[..];
+    let written = write!(rest, "{address}").is_ok();
+    let left = rest.len();
+    let text = &text[..39 - left];
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|_| written)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_text_has_no_line_ends_and_no_controls() {
+        assert_eq!(
+            plain(b"a \"b\\ \r\n\x1b[2J\xc2\x9b"),
+            "a \"b\\ %0D%0A%1B[2J%C2%9B"
         );
+        assert_eq!(plain(&[b'a'; 1000]).len(), LONGEST);
+    }
+
+    #[test]
+    fn addresses_are_written_whole() {
+        for text in ["1.2.3.4", "::1", "1111:2222:3333:4444:5555:6666:7777:8888"] {
+            assert_eq!(address(text.parse().unwrap(), &mut [0; 39]), text);
+        }
     }
 }

@@ -59,6 +59,7 @@ mod route;
 mod server;
 mod shared;
 mod snapshot;
+mod trace;
 mod upstream;
 mod wall;
 

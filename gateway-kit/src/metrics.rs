@@ -38,6 +38,9 @@ mod name {
     pub(super) const ADAPTIVE_LIMIT: &str = "adaptive_limit";
     pub(super) const ADAPTIVE_REFUSED: &str = "adaptive_limit_rejected_total";
     pub(super) const BACKEND_UP: &str = "lb_backend_up";
+    pub(super) const POOL_IN_USE: &str = "pool_in_use";
+    pub(super) const CPU: &str = "process_cpu_seconds_total";
+    pub(super) const MEMORY: &str = "process_resident_memory_bytes";
     pub(super) const RELOADS: &str = "config_reloads_total";
     pub(super) const LAST_RELOAD: &str = "config_last_reload_success_timestamp_seconds";
 }
@@ -177,6 +180,10 @@ impl Metrics {
         let mut text = self.handle.render();
         render_family(&mut text, name::ADAPTIVE_LIMIT, "gauge", limits);
         render_endpoints(&mut text, &views);
+        if let Some((cpu, memory)) = process() {
+            text.push_str(&format!("# TYPE {0} counter\n{0} {cpu}\n\n", name::CPU));
+            text.push_str(&format!("# TYPE {0} gauge\n{0} {memory}\n\n", name::MEMORY));
+        }
         text
     }
 
@@ -269,7 +276,10 @@ impl EndpointMetrics {
     pub(crate) fn new(upstream: &str, address: &str, breaker: &CircuitBreaker) -> Self {
         let transitions = Arc::<Transitions>::default();
         let counts = Arc::clone(&transitions);
+        let name = breaker.name().to_owned();
         let subscription = breaker.subscribe(move |transition| {
+            let (before, after) = (state_name(transition.from), state_name(transition.to));
+            tracing::info!(breaker = name, from = before, to = after, "breaker changed");
             let (from, to) = (number(transition.from), number(transition.to));
             if let Some(count) = counts.get(from).and_then(|row| row.get(to)) {
                 count.increment(1);
@@ -290,6 +300,24 @@ impl EndpointMetrics {
     }
 }
 
+/// Seconds of processor time and bytes of memory that this process has used (proc(5));
+/// `None` elsewhere than on Linux.
+fn process() -> Option<(f64, f64)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program is in brackets and may have anything in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_ascii_whitespace().skip(11);
+    let ticks: f64 = times.next()?.parse().ok()?;
+    let system: f64 = times.next()?.parse().ok()?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: f64 = resident.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    // A hundred ticks a second, whatever the kernel's own clock is.
+    Some(((ticks + system) / 100.0, kilobytes * 1024.0))
+}
+
 /// Adds the series of endpoints.
 fn render_endpoints(text: &mut String, endpoints: &[View]) {
     let mut family = |name, kind, line: &dyn Fn(&View, &EndpointMetrics) -> (String, u64)| {
@@ -302,6 +330,9 @@ fn render_endpoints(text: &mut String, endpoints: &[View]) {
     });
     family(name::BACKEND_UP, "gauge", &|view, metrics| {
         (metrics.backend.clone(), view.is_up().into())
+    });
+    family(name::POOL_IN_USE, "gauge", &|view, metrics| {
+        (metrics.backend.clone(), view.known.in_flight.into())
     });
     family(name::BREAKER_REJECTED, "counter", &|_, metrics| {
         (metrics.named.clone(), metrics.rejected.get())

@@ -76,7 +76,7 @@ impl Context {
         request: &Request<Body>,
         checked: Checked,
         downstream: Downstream,
-        exchange: Exchange,
+        mut exchange: Exchange,
     ) -> Self {
         let origin = snapshot.origin(downstream);
         let client = headers::client_address(request.headers(), origin, |address| {
@@ -102,6 +102,10 @@ impl Context {
             Found::Nothing => (None, None),
         };
         let secure = headers::is_secure(request.headers(), origin);
+        exchange.known(client);
+        if let Some(route) = &route {
+            exchange.routed(route);
+        }
         Self {
             snapshot,
             origin,
@@ -188,8 +192,8 @@ impl Inner {
         if downstream.admin {
             return self.admin(request, downstream).await;
         }
-        let mut exchange = Exchange::begin(&self.shared, &request);
         let snapshot = self.snapshot.load_full();
+        let mut exchange = Exchange::begin(&self.shared, &snapshot, &request, downstream);
         let (mut parts, body) = request.into_parts();
         let checked = match snapshot.guard.check(&mut parts) {
             Ok(checked) => checked,
@@ -276,7 +280,6 @@ impl Inner {
             limits.check_address(context.client)?;
         }
         let route = context.route.clone().ok_or_else(Problem::no_route)?;
-        context.exchange.routed(&route);
         if let Some(allow) = context.allow.take() {
             return Err(Problem::method_not_allowed(allow));
         }
@@ -313,6 +316,9 @@ impl Inner {
         context.identify(route, request.headers_mut());
         let id = context.exchange.correlation_id.clone();
         request.headers_mut().insert(CORRELATION_ID, id);
+        if let Some(trace) = &context.exchange.trace {
+            trace.tell(trace.span, request.headers_mut());
+        }
         let Some(layered) = &self.layers.upstream else {
             return upstream(&self.shared, request, route, context).await;
         };
@@ -370,8 +376,10 @@ async fn upstream(
     context.exchange.chosen(upstream);
     let key = upstream.key(request.headers(), context.client, path);
     let (request, asked) = call::outgoing(request, route, &context.checked)?;
+    context.exchange.sends(request.body().progress());
     let call = Call {
         upstream,
+        exchange: &mut context.exchange,
         key,
         body_timeout: context.snapshot.body_timeout,
         asked,

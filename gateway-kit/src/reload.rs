@@ -236,6 +236,8 @@ fn settings(before: &Config, after: &Config) -> Vec<&'static str> {
         reload,
         #[cfg(feature = "admin")]
         admin,
+        trace,
+        access_log,
         shutdown,
         log,
     ]

@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) tunnels: Tunnels,
     #[cfg(feature = "admin")]
     pub(crate) admin: crate::admin::State,
+    /// Requests of which a share is logged.
+    turns: AtomicU64,
 }
 
 impl Shared {
@@ -65,6 +67,7 @@ impl Shared {
             #[cfg(feature = "jwt")]
             key_sets: Registry::default(),
             tunnels: Tunnels::default(),
+            turns: AtomicU64::new(0),
         }
     }
 
@@ -76,6 +79,13 @@ impl Shared {
 
     pub(crate) fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// Whether this turn is one of a share of all, which are spread evenly.
+    pub(crate) fn turn(&self, share: f64) -> bool {
+        // ORDERING: Relaxed; a count that publishes nothing.
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed) as f64;
+        ((turn + 1.0) * share).floor() > (turn * share).floor()
     }
 
     pub(crate) fn drain(&self) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Error;
-use crate::config::{Config, Network, ServerConfig, UpstreamConfig};
+use crate::config::{AccessLogConfig, Config, Network, ServerConfig, TraceConfig, UpstreamConfig};
 use crate::guard::Guard;
 use crate::headers::Origin;
 use crate::policy::Policies;
@@ -27,6 +27,8 @@ pub(crate) struct Snapshot {
     pub(crate) policies: Policies,
     pub(crate) identity: Identity,
     pub(crate) body_timeout: Duration,
+    pub(crate) trace: Option<TraceConfig>,
+    pub(crate) access_log: Option<AccessLogConfig>,
     pub(crate) guard: Guard,
     /// For connections that begin while this snapshot is the current one.
     pub(crate) server: Arc<ServerConfig>,
@@ -77,6 +79,8 @@ impl Snapshot {
             policies,
             identity: Identity::of(config),
             body_timeout: config.server.body_timeout,
+            trace: config.trace.on().copied(),
+            access_log: config.access_log.on().copied(),
             guard: Guard::new().with_methods(methods),
             server: Arc::new(config.server.clone()),
             trusted: config.trusted_proxies.clone(),

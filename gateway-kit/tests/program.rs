@@ -2,9 +2,11 @@
 #![cfg(all(unix, feature = "bin"))]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 const CONFIG: &str = "listen = \"127.0.0.1:0\"\n[shutdown]\ndelay = \"0s\"\n\
     [[route]]\nprefix = \"/\"\nupstream = \"a\"\n[upstream.a]\nendpoints = [\"http://127.0.0.1:1\"]\n";
@@ -83,20 +85,15 @@ fn it_serves_logs_json_and_stops_with_0_on_sigterm() {
     let mut child = gateway();
     child.arg("--config").arg(&config.0).stdout(Stdio::piped());
     let mut child = Running(child.spawn().unwrap());
-    let mut log = BufReader::new(child.0.stdout.take().unwrap());
-    let mut line = String::new();
-    log.read_line(&mut line).unwrap();
-    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(event["message"], "listening");
+    let log = Log::of(&mut child);
+    let event = log.event("listening");
     let mut client = TcpStream::connect(event["address"].as_str().unwrap()).unwrap();
     let request = b"GET /health/ready HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
     client.write_all(request).unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    line.clear();
-    log.read_line(&mut line).unwrap();
-    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let event = log.event("request");
     assert_eq!(event["target"], "gateway_kit::access");
     for (field, value) in [("route", "/health/ready"), ("method", "GET")] {
         assert_eq!(event[field], value);
@@ -135,8 +132,8 @@ fn without_a_file_the_variables_say_all_and_the_help_names_them() {
         .env("PAYMENT_SERVICE_ENABLED", "false");
     child.current_dir(&dir).stdout(Stdio::piped());
     let mut child = Running(child.spawn().unwrap());
-    let mut log = BufReader::new(child.0.stdout.take().unwrap());
-    let address = logged(&mut log, "listening")["address"].clone();
+    let log = Log::of(&mut child);
+    let address = log.event("listening")["address"].clone();
     let address = address.as_str().unwrap().replace("0.0.0.0", "127.0.0.1");
     assert!(get(&address, "/api/payments/1").contains("route_disabled"));
     let help = gateway().arg("--help").output().unwrap().stdout;
@@ -146,16 +143,70 @@ fn without_a_file_the_variables_say_all_and_the_help_names_them() {
     }
 }
 
-/// Reads log lines until one has this message.
-fn logged(log: &mut impl BufRead, message: &str) -> serde_json::Value {
-    loop {
-        let mut line = String::new();
-        assert_ne!(log.read_line(&mut line).unwrap(), 0, "no {message}");
-        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-        if event["message"] == message {
-            return event;
+/// The lines that a child writes, read as they come: a pipe that is full would stop it.
+struct Log(Receiver<String>);
+
+impl Log {
+    fn of(child: &mut Running) -> Self {
+        let (lines, read) = std::sync::mpsc::channel();
+        let stdout = BufReader::new(child.0.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(read)
+    }
+
+    fn line(&self) -> String {
+        self.0
+            .recv_timeout(Duration::from_secs(20))
+            .expect("a log line")
+    }
+
+    /// The next event with this message.
+    fn event(&self, message: &str) -> serde_json::Value {
+        loop {
+            let event: serde_json::Value = serde_json::from_str(&self.line()).unwrap();
+            if event["message"] == message {
+                return event;
+            }
         }
     }
+}
+
+fn start(config: &TempFile) -> (Running, Log) {
+    let mut child = gateway();
+    child.arg("--config").arg(&config.0).stdout(Stdio::piped());
+    let mut child = Running(child.spawn().unwrap());
+    let log = Log::of(&mut child);
+    (child, log)
+}
+
+/// An upstream that answers `ok` to each connection's first request, and tells its head.
+fn upstream() -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heads, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+                let mut chunk = [0; 4096];
+                match stream.read(&mut chunk) {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => head.extend_from_slice(&chunk[..read]),
+                }
+            }
+            let _ = heads.send(String::from_utf8_lossy(&head).into_owned());
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (address, seen)
 }
 
 /// Polls until `condition` holds.
@@ -164,7 +215,7 @@ fn eventually(mut condition: impl FnMut() -> bool) {
         if condition() {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     panic!("waited too long");
 }
@@ -185,8 +236,8 @@ fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
     let mut child = gateway();
     child.arg("--config").arg(&config.0).stdout(Stdio::piped());
     let mut child = Running(child.spawn().unwrap());
-    let mut log = BufReader::new(child.0.stdout.take().unwrap());
-    let address = logged(&mut log, "listening")["address"].clone();
+    let log = Log::of(&mut child);
+    let address = log.event("listening")["address"].clone();
     let address = address.as_str().unwrap();
     let hangup = || {
         let pid = child.0.id().to_string();
@@ -199,7 +250,7 @@ fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
     let off = following.replace("upstream = \"a\"", "upstream = \"a\"\nenabled = false");
     std::fs::write(&config.0, &off).unwrap();
     hangup();
-    let event = logged(&mut log, "configuration reloaded");
+    let event = log.event("configuration reloaded");
     assert_eq!(
         (&event["by"], &event["result"]),
         (&"signal".into(), &"applied".into())
@@ -207,7 +258,7 @@ fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
     assert!(get(address, "/").starts_with("HTTP/1.1 404"));
     // It follows the file now, and says less.
     std::fs::write(&config.0, off + "[log]\nlevel = \"error\"\nx = 1\n").unwrap();
-    let event = logged(&mut log, "configuration refused, the old one stays");
+    let event = log.event("configuration refused, the old one stays");
     let reason = event["reason"].as_str().unwrap();
     assert!(
         reason.contains("reload.toml:") && reason.contains("log"),
@@ -220,5 +271,157 @@ fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
     eventually(|| get(address, "/").starts_with("HTTP/1.1 503"));
     // The lines of requests end once the level has changed; a line of a later warning comes.
     std::fs::write(&config.0, "nonsense").unwrap();
-    logged(&mut log, "configuration refused, the old one stays");
+    log.event("configuration refused, the old one stays");
+}
+
+const HOSTILE: &str = "GET /a%20x?secret=hunter2 HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\
+    authorization: Bearer hunter2\r\nuser-agent: \u{9b}2J \\ \"}\r\nx-correlation-id: a\u{9b}b\r\n\
+    traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
+    tracestate: a=1\r\n\r\n";
+
+fn send(address: &str, request: &str) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_request_is_one_line_whatever_it_holds_and_belongs_to_a_trace() {
+    // L3
+    let (address, seen) = upstream();
+    let text = CONFIG.replace("127.0.0.1:1\"", &format!("{address}\""))
+        + "[access_log]\npath = true\nuser_agent = true\n";
+    let config = TempFile::new("access", &text);
+    let (_child, log) = start(&config);
+    let gateway = log.event("listening")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(send(&gateway, HOSTILE).starts_with("HTTP/1.1 200"));
+    let line = loop {
+        let line = log.line();
+        if line.contains("gateway_kit::access") {
+            break line;
+        }
+    };
+    assert!(
+        !line.contains("hunter2") && !line.contains(['\u{9b}', '\r']),
+        "{line}"
+    );
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    for (field, value) in [
+        ("level", "INFO"),
+        ("client", "127.0.0.1"),
+        ("method", "GET"),
+        ("service", "a"),
+        ("route", "/"),
+        ("endpoint", &address.to_string()),
+        ("trace_id", "0af7651916cd43dd8448eb211c80319c"),
+        ("user_agent", "%C2%9B2J \\ \"}"),
+    ] {
+        assert_eq!(event[field], value, "{line}");
+    }
+    let path = event["path"].as_str().unwrap();
+    assert_eq!(path, "/a%20x");
+    for (field, value) in [
+        ("status", 200),
+        ("tries", 1),
+        ("bytes_in", 0),
+        ("bytes_out", 2),
+    ] {
+        assert_eq!(event[field], value, "{line}");
+    }
+    assert!(event["timestamp"].is_string() && event["duration_ms"].is_number());
+    // One with a control is not taken for a correlation id.
+    assert_eq!(event["correlation_id"].as_str().unwrap().len(), 32);
+    let head = seen.recv_timeout(Duration::from_secs(20)).unwrap();
+    let parent = head
+        .lines()
+        .find(|line| line.starts_with("traceparent: "))
+        .unwrap();
+    assert!(
+        parent.starts_with("traceparent: 00-0af7651916cd43dd8448eb211c80319c-"),
+        "{parent}"
+    );
+    assert!(
+        !parent.contains("b7ad6b7169203331") && parent.ends_with("-01"),
+        "{parent}"
+    );
+    assert!(head.contains("tracestate: a=1\r\n"), "{head}");
+    // Refused by the guard: counted and logged all the same, and in JSON.
+    let refused = "GET / HTTP/1.1\r\nhost: a\"b\r\nconnection: close\r\n\r\n";
+    assert!(send(&gateway, refused).starts_with("HTTP/1.1 400"));
+    assert_eq!(log.event("request")["error"], "bad_host");
+    let body = "POST / HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
+    send(&gateway, body);
+    assert_eq!(log.event("request")["bytes_in"], 5);
+}
+
+#[test]
+fn the_text_form_has_one_line_per_request_as_well() {
+    let (address, _seen) = upstream();
+    let text = CONFIG.replace("127.0.0.1:1\"", &format!("{address}\""))
+        + "[access_log]\npath = true\nuser_agent = true\n[log]\nformat = \"text\"\n";
+    let config = TempFile::new("text", &text);
+    let (_child, log) = start(&config);
+    let listening = log.line();
+    let gateway = listening.split("address=").nth(1).unwrap();
+    // With colours, or without.
+    let gateway: String = gateway
+        .chars()
+        .filter(|c| c.is_ascii_digit() || ".:".contains(*c))
+        .collect();
+    assert!(send(&gateway, HOSTILE).starts_with("HTTP/1.1 200"));
+    let line = log.line();
+    assert!(
+        line.contains("gateway_kit::access") && line.contains("request"),
+        "{line}"
+    );
+    assert!(
+        !line.contains("hunter2") && !line.contains('\u{9b}'),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_access_log_is_sampled_or_off_and_failures_are_always_in_it() {
+    let (address, _seen) = upstream();
+    let more = "[[route]]\nprefix = \"/dead\"\nupstream = \"dead\"\n\
+                [upstream.dead]\nendpoints = [\"http://127.0.0.1:1\"]\n";
+    let text = CONFIG.replace("127.0.0.1:1\"", &format!("{address}\"")) + more;
+    let sampled = text.clone() + "[access_log]\nsample = 0.25\nbuilt_in = false\n";
+    let config = TempFile::new("sampled", &sampled);
+    let (_child, log) = start(&config);
+    let gateway = log.event("listening")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for _ in 0..12 {
+        assert!(get(&gateway, "/").starts_with("HTTP/1.1 200"));
+        get(&gateway, "/health/live");
+    }
+    get(&gateway, "/dead");
+    let events = (0..4).map(|_| log.event("request"));
+    let statuses: Vec<_> = events
+        .map(|event| event["status"].as_u64().unwrap())
+        .collect();
+    assert_eq!(statuses, [200, 200, 200, 503]);
+    let config = TempFile::new("silent", &format!("access_log = false\n{text}"));
+    let (child, log) = start(&config);
+    let gateway = log.event("listening")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    get(&gateway, "/");
+    get(&gateway, "/dead");
+    drop(child);
+    let lines: Vec<_> = log.0.iter().collect();
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.contains("gateway_kit::access")),
+        "{lines:?}"
+    );
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, ConfigError, balance, route, sections};
+use super::{Config, ConfigError, balance, route, sections, trace};
 
 impl Config {
     /// Reads and checks a configuration.
@@ -78,6 +78,12 @@ impl Config {
     fn check_limits(&self) -> Result<(), ConfigError> {
         sections::check(self)?;
         self.server.check()?;
+        if let Some(trace) = self.trace.on() {
+            trace::check_share("trace.sample", trace.sample)?;
+        }
+        if let Some(log) = self.access_log.on() {
+            trace::check_share("access_log.sample", log.sample)?;
+        }
         if let Some(reload) = self.reload.on() {
             check_duration("reload.interval", reload.interval)?;
         }

@@ -31,6 +31,7 @@ mod source;
 mod switch;
 #[cfg(feature = "tls")]
 mod tls;
+mod trace;
 pub(crate) mod upstream;
 mod values;
 
@@ -69,6 +70,7 @@ pub use self::source::Source;
 pub use self::switch::Switch;
 #[cfg(feature = "tls")]
 pub use self::tls::{CertificateConfig, TlsConfig, TlsVersion};
+pub use self::trace::{AccessLogConfig, TraceConfig, TraceTrust};
 pub use self::upstream::{Protocol, UpstreamTlsConfig};
 pub use self::values::{
     EndpointUrl, FieldName, HostPattern, MethodName, Network, PlainPath, Prefix,
@@ -121,6 +123,12 @@ pub struct Config {
     /// The admin API and its page; default off.
     #[cfg(feature = "admin")]
     pub admin: Option<AdminConfig>,
+    /// Which trace a request belongs to; `false`: what it says of it is passed on as it is.
+    #[serde(default)]
+    pub trace: Switch<TraceConfig>,
+    /// What is written of each request; `false`: nothing.
+    #[serde(default)]
+    pub access_log: Switch<AccessLogConfig>,
     /// How the gateway stops.
     #[serde(default)]
     pub shutdown: ShutdownConfig,

@@ -87,6 +87,10 @@ impl Source {
         if self.file.is_none() {
             return Config::from_env(get);
         }
+        // A good configuration by itself, but one that is being written is like that as well.
+        if text.trim().is_empty() {
+            return Err(self.named(ConfigError::new("(file)", "is empty")));
+        }
         let mut config = Config::from_toml(text).map_err(|error| self.named(error))?;
         config.apply_env(get)?;
         Ok(config)

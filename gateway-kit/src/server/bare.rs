@@ -67,7 +67,7 @@ impl Refuse {
             }
             _ => Problem::malformed(status),
         };
-        let mut exchange = Exchange::malformed(&inner.shared);
+        let mut exchange = Exchange::malformed(&inner.shared, &inner.snapshot.load());
         exchange.fail(problem.code);
         let response = problem.into_response(exchange.correlation_id());
         written(finished(response, exchange), date(bare))

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::config::Protocol;
+use crate::exchange::Exchange;
 use crate::guard::Checked;
 use crate::policy::size_limits;
 use crate::problem::Problem;
@@ -61,6 +62,8 @@ pub(crate) fn outgoing(
 /// One call to a service.
 pub(crate) struct Call<'a> {
     pub(crate) upstream: &'a Upstream,
+    /// Told of each try.
+    pub(crate) exchange: &'a mut Exchange,
     /// Whom the client is to be sent to again, for consistent hashing.
     pub(crate) key: Option<u64>,
     /// Longest pause of the client inside its body.
@@ -75,7 +78,8 @@ impl Call<'_> {
         mut self,
         request: Request<Upload>,
     ) -> Result<Response<Body>, Problem> {
-        let settings = &self.upstream.settings;
+        let upstream = self.upstream;
+        let settings = &upstream.settings;
         let end = settings.total_timeout.map(|total| Instant::now() + total);
         let permit = self.upstream.service.limits.enter(settings).await?;
         let limits = &self.upstream.service.limits;
@@ -108,11 +112,12 @@ impl Call<'_> {
 
     /// Tries endpoints until one answers, none is left, or the request may not be sent again.
     async fn tries(
-        &self,
+        &mut self,
         request: Request<Upload>,
         end: Option<Instant>,
     ) -> Result<Answer, Problem> {
-        let settings = &self.upstream.settings;
+        let upstream = self.upstream;
+        let settings = &upstream.settings;
         let mut patience = Patience {
             head: settings.response_timeout,
             of_try: settings.try_timeout,
@@ -122,7 +127,7 @@ impl Call<'_> {
         };
         let (request, mut spare) = self.spare(request);
         let mut slot = Some(request);
-        let mut picks = self.upstream.picks(self.key);
+        let mut picks = upstream.picks(self.key);
         let mut last = None;
         let mut repeats = false;
         loop {
@@ -139,6 +144,7 @@ impl Call<'_> {
             if let Some(request) = &mut slot {
                 set_host(request, &picked.endpoint().authority);
             }
+            self.exchange.tried(picked.endpoint());
             let result = attempt(picked.endpoint(), &mut slot, patience).await;
             picked.record(self.judge(&result));
             let error = match result {

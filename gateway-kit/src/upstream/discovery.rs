@@ -242,7 +242,7 @@ mod tests {
             picked.endpoint().metrics.requests.increment(1);
             picked.record(Outcome::Success);
             let text = metrics.render(std::iter::once(&upstream));
-            assert_eq!(text.matches("backend=\"10.0.").count(), 200);
+            assert_eq!(text.matches("backend=\"10.0.").count(), 300);
             assert!(text.contains(&format!("backend=\"10.0.{round}.99:80\"}} ")));
             assert!(text.contains("from=\"closed\",to=\"open\"} 1\n"), "{text}");
             lines.push(text.lines().count());

@@ -90,6 +90,7 @@ impl Spare {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     frames: AtomicU64,
+    bytes: AtomicU64,
     waits_for_client: AtomicBool,
     /// A [`Failure`], or 0.
     failed: AtomicU8,
@@ -124,6 +125,11 @@ impl Progress {
     /// Goes up with each frame passed on.
     pub(crate) fn frames(&self) -> u64 {
         self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Bytes passed on.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Whether the next byte has to come from the client, not be taken by the upstream.
@@ -194,8 +200,12 @@ impl HttpBody for Upload {
                     progress.failed.store(failure, Ordering::Relaxed);
                 }
                 // The end counts too: the upstream's time starts there.
-                Poll::Ready(_) => {
+                Poll::Ready(frame) => {
                     progress.frames.fetch_add(1, Ordering::Relaxed);
+                    if let Some(Ok(frame)) = frame {
+                        let bytes = frame.data_ref().map_or(0, Bytes::len);
+                        progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                    }
                 }
                 Poll::Pending => {}
             }

@@ -86,8 +86,11 @@ fn without_variables_it_is_the_table() {
     assert_eq!(limit.window, Duration::from_secs(60));
     assert_eq!(limit.burst.unwrap().get(), 10);
     assert!(config.trusted_proxies.is_empty());
+    let readme = include_str!("../../README.md");
     // Each variable with its default is the same as no variable.
     for variable in VARIABLES {
+        let row = format!("| {} | {} |", variable.name, variable.default);
+        assert!(readme.contains(&row), "{row}");
         if variable.default.starts_with('(') {
             continue;
         }

@@ -128,3 +128,139 @@ async fn stopping_closes_what_does_not_finish_in_time() {
         Ok(0) | Err(_)
     ));
 }
+
+#[tokio::test]
+async fn the_detailed_health_names_each_dependency_with_its_state() {
+    // L.c3
+    let upstream = Upstream::start().await;
+    let config = routed(&[upstream.addr, nobody().await])
+        + "[upstream.shop.breaker]\nconsecutive_failures = 1\n\
+           [upstream.other]\nrequired = true\nendpoints = [\"http://127.0.0.1:1\"]\n\
+           [upstream.off]\nenabled = false\nendpoints = [\"http://127.0.0.1:1\"]\n\
+           [[route]]\nprefix = \"/other\"\nupstream = \"other\"\n";
+    let gateway = Running::start(&config).await;
+    let told = gateway.get("/health/detailed").await;
+    assert_eq!((told.status, &told.json()["status"]), (200, &"ok".into()));
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    gateway
+        .handle
+        .breaker("other", 0)
+        .unwrap()
+        .set_mode(resilience_core::breaker::Mode::ForcedOpen);
+    let told = gateway.get("/health/detailed").await;
+    assert_eq!(told.status, 503);
+    assert_eq!(gateway.get("/health/ready").await.status, 503);
+    assert_eq!(gateway.get("/health/live").await.status, 200);
+    let told = told.json();
+    assert_eq!(told["status"], "unavailable");
+    let states = told["dependencies"].as_array().unwrap().iter();
+    let states: Vec<_> = states
+        .map(|one| {
+            (
+                one["name"].as_str().unwrap(),
+                one["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        states,
+        [("off", "disabled"), ("other", "down"), ("shop", "degraded")]
+    );
+    let endpoints = &told["dependencies"][2]["endpoints"];
+    assert_eq!(endpoints[0]["breaker"], "closed");
+    assert!(endpoints[0]["latency_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(endpoints[1]["breaker"], "open");
+    assert!(endpoints[1]["retry_after_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(endpoints[1]["up"], false);
+}
+
+#[tokio::test]
+async fn every_metric_of_the_gateway_is_there_with_its_value_and_the_exposition_parses() {
+    // L.c1
+    let upstream = Upstream::start().await;
+    let config = routed(&[upstream.addr])
+        + "breaker = { consecutive_failures = 1 }\n\
+           [[route]]\nprefix = \"/dead\"\nupstream = \"dead\"\n\
+           [upstream.dead]\nendpoints = [\"http://127.0.0.1:1\"]\n\
+           breaker = { consecutive_failures = 1 }\n\
+           [rate_limit]\nrequests = 1\nwindow = \"1h\"\nburst = 5\n";
+    let gateway = Running::start(&config).await;
+    for (path, status) in [
+        ("/", 200),
+        ("/", 200),
+        ("/dead", 503),
+        ("/dead", 503),
+        ("/x", 200),
+        ("/", 429),
+    ] {
+        assert_eq!(gateway.get(path).await.status, status);
+    }
+    let counted =
+        "http_requests_total{service=\"shop\",method=\"GET\",route=\"/\",status=\"429\"} 1";
+    until(|| gateway.handle.metrics().contains(counted)).await;
+    let metrics = gateway.get("/metrics").await.body;
+    let backend = format!("service=\"shop\",backend=\"{}\"", upstream.addr);
+    let breaker = "name=\"dead/127.0.0.1:1\"";
+    for (series, value) in [
+        (
+            "http_requests_total{service=\"shop\",method=\"GET\",route=\"/\",status=\"200\"}"
+                .to_owned(),
+            3,
+        ),
+        (
+            "http_requests_total{service=\"dead\",method=\"GET\",route=\"/dead\",status=\"503\"}"
+                .to_owned(),
+            2,
+        ),
+        (
+            "http_request_duration_seconds_count{service=\"shop\",route=\"/\"}".to_owned(),
+            4,
+        ),
+        ("http_requests_in_flight".to_owned(), 1),
+        (format!("circuit_breaker_state{{{breaker}}}"), 2),
+        (
+            format!("circuit_breaker_transitions_total{{{breaker},from=\"closed\",to=\"open\"}}"),
+            1,
+        ),
+        (format!("circuit_breaker_rejected_total{{{breaker}}}"), 1),
+        ("rate_limit_rejected_total{limit=\"address\"}".to_owned(), 1),
+        (format!("lb_backend_requests_total{{{backend}}}"), 3),
+        (format!("lb_backend_up{{{backend}}}"), 1),
+        (format!("pool_in_use{{{backend}}}"), 0),
+        ("config_reloads_total{result=\"applied\"}".to_owned(), 0),
+    ] {
+        let line = format!("{series} {value}");
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line}\n{metrics}"
+        );
+    }
+    for name in [
+        "process_resident_memory_bytes ",
+        "config_last_reload_success_timestamp_seconds ",
+    ] {
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
+        assert!(line.parse::<f64>().unwrap() > 1e6, "{line}");
+    }
+    assert!(metrics.contains("\nprocess_cpu_seconds_total "));
+    // Each line is a comment, empty, or a series and a number.
+    for line in metrics
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        let name = series.split('{').next().unwrap();
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+            "{line}"
+        );
+        assert_eq!(series.contains('{'), series.ends_with('}'), "{line}");
+    }
+}

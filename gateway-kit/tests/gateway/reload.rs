@@ -257,6 +257,7 @@ async fn a_bad_file_keeps_the_old_configuration_and_says_why_in_one_line() {
             "gateway.toml:3: route[0].prefix = \"x\": must be",
         ),
         (good.clone() + "nonsense\n", "gateway.toml:"),
+        ("\n".to_owned(), "gateway.toml: (file): is empty"),
         (
             good.clone() + "\n[reload]\ninterval = \"0s\"\n",
             "reload.interval",
@@ -288,10 +289,10 @@ async fn a_bad_file_keeps_the_old_configuration_and_says_why_in_one_line() {
     assert!(report.reason.unwrap().contains("names no [upstream.NAME]"));
     assert_eq!(gateway.get("/").await.status, 200);
     let metrics = gateway.handle.metrics();
-    assert!(metrics.contains("config_reloads_total{result=\"refused\"} 5"));
+    assert!(metrics.contains("config_reloads_total{result=\"refused\"} 6"));
     let history = gateway.handle.reloads();
-    assert_eq!(history.len(), 7);
-    assert_eq!(history[6].trigger, ReloadTrigger::Start);
+    assert_eq!(history.len(), 8);
+    assert_eq!(history[7].trigger, ReloadTrigger::Start);
     // Without a source there is nothing to read.
     let gateway = Running::start(&routed(&[upstream.addr])).await;
     assert!(

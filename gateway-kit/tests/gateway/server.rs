@@ -265,7 +265,7 @@ async fn a_panic_answers_500_and_concerns_no_other_connection() {
         .unwrap();
     read_head(&mut other).await;
     let counted =
-        "http_requests_total{service=\"gateway\",method=\"GET\",route=\"none\",status=\"500\"} 1";
+        "http_requests_total{service=\"u\",method=\"GET\",route=\"/\",status=\"500\"} 1";
     assert!(gateway.handle.metrics().contains(counted));
 }
 

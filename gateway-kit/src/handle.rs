@@ -110,6 +110,8 @@ pub struct UpstreamState {
     /// The most requests at once that wait for an answer, as found out by now; `None` without
     /// `adaptive`.
     pub adaptive_limit: Option<u32>,
+    /// Its circuit breaker; `None` without `service_breaker`.
+    pub breaker: Option<breaker::Snapshot>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointState>,
 }
@@ -142,7 +144,15 @@ impl Handle {
             .map(|endpoint| endpoint.breaker.clone())
     }
 
-    /// All breakers, by upstream and endpoint; their names are `upstream/host:port`.
+    /// The breaker over all calls to `upstream`, if it has `service_breaker`.
+    pub fn service_breaker(&self, upstream: &str) -> Option<CircuitBreaker> {
+        let snapshot = self.inner.snapshot.load();
+        let breaker = snapshot.upstreams.get(upstream)?.service_breaker();
+        breaker.map(|(breaker, _)| breaker.clone())
+    }
+
+    /// The breakers of all endpoints, by upstream and endpoint; their names are
+    /// `upstream/host:port`.
     pub fn breakers(&self) -> Vec<CircuitBreaker> {
         let snapshot = self.inner.snapshot.load();
         let upstreams = snapshot.upstreams.values();
@@ -205,6 +215,9 @@ impl Handle {
                 .on()
                 .map(|balance| balance.strategy),
             adaptive_limit: upstream.adaptive_limit(),
+            breaker: upstream
+                .service_breaker()
+                .map(|(breaker, _)| breaker.snapshot()),
             endpoints: {
                 let told = upstream.service.told();
                 let views = upstream.service.views();

@@ -70,11 +70,16 @@ pub(crate) struct Metrics {
 /// series: these are kept with the endpoint, shown while it is there, and gone with it.
 pub(crate) struct EndpointMetrics {
     pub(crate) requests: Count,
-    pub(crate) rejected: Count,
-    transitions: Arc<Transitions>,
+    pub(crate) breaker: BreakerMetrics,
     /// `service="…",backend="…"`.
     backend: String,
-    /// `name="…"`, of the breaker.
+}
+
+/// What is counted of one breaker.
+pub(crate) struct BreakerMetrics {
+    pub(crate) rejected: Count,
+    transitions: Arc<Transitions>,
+    /// `name="…"`.
     named: String,
     _subscription: Subscription,
 }
@@ -168,7 +173,8 @@ impl Metrics {
     /// The text exposition: what the recorder knows, and the endpoints of now.
     pub(crate) fn render<'u>(&self, upstreams: impl Iterator<Item = &'u Arc<Upstream>>) -> String {
         let (mut views, mut limits) = (Vec::new(), Vec::new());
-        for upstream in upstreams {
+        let upstreams: Vec<_> = upstreams.collect();
+        for upstream in &upstreams {
             views.extend(upstream.service.views());
             let labels = || format!("service=\"{}\"", escaped(&upstream.name));
             limits.extend(
@@ -184,6 +190,12 @@ impl Metrics {
             text.push_str(&format!("# TYPE {0} counter\n{0} {cpu}\n\n", name::CPU));
             text.push_str(&format!("# TYPE {0} gauge\n{0} {memory}\n\n", name::MEMORY));
         }
+        let services = upstreams.iter();
+        let services = services.filter_map(|upstream| upstream.service_breaker());
+        let endpoints = views.iter().map(|view| &*view.endpoint);
+        let endpoints = endpoints.map(|one| (one.breaker.state(), &one.metrics.breaker));
+        let breakers = services.map(|(breaker, metrics)| (breaker.state(), metrics));
+        render_breakers(&mut text, &breakers.chain(endpoints).collect::<Vec<_>>());
         text
     }
 
@@ -274,6 +286,17 @@ impl Metrics {
 
 impl EndpointMetrics {
     pub(crate) fn new(upstream: &str, address: &str, breaker: &CircuitBreaker) -> Self {
+        let (service, backend) = (escaped(upstream), escaped(address));
+        Self {
+            requests: Count::default(),
+            breaker: BreakerMetrics::new(breaker),
+            backend: format!("service=\"{service}\",backend=\"{backend}\""),
+        }
+    }
+}
+
+impl BreakerMetrics {
+    pub(crate) fn new(breaker: &CircuitBreaker) -> Self {
         let transitions = Arc::<Transitions>::default();
         let counts = Arc::clone(&transitions);
         let name = breaker.name().to_owned();
@@ -286,14 +309,8 @@ impl EndpointMetrics {
             }
         });
         Self {
-            requests: Count::default(),
             rejected: Count::default(),
             transitions,
-            backend: format!(
-                "service=\"{}\",backend=\"{}\"",
-                escaped(upstream),
-                escaped(address)
-            ),
             named: format!("name=\"{}\"", escaped(breaker.name())),
             _subscription: subscription,
         }
@@ -334,16 +351,24 @@ fn render_endpoints(text: &mut String, endpoints: &[View]) {
     family(name::POOL_IN_USE, "gauge", &|view, metrics| {
         (metrics.backend.clone(), view.known.in_flight.into())
     });
+}
+
+/// Adds the series of breakers.
+fn render_breakers(text: &mut String, breakers: &[(State, &BreakerMetrics)]) {
+    let mut family = |name, kind, value: &dyn Fn(State, &BreakerMetrics) -> u64| {
+        let lines = breakers.iter();
+        let lines = lines.map(|(state, metrics)| (metrics.named.clone(), value(*state, metrics)));
+        render_family(text, name, kind, lines.collect());
+    };
     family(name::BREAKER_REJECTED, "counter", &|_, metrics| {
-        (metrics.named.clone(), metrics.rejected.get())
+        metrics.rejected.get()
     });
-    family(name::BREAKER_STATE, "gauge", &|view, metrics| {
-        let state = number(view.endpoint.breaker.state());
-        // One of three.
-        (metrics.named.clone(), state as u64)
+    // One of three.
+    family(name::BREAKER_STATE, "gauge", &|state, _| {
+        number(state) as u64
     });
     let mut changes = Vec::new();
-    for metrics in endpoints.iter().map(|view| &view.endpoint.metrics) {
+    for (_, metrics) in breakers {
         for (from, row) in STATES.iter().zip(metrics.transitions.iter()) {
             for (to, count) in STATES.iter().zip(row).filter(|(_, count)| count.get() > 0) {
                 let (from, to) = (state_name(*from), state_name(*to));
@@ -462,6 +487,12 @@ impl std::fmt::Debug for Metrics {
 impl std::fmt::Debug for ServiceMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServiceMetrics").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for BreakerMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BreakerMetrics").finish_non_exhaustive()
     }
 }
 

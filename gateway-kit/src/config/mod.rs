@@ -219,6 +219,10 @@ pub struct UpstreamConfig {
     /// The circuit breaker that each endpoint gets.
     #[serde(default, serialize_with = "shown::breaker")]
     pub breaker: breaker::Config,
+    /// A circuit breaker over all calls to the service, each with its retries: what its endpoints'
+    /// own ones leave, as while each call is answered by another. Default none.
+    #[serde(serialize_with = "shown::service_breaker")]
+    pub service_breaker: Option<breaker::Config>,
     /// Status codes, 500 to 599, that the breaker counts as neither success nor failure; default
     /// none. For an upstream that says an honest 503 about a dependency of its own while the rest
     /// of it is well.

@@ -89,6 +89,16 @@ pub(super) fn breaker<S: Serializer>(
     shown.end()
 }
 
+pub(super) fn service_breaker<S: Serializer>(
+    config: &Option<core::Config>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match config {
+        Some(config) => breaker(config, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 pub(super) fn bulkhead<S: Serializer>(
     config: &Option<places::Config>,
     serializer: S,

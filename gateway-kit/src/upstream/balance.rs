@@ -138,7 +138,7 @@ impl Picks<'_> {
                 Some(Picked { pick, permit })
             }
             Err(rejected) => {
-                endpoint.metrics.rejected.increment(1);
+                endpoint.metrics.breaker.rejected.increment(1);
                 let wait = rejected.retry_after();
                 self.wait = Some(self.wait.map_or(wait, |least| least.min(wait)));
                 pick.pass_over();

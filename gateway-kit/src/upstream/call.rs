@@ -21,6 +21,7 @@ use crate::route::Route;
 use crate::upstream::Upstream;
 use crate::upstream::balance::{Nobody, Picked};
 use crate::upstream::forward::{AttemptError, Patience, attempt};
+use crate::upstream::limits;
 use crate::upstream::pace::Pace;
 use crate::upstream::pool::Lease;
 use crate::upstream::upgrade::{Asked, Tunnels};
@@ -84,8 +85,14 @@ impl Call<'_> {
         let permit = self.upstream.service.limits.enter(settings).await?;
         let limits = &self.upstream.service.limits;
         let trial = limits.trial(settings)?;
+        let leave = limits.ask(settings)?;
         limits.first_try();
-        let tried = self.tries(request, end).await;
+        let mut verdict = None;
+        let tried = self.tries(request, end, &mut verdict).await;
+        // A service that was not asked has not failed.
+        if let (Some(leave), Some(verdict)) = (leave, verdict) {
+            leave.record(verdict);
+        }
         match (trial, &tried) {
             (Some(trial), Ok(answer)) => trial.ended(answer.response.status()),
             // Our own 503 says that it was not asked, and 400 and 408 that the client failed.
@@ -111,10 +118,12 @@ impl Call<'_> {
     }
 
     /// Tries endpoints until one answers, none is left, or the request may not be sent again.
+    /// `verdict` is what the last attempt says, if there was one.
     async fn tries(
         &mut self,
         request: Request<Upload>,
         end: Option<Instant>,
+        verdict: &mut Option<Outcome>,
     ) -> Result<Answer, Problem> {
         let upstream = self.upstream;
         let settings = &upstream.settings;
@@ -146,7 +155,9 @@ impl Call<'_> {
             }
             self.exchange.tried(picked.endpoint());
             let result = attempt(picked.endpoint(), &mut slot, patience).await;
-            picked.record(self.judge(&result));
+            let outcome = self.judge(&result);
+            picked.record(outcome);
+            *verdict = Some(outcome);
             let error = match result {
                 Ok((response, lease)) => {
                     return Ok(Answer {
@@ -263,13 +274,7 @@ fn nobody_problem(last: Option<AttemptError>, nobody: Nobody) -> Problem {
         return attempt_problem(&error);
     }
     match nobody {
-        Nobody::Open(wait) => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "circuit_open",
-            "Service unavailable",
-            "the service behind this route is failing and is given time to recover",
-        )
-        .retry_after(wait),
+        Nobody::Open(wait) => limits::circuit_open(wait),
         Nobody::None(_) => Problem::no_endpoint(),
         Nobody::Tried => Problem::internal(),
     }

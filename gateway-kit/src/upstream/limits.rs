@@ -1,4 +1,4 @@
-//! What counts for all endpoints of a service together: places for calls, and retries.
+//! What counts for all endpoints of a service together: its breaker, places for calls, and retries.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -8,13 +8,14 @@ use futures_util::future::poll_fn;
 use http::StatusCode;
 use parking_lot::Mutex;
 use resilience_core::adaptive::{self, AdaptiveLimit};
+use resilience_core::breaker::{self, CircuitBreaker};
 use resilience_core::bulkhead::{self, Bulkhead, OwnedPermit, Priority, Turn};
 use resilience_core::clock::SharedClock;
 use resilience_core::retry::{BudgetConfig, RetryBudget};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::config::UpstreamConfig;
-use crate::metrics::ServiceMetrics;
+use crate::metrics::{BreakerMetrics, ServiceMetrics};
 use crate::problem::Problem;
 
 /// The limits of one service; whether they are in force is for the settings to say.
@@ -25,6 +26,8 @@ pub(crate) struct Limits {
     /// As configured; what is set at run time holds until that changes.
     configured: Mutex<Option<bulkhead::Config>>,
     budget: RetryBudget,
+    breaker: CircuitBreaker,
+    breaker_metrics: BreakerMetrics,
     metrics: ServiceMetrics,
 }
 
@@ -32,8 +35,11 @@ pub(crate) struct Limits {
 const RETRY_FULL: Duration = Duration::from_secs(1);
 
 impl Limits {
-    pub(crate) fn new(metrics: ServiceMetrics, clock: &SharedClock) -> Self {
+    pub(crate) fn new(name: &str, metrics: ServiceMetrics, clock: &SharedClock) -> Self {
+        let breaker = CircuitBreaker::with_clock(name, Default::default(), clock.clone());
         Self {
+            breaker_metrics: BreakerMetrics::new(&breaker),
+            breaker,
             bulkhead: Bulkhead::with_clock(Default::default(), clock.clone()),
             adaptive: AdaptiveLimit::with_clock(Default::default(), clock.clone()),
             configured: Mutex::default(),
@@ -56,6 +62,11 @@ impl Limits {
             && adaptive != self.adaptive.config()
         {
             self.adaptive.set_config(adaptive);
+        }
+        if let Some(breaker) = &config.service_breaker
+            && *breaker != *self.breaker.config()
+        {
+            self.breaker.set_config(breaker.clone());
         }
         if let Some(budget) = config.retry.on()
             && *budget != self.budget.config()
@@ -112,6 +123,24 @@ impl Limits {
         }
     }
 
+    /// The breaker's leave for one call, if there is one.
+    pub(crate) fn ask(
+        &self,
+        config: &UpstreamConfig,
+    ) -> Result<Option<breaker::OwnedPermit>, Problem> {
+        if config.service_breaker.is_none() {
+            return Ok(None);
+        }
+        self.breaker.try_acquire_owned().map(Some).map_err(|open| {
+            self.breaker_metrics.rejected.increment(1);
+            circuit_open(open.retry_after())
+        })
+    }
+
+    pub(crate) fn breaker(&self) -> (&CircuitBreaker, &BreakerMetrics) {
+        (&self.breaker, &self.breaker_metrics)
+    }
+
     pub(crate) fn adaptive_limit(&self) -> u32 {
         self.adaptive.limit()
     }
@@ -131,6 +160,17 @@ impl Limits {
         }
         may
     }
+}
+
+/// 503: a breaker refuses.
+pub(crate) fn circuit_open(wait: Duration) -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "circuit_open",
+        "Service unavailable",
+        "the service behind this route is failing and is given time to recover",
+    )
+    .retry_after(wait)
 }
 
 fn overloaded() -> Problem {

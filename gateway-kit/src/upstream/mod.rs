@@ -21,7 +21,7 @@ use resilience_core::breaker::{CircuitBreaker, Mode, State};
 use tokio::task::JoinHandle;
 
 use crate::config::UpstreamConfig;
-use crate::metrics::EndpointMetrics;
+use crate::metrics::{BreakerMetrics, EndpointMetrics};
 use crate::upstream::pool::Pool;
 use crate::upstream::service::Service;
 
@@ -48,6 +48,13 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// The limit that was found out, if it is in force.
+    /// The breaker over all calls to the service; `None` without one.
+    pub(crate) fn service_breaker(&self) -> Option<(&CircuitBreaker, &BreakerMetrics)> {
+        let limits = &self.service.limits;
+        let on = self.settings.service_breaker.is_some();
+        on.then(|| limits.breaker())
+    }
+
     pub(crate) fn adaptive_limit(&self) -> Option<u32> {
         let limits = &self.service.limits;
         self.settings.adaptive.map(|_| limits.adaptive_limit())

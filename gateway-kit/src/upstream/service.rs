@@ -171,7 +171,7 @@ impl Service {
         Self {
             name: name.to_owned(),
             balancer,
-            limits: Limits::new(metrics.service(name), clock),
+            limits: Limits::new(name, metrics.service(name), clock),
             endpoints: ArcSwap::default(),
             state: Mutex::default(),
             clock: clock.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Response;
 use http_body_util::Full;
-use resilience_core::breaker::State;
+use resilience_core::breaker::{Mode, State};
 use resilience_core::clock::ManualClock;
 
 use crate::support::{Running, Upstream, nobody, routed};
@@ -67,6 +67,75 @@ async fn with_all_endpoints_down_every_answer_is_503_with_retry_after() {
     for breaker in gateway.handle.breakers() {
         assert_eq!(breaker.state(), State::Open, "{}", breaker.name());
     }
+}
+
+#[tokio::test]
+async fn the_breaker_of_a_service_hears_how_calls_end_and_nothing_of_what_was_not_tried() {
+    let healthy = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&healthy);
+    let upstream = Upstream::answering(move |_| {
+        let status = if switch.load(Ordering::SeqCst) {
+            200
+        } else {
+            503
+        };
+        let response = Response::builder().status(status);
+        response.body(Full::from("x")).unwrap()
+    })
+    .await;
+    let clock = ManualClock::new();
+    let up = Upstream::start().await;
+    // The endpoints' own never open.
+    let never = "breaker = { failure_rate = \"off\", consecutive_failures = 1000 }\n\
+                 ejection = false\n";
+    let config = format!(
+        "{}{never}[upstream.shop.service_breaker]\nconsecutive_failures = 3\nreset_timeout = \"30s\"\n\
+         [[route]]\nprefix = \"/up\"\nupstream = \"up\"\n\
+         [upstream.up]\nendpoints = [\"http://{}\"]\n",
+        routed(&[nobody().await, upstream.addr]),
+        up.addr
+    );
+    let gateway = Running::start_with_clock(&config, clock.clone()).await;
+    let breaker = gateway.handle.service_breaker("shop").unwrap();
+    assert!(gateway.handle.service_breaker("up").is_none());
+    for endpoint in gateway.handle.breakers() {
+        endpoint.set_mode(Mode::ForcedOpen);
+    }
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").await.json()["code"], "circuit_open");
+    }
+    assert_eq!(breaker.snapshot().failures, 0, "nobody was asked");
+    for endpoint in gateway.handle.breakers() {
+        endpoint.set_mode(Mode::Automatic);
+    }
+    // One outcome for each call, though some try two endpoints.
+    for failed in [1, 2, 0] {
+        assert_eq!(breaker.state(), State::Closed);
+        assert_eq!(gateway.get("/").await.body, "x");
+        assert_eq!(breaker.snapshot().failures, failed);
+    }
+    let answer = gateway.get("/").await;
+    assert_eq!(answer.json()["code"], "circuit_open");
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((20..=40).contains(&wait), "{wait}");
+    assert_eq!(upstream.calls(), 3);
+    assert_eq!(gateway.get("/up").await.status, 200);
+    let metrics = gateway.handle.metrics();
+    for line in [
+        "circuit_breaker_state{name=\"shop\"} 2",
+        "circuit_breaker_rejected_total{name=\"shop\"} 1",
+        "circuit_breaker_transitions_total{name=\"shop\",from=\"closed\",to=\"open\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert!(!metrics.contains("name=\"up\""), "{metrics}");
+
+    healthy.store(true, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_eq!(breaker.state(), State::Closed);
 }
 
 #[tokio::test]

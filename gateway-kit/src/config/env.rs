@@ -100,6 +100,12 @@ pub const VARIABLES: &[Variable] = &[
         "a duration: a number and ms, s, m or h",
     ),
     variable("RATE_LIMIT_BURST", "10", "most requests at once"),
+    #[cfg(feature = "jwt")]
+    variable(
+        "AUTH_KEYS",
+        "(none)",
+        "a JSON Web Key Set in place of the keys of [jwt], which is switched on",
+    ),
     variable(
         "TRUSTED_PROXIES",
         "(none)",
@@ -185,6 +191,13 @@ impl Config {
             |text| list(text, |one| Network::try_from(one.to_owned()).ok()),
         )? {
             next.trusted_proxies = trusted;
+        }
+        #[cfg(feature = "jwt")]
+        if let Some(keys) = get("AUTH_KEYS") {
+            // Some keys are secrets: the value is not shown.
+            let keys = super::JwtKey::set(&keys);
+            let keys = keys.map_err(|allowed| ConfigError::new("AUTH_KEYS", allowed))?;
+            super::JwtConfig::put_keys(&mut next.jwt, keys);
         }
         #[cfg(feature = "admin")]
         if let Some(token) = get("ADMIN_TOKEN") {

@@ -168,6 +168,21 @@ impl JwtKey {
         &self.0
     }
 
+    /// The keys of a JSON Web Key Set.
+    pub(super) fn set(text: &str) -> Result<Vec<Self>, &'static str> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<JwtKey>,
+        }
+        let set = serde_json::from_str(text).map(|Set { keys }| keys);
+        let set = set.ok().filter(|keys| !keys.is_empty());
+        set.ok_or("must be a JSON Web Key Set like {\"keys\": [{\"kty\": \"OKP\", …}]}")
+    }
+
+    fn is_secret(&self) -> bool {
+        self.0.get("kty").is_some_and(|kind| kind == "oct")
+    }
+
     /// Its members, secret ones hidden.
     fn shown(&self) -> Map<String, Value> {
         const SHOWN: [&str; 9] = ["kty", "kid", "alg", "use", "crv", "x", "y", "n", "e"];
@@ -195,6 +210,50 @@ impl Serialize for JwtKey {
 }
 
 impl JwtConfig {
+    /// Puts keys in place of those of `section`, which is made if there is none: for the algorithms
+    /// that go with them, and tokens without `aud`.
+    pub(super) fn put_keys(section: &mut Option<Self>, keys: Vec<JwtKey>) {
+        use JwtAlgorithm::{
+            ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+        };
+        let algorithms = match keys.iter().any(JwtKey::is_secret) {
+            true => vec![HS256, HS384, HS512],
+            false => vec![
+                RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA,
+            ],
+        };
+        let section = section.get_or_insert_with(|| Self::of(algorithms));
+        section.keys = keys;
+        section.jwks_url = None;
+        section.ca_file = None;
+        section.keys_file = None;
+    }
+
+    /// The defaults.
+    fn of(algorithms: Vec<JwtAlgorithm>) -> Self {
+        Self {
+            algorithms,
+            jwks_url: None,
+            ca_file: None,
+            keys: Vec::new(),
+            keys_file: None,
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            required_claims: Vec::new(),
+            scopes: Vec::new(),
+            leeway: Duration::from_secs(30),
+            optional: false,
+            cookie: None,
+            claim_headers: BTreeMap::new(),
+            forward_token: true,
+            realm: None,
+            refresh: Duration::from_secs(600),
+            max_age: Duration::from_secs(3600),
+            min_interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+        }
+    }
+
     pub(super) fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
         let field = |name: &str| field(&format!("jwt.{name}"));
         self.check_algorithms(&field)?;

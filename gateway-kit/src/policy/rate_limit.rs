@@ -272,3 +272,69 @@ fn problem(limited: &Limited) -> Problem {
         number(whole_seconds(limited.reset_after)),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use resilience_core::clock::{ManualClock, SharedClock};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::policy::Policies;
+
+    fn limits(settings: &str) -> Limits {
+        let text = format!("rate_limit = {{ requests = 1, window = \"1h\", {settings} }}");
+        let config = Config::from_toml(&text).unwrap();
+        let shared = Shared::new(SharedClock::new(ManualClock::new()));
+        Policies::compile(&config, &shared).unwrap().limits.unwrap()
+    }
+
+    #[test]
+    fn addresses_count_by_their_network() {
+        let check = |limits: &Limits, address: &str| {
+            let address = address.parse().unwrap();
+            limits.check_address(address).is_ok()
+        };
+        let by_64 = limits("");
+        assert!(check(&by_64, "2001:db8:0:1::1"));
+        assert!(!check(&by_64, "2001:db8:0:1:ffff::2"));
+        assert!(check(&by_64, "2001:db8:0:2::1"));
+        assert!(check(&by_64, "192.0.2.1"));
+        assert!(!check(&by_64, "::ffff:192.0.2.1"));
+        assert!(check(&by_64, "192.0.2.2"));
+        let by_48 = limits("ipv6_prefix = 48");
+        assert!(check(&by_48, "2001:db8:0:1::1"));
+        assert!(!check(&by_48, "2001:db8:0:2::1"));
+        assert!(check(&by_48, "2001:db8:1:1::1"));
+        let by_128 = limits("ipv6_prefix = 128");
+        assert!(check(&by_128, "2001:db8::1"));
+        assert!(check(&by_128, "2001:db8::2"));
+        assert!(!check(&by_128, "2001:db8::2"));
+    }
+
+    #[test]
+    fn more_addresses_take_no_more_memory_than_configured() {
+        // I3.c2; the table itself is held to a million keys where it is.
+        let limits = limits("max_keys = 500");
+        for address in 0..20_000_u32 {
+            let _ = limits.check_address(std::net::Ipv4Addr::from_bits(address).into());
+        }
+        let keys = limits.by_address[0].limiter.keys();
+        assert!((400..=500).contains(&keys), "{keys}");
+    }
+
+    #[test]
+    fn no_value_of_a_field_is_the_key_of_an_address() {
+        let limits = limits("key = { header = \"x-key\" }");
+        let client = IpAddr::from([192, 168, 200, 220]);
+        for bytes in [&[192, 168, 200, 220][..], b"\xc0\xa8\xc8\xdc"] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-key", HeaderValue::from_bytes(bytes).unwrap());
+            let _ = limits.check_consumer(&headers, None, IpAddr::from([192, 0, 2, 1]));
+        }
+        assert!(
+            limits
+                .check_consumer(&HeaderMap::new(), None, client)
+                .is_ok()
+        );
+    }
+}

@@ -757,6 +757,115 @@ async fn without_keys_nobody_is_let_in_until_the_issuer_answers() {
     assert_eq!(answer.status, 200);
 }
 
+#[cfg(all(feature = "http2", feature = "tls"))]
+#[tokio::test]
+async fn keys_come_over_tls_from_an_issuer_that_is_verified() {
+    use crate::upstream_tls::Authority;
+    use tokio::io::AsyncWriteExt;
+
+    let upstream = Upstream::start().await;
+    let ed = Signer::edwards("ed");
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (certificate, key) = authority.issue("localhost");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let body = set(&[&ed]);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut head = [0; 4096];
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await;
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    for (authority, status) in [(&authority, 200), (&other, 503)] {
+        let file = authority.file();
+        let top = format!(
+            "jwt = {{ algorithms = [\"EdDSA\"], jwks_url = \"https://localhost:{port}/keys\", ca_file = {:?} }}",
+            file.0
+        );
+        let gateway = start(&config(upstream.addr, &top, &ROOT)).await;
+        assert_eq!(ask(&gateway, "/", &ed.token()).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn keys_come_from_a_file_or_a_variable_and_no_refusal_shows_them() {
+    let upstream = Upstream::start().await;
+    let secret = Signer::secret("hs", &[7; 32]);
+    let name = format!("gateway-jwks-{}.json", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, set(&[&secret])).unwrap();
+    let top = format!("jwt = {{ algorithms = [\"HS256\"], keys_file = {file:?} }}");
+    let text = config(upstream.addr, &top, &ROOT);
+    let gateway = start(&text).await;
+    assert_eq!(ask(&gateway, "/", &secret.token()).await.status, 200);
+    std::fs::write(&file, set(&[&secret]).replace("oct", "okt")).unwrap();
+    let refused = gateway_kit::Config::from_toml(&format!("listen = \"127.0.0.1:0\"\n{text}"));
+    let refused = refused.unwrap_err().to_string();
+    std::fs::remove_file(&file).unwrap();
+    assert!(
+        refused.contains("jwt.keys_file") && refused.contains("has a key that"),
+        "{refused}"
+    );
+
+    let mut plain = crate::support::parsed(&config(upstream.addr, "", &ROOT));
+    let ed = Signer::edwards("ed");
+    let keys = set(&[&ed]);
+    plain
+        .apply_env(|name| (name == "AUTH_KEYS").then(|| keys.clone()))
+        .unwrap();
+    assert_eq!(plain.jwt.as_ref().unwrap().keys.len(), 1);
+    for bad in [
+        "",
+        "{}",
+        "{\"keys\": []}",
+        "{\"keys\": [{\"kty\": \"oct\", \"k\": \"AAAA\"}]}",
+    ] {
+        let refused = plain.apply_env(|name| (name == "AUTH_KEYS").then(|| bad.to_owned()));
+        let refused = refused.expect_err(bad).to_string();
+        assert!(!refused.contains("AAAA"), "{refused}");
+    }
+    let gateway = gateway_kit::Gateway::builder(plain)
+        .wall_clock(wall)
+        .bind()
+        .await
+        .unwrap();
+    let addr = gateway.local_addr();
+    let task = tokio::spawn(gateway.serve(std::future::pending()));
+    for (token, status) in [(ed.token(), "200"), (secret.token(), "401")] {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let request = head("GET /", &format!("authorization: Bearer {token}\r\n"));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        crate::support::soon(stream.read_to_string(&mut answer))
+            .await
+            .unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+    }
+    task.abort();
+}
+
 #[test]
 fn settings_by_which_tokens_could_be_forged_are_refused() {
     let ed = Signer::edwards("ed");

@@ -17,7 +17,9 @@ mod health;
 mod http2;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod limits;
 mod operation;
+mod order;
 mod perimeter;
 mod policies;
 mod pool;

@@ -264,8 +264,7 @@ async fn a_panic_answers_500_and_concerns_no_other_connection() {
         .await
         .unwrap();
     read_head(&mut other).await;
-    let counted =
-        "http_requests_total{service=\"u\",method=\"GET\",route=\"/\",status=\"500\"} 1";
+    let counted = "http_requests_total{service=\"u\",method=\"GET\",route=\"/\",status=\"500\"} 1";
     assert!(gateway.handle.metrics().contains(counted));
 }
 

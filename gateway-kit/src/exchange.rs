@@ -52,6 +52,8 @@ pub(crate) struct Exchange {
     bytes: u64,
     error: Option<&'static str>,
     complete: bool,
+    /// Nobody waits for it: it is no request that counts.
+    background: bool,
 }
 
 /// What the log and the metrics say when the client left before there was an answer; nginx's
@@ -126,6 +128,34 @@ impl Exchange {
             bytes: 0,
             error: None,
             complete: false,
+            background: false,
+        }
+    }
+
+    /// What the gateway does by itself because of this request.
+    #[cfg(feature = "cache")]
+    pub(crate) fn background(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            correlation_id: self.correlation_id.clone(),
+            trace: self.trace.clone(),
+            access_log: None,
+            method: self.method.clone(),
+            path: None,
+            user_agent: None,
+            client: self.client,
+            route: self.route.clone(),
+            upstream: self.upstream.clone(),
+            built_in: None,
+            endpoint: None,
+            tries: 0,
+            upload: None,
+            started: self.started,
+            status: None,
+            bytes: 0,
+            error: None,
+            complete: false,
+            background: true,
         }
     }
 
@@ -213,6 +243,9 @@ fn plain(text: &[u8]) -> String {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if self.background {
+            return;
+        }
         let metrics = &self.shared.metrics;
         metrics.in_flight.decrement(1.0);
         let elapsed = self.shared.clock.now().saturating_sub(self.started);

@@ -130,6 +130,17 @@ pub struct RateLimitState {
     pub clients: usize,
 }
 
+/// What the cache keeps, at one moment.
+#[cfg(feature = "cache")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct CacheState {
+    /// Addresses with an answer, or a mark that theirs cannot be kept.
+    pub addresses: usize,
+    /// What they count as, heads included; at least `max_bytes / max_entries` each.
+    pub bytes: u64,
+}
+
 impl Handle {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
         Self { inner }
@@ -373,6 +384,37 @@ impl Handle {
     #[cfg(feature = "admin")]
     pub(crate) fn shared(&self) -> &crate::shared::Shared {
         &self.inner.shared
+    }
+
+    /// What the cache keeps; `None` if no route has one.
+    #[cfg(feature = "cache")]
+    pub fn cache(&self) -> Option<CacheState> {
+        let store = self.inner.shared.current_store()?;
+        let (addresses, bytes) = store.sizes();
+        Some(CacheState { addresses, bytes })
+    }
+
+    /// Forgets all answers kept of an address, `"shop.example.com/products?page=2"`; whether there
+    /// were any. One that is on its way is not kept either.
+    #[cfg(feature = "cache")]
+    pub fn purge(&self, address: &str) -> bool {
+        let store = self.inner.shared.current_store();
+        store.is_some_and(|store| store.forget_address(address))
+    }
+
+    /// Forgets all whose address begins so, `"shop.example.com/products/"`, or all of a host, or
+    /// with `""` all; how many addresses that were.
+    #[cfg(feature = "cache")]
+    pub fn purge_below(&self, start: &str) -> usize {
+        let store = self.inner.shared.current_store();
+        store.map_or(0, |store| store.forget_below(start))
+    }
+
+    /// Forgets all answers of a route; how many addresses that were.
+    #[cfg(feature = "cache")]
+    pub fn purge_route(&self, route: &str) -> usize {
+        let store = self.inner.shared.current_store();
+        store.map_or(0, |store| store.forget_route(route))
     }
 
     /// The metrics as `/metrics` shows them.

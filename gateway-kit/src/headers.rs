@@ -101,6 +101,27 @@ pub(crate) fn remove_folded(headers: &mut HeaderMap, names: &[String]) {
     }
 }
 
+/// Fields that no transform may change: those of the connection and the framing, the host, and
+/// what the gateway vouches for, also under names that some servers take for the same.
+pub(crate) fn is_fixed(name: &HeaderName) -> bool {
+    let folded = folded(name.as_str());
+    let framing = [CONTENT_LENGTH, HOST, header::EXPECT, header::TRAILER];
+    let mut reserved = HOP_BY_HOP.into_iter().chain(framing);
+    reserved.any(|reserved| reserved == *folded) || is_ours(&folded)
+}
+
+/// The elements of a list field, without white space around them and without empty ones.
+pub(crate) fn list<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.get_all(name).into_iter();
+    let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    elements
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}
+
 /// Removes what concerns one connection only: the list above and all that `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {

@@ -66,10 +66,13 @@ mod wall;
 pub use self::body::{Body, BoxError};
 pub use self::config::{Config, ConfigError};
 pub use self::embed::GatewayService;
+#[cfg(feature = "cache")]
+pub use self::handle::CacheState;
 pub use self::handle::{
     BulkheadState, EndpointSource, EndpointState, Handle, RateLimitState, RouteState, UpstreamState,
 };
 pub use self::layers::Next;
+pub use self::policy::transform::{Fields, Refusal, RequestHead, Reserved, Transform};
 pub use self::reload::{Changes, ConfigDiff, ReloadOutcome, ReloadReport, ReloadTrigger};
 pub use self::server::{Builder, Error, Gateway};
 pub use self::upstream::service::RegisterError;

@@ -43,6 +43,14 @@ mod name {
     pub(super) const MEMORY: &str = "process_resident_memory_bytes";
     pub(super) const RELOADS: &str = "config_reloads_total";
     pub(super) const LAST_RELOAD: &str = "config_last_reload_success_timestamp_seconds";
+    #[cfg(feature = "cache")]
+    pub(super) const CACHE_REQUESTS: &str = "cache_requests_total";
+    #[cfg(feature = "cache")]
+    pub(super) const CACHE_EVICTIONS: &str = "cache_evictions_total";
+    #[cfg(feature = "cache")]
+    pub(super) const CACHE_BYTES: &str = "cache_bytes";
+    #[cfg(feature = "webhook")]
+    pub(super) const WEBHOOKS: &str = "webhook_verifications_total";
 }
 
 /// Upper bounds in seconds, from a cached answer to the slowest that a caller waits for.
@@ -110,6 +118,71 @@ fn number(state: State) -> usize {
     known.unwrap_or(STATES.len() - 1)
 }
 
+/// What the cache makes of requests.
+#[cfg(feature = "cache")]
+const CACHE_RESULTS: [&str; 6] = ["hit", "stale", "revalidated", "coalesced", "miss", "bypass"];
+
+/// The handles of the cache.
+#[cfg(feature = "cache")]
+pub(crate) struct CacheMetrics {
+    requests: [Counter; CACHE_RESULTS.len()],
+    evictions: Counter,
+    bytes: Gauge,
+}
+
+/// Bytes that count as long as this lives.
+#[cfg(feature = "cache")]
+pub(crate) struct Held {
+    bytes: Gauge,
+    size: f64,
+}
+
+#[cfg(feature = "cache")]
+impl CacheMetrics {
+    /// Counts a request by what became of it, one of `CACHE_RESULTS`.
+    pub(crate) fn requests(&self, result: &str) {
+        let mut known = CACHE_RESULTS.iter().zip(&self.requests);
+        if let Some((_, counter)) = known.find(|(known, _)| **known == result) {
+            counter.increment(1);
+        }
+    }
+
+    pub(crate) fn evicted(&self) {
+        self.evictions.increment(1);
+    }
+
+    pub(crate) fn hold(&self, size: usize) -> Held {
+        // An object has no more bytes than a double counts.
+        let size = size as f64;
+        self.bytes.increment(size);
+        let bytes = self.bytes.clone();
+        Held { bytes, size }
+    }
+}
+
+#[cfg(feature = "cache")]
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.bytes.decrement(self.size);
+    }
+}
+
+#[cfg(feature = "cache")]
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held")
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "cache")]
+impl std::fmt::Debug for CacheMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheMetrics").finish_non_exhaustive()
+    }
+}
+
 /// The handles of one service.
 pub(crate) struct ServiceMetrics {
     pub(crate) retries: Counter,
@@ -168,6 +241,37 @@ impl Metrics {
     /// A configuration that was good came, seconds after 1970.
     pub(crate) fn in_force_since(&self, seconds: f64) {
         self.last_reload.set(seconds);
+    }
+
+    /// Counts a delivery: the `step` that ended its check, or `all`, and what came of it.
+    #[cfg(feature = "webhook")]
+    pub(crate) fn webhook(&self, step: &'static str, result: &'static str) {
+        let step = Label::from_static_parts("step", step);
+        let result = Label::from_static_parts("result", result);
+        self.counter(name::WEBHOOKS, vec![step, result])
+            .increment(1);
+    }
+
+    /// The handles of the cache.
+    #[cfg(feature = "cache")]
+    pub(crate) fn cache(&self) -> CacheMetrics {
+        let requests = CACHE_RESULTS.map(|result| {
+            let tier = Label::from_static_parts("tier", "gateway");
+            let result = Label::from_static_parts("result", result);
+            let counter = self.counter(name::CACHE_REQUESTS, vec![tier, result]);
+            counter.increment(0);
+            counter
+        });
+        let evictions = self.counter(name::CACHE_EVICTIONS, Vec::new());
+        evictions.increment(0);
+        let key = Key::from_static_name(name::CACHE_BYTES);
+        let bytes = self.recorder.register_gauge(&key, &METADATA);
+        bytes.increment(0.0);
+        CacheMetrics {
+            requests,
+            evictions,
+            bytes,
+        }
     }
 
     /// The text exposition: what the recorder knows, and the endpoints of now.

@@ -10,8 +10,8 @@
 //! 8. route
 //! 9. authentication: CSRF, JWT
 //! 10. rate limit by consumer
-//! 11. cache and coalescing
-//! 12. compression
+//! 11. webhook, transforms, and outside of the call cache and coalescing
+//! 12. compression of what came, from the cache or not
 //! 13. retry, time per try, endpoint, breaker and bulkhead (`upstream::call`)
 //! 14. one attempt (`upstream::forward`)
 //!
@@ -37,6 +37,8 @@ use crate::guard::Checked;
 use crate::headers::{self, CORRELATION_ID, Origin};
 use crate::layers::through;
 use crate::path;
+#[cfg(feature = "webhook")]
+use crate::policy::webhook::Checks;
 use crate::policy::{Policies, cors};
 use crate::problem::Problem;
 use crate::route::{Found, Route};
@@ -154,6 +156,32 @@ impl Context {
         if let Some(jwt) = &route.policies.jwt {
             jwt.hide_token(headers);
         }
+    }
+
+    /// For what the gateway does by itself because of this request.
+    #[cfg(feature = "cache")]
+    pub(crate) fn background(&self) -> Self {
+        Self {
+            snapshot: Arc::clone(&self.snapshot),
+            origin: self.origin,
+            client: self.client,
+            checked: self.checked.clone(),
+            route: self.route.clone(),
+            allow: None,
+            secure: self.secure,
+            preflight: false,
+            claims: self.claims.clone(),
+            // Told already, in the request that is sent once more.
+            #[cfg(feature = "jwt")]
+            identity: None,
+            exchange: self.exchange.background(),
+        }
+    }
+
+    /// Whether a step before found out who sent the request.
+    #[cfg(feature = "cache")]
+    pub(crate) const fn is_authenticated(&self) -> bool {
+        self.claims.is_some()
     }
 
     /// The policies of the route, or those for requests without one.
@@ -319,6 +347,77 @@ impl Inner {
         if let Some(trace) = &context.exchange.trace {
             trace.tell(trace.span, request.headers_mut());
         }
+        if route.policies.work_on_content() {
+            // Boxed: most routes have none of it.
+            return Box::pin(self.content(request, route, context)).await;
+        }
+        self.forward(request, route, context).await
+    }
+
+    /// What reads, changes or keeps what goes through.
+    async fn content(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        route: &Arc<Route>,
+        context: &mut Context,
+    ) -> Result<Response<Body>, Problem> {
+        let policies = &route.policies;
+        #[cfg(feature = "webhook")]
+        let (request, delivery) = match &policies.webhook {
+            Some(webhook) => {
+                let (client, checked) = (context.client, &mut context.checked);
+                match webhook.check(request, client, checked).await? {
+                    Checks::Passed(request, delivery) => (request, Some(delivery)),
+                    Checks::Repeated(response) => return Ok(response),
+                }
+            }
+            None => (request, None),
+        };
+        let is_head = request.method() == Method::HEAD;
+        let request = match &policies.transforms {
+            Some(transforms) => {
+                let (identity, checked) = (&context.snapshot.identity, &mut context.checked);
+                transforms.request(request, identity, checked).await?
+            }
+            None => request,
+        };
+        #[cfg(feature = "compression")]
+        let accepted = policies.compression.as_ref();
+        #[cfg(feature = "compression")]
+        let accepted = accepted.map(|compression| compression.accepted(&request));
+        #[cfg(feature = "cache")]
+        let response = match &policies.store {
+            Some(store) => self.cached(request, route, store, context).await?,
+            None => self.forward(request, route, context).await?,
+        };
+        #[cfg(not(feature = "cache"))]
+        let response = self.forward(request, route, context).await?;
+        #[cfg(feature = "webhook")]
+        if let Some(delivery) = delivery {
+            delivery.settle(response.status()).await;
+        }
+        let response = match &policies.transforms {
+            Some(transforms) => {
+                let identity = &context.snapshot.identity;
+                transforms.response(response, identity, is_head).await?
+            }
+            None => response,
+        };
+        #[cfg(feature = "compression")]
+        let response = match accepted {
+            Some(accepted) => accepted.apply(response),
+            None => response,
+        };
+        Ok(response)
+    }
+
+    /// The call to the service, inside the application's own layers.
+    pub(crate) async fn forward(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        route: &Arc<Route>,
+        context: &mut Context,
+    ) -> Result<Response<Body>, Problem> {
         let Some(layered) = &self.layers.upstream else {
             return upstream(&self.shared, request, route, context).await;
         };

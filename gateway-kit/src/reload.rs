@@ -229,7 +229,14 @@ fn settings(before: &Config, after: &Config) -> Vec<&'static str> {
         csrf,
         #[cfg(feature = "jwt")]
         jwt,
+        #[cfg(feature = "cache")]
+        cache,
+        #[cfg(feature = "cache")]
+        cache_store,
+        #[cfg(feature = "compression")]
+        compression,
         rate_limit,
+        transform,
         server,
         #[cfg(feature = "tls")]
         tls,

@@ -13,16 +13,22 @@ use resilience_core::clock::Clock;
 use resilience_core::clock::SharedClock;
 
 use crate::config::Config;
+#[cfg(feature = "cache")]
+use crate::config::Switch;
 use crate::metrics::Metrics;
 use crate::policy::Registry;
+#[cfg(feature = "cache")]
+use crate::policy::cache::Store;
 use crate::policy::rate_limit::Limiter;
+use crate::policy::transform::Transform;
+#[cfg(feature = "webhook")]
+use crate::policy::webhook::Deliveries;
 use crate::route::Split;
 use crate::upstream::service::Service;
 use crate::upstream::upgrade::Tunnels;
 use crate::wall::WallClock;
 
 /// State that all snapshots of one gateway share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     /// The time of day.
@@ -42,6 +48,12 @@ pub(crate) struct Shared {
     /// Keys of issuers.
     #[cfg(feature = "jwt")]
     pub(crate) key_sets: Registry<crate::policy::jwt::KeySet>,
+    /// What the program itself changes, by the route's label.
+    pub(crate) transforms: HashMap<String, Vec<Arc<dyn Transform>>>,
+    #[cfg(feature = "webhook")]
+    pub(crate) deliveries: Registry<Deliveries>,
+    #[cfg(feature = "cache")]
+    store: Mutex<Option<Arc<Store>>>,
     pub(crate) tunnels: Tunnels,
     #[cfg(feature = "admin")]
     pub(crate) admin: crate::admin::State,
@@ -66,6 +78,11 @@ impl Shared {
             limiters: Registry::default(),
             #[cfg(feature = "jwt")]
             key_sets: Registry::default(),
+            transforms: HashMap::new(),
+            #[cfg(feature = "webhook")]
+            deliveries: Registry::default(),
+            #[cfg(feature = "cache")]
+            store: Mutex::new(None),
             tunnels: Tunnels::default(),
             turns: AtomicU64::new(0),
         }
@@ -95,6 +112,36 @@ impl Shared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Where answers are kept, if any route does that; a new one is not kept before
+    /// [`attach`](Self::attach).
+    #[cfg(feature = "cache")]
+    pub(crate) fn store(&self, config: &Config) -> Option<Arc<Store>> {
+        let mut routes = config.routes.iter();
+        let own = routes.any(|route| matches!(&route.cache, Some(Switch::On(_))));
+        if config.cache.is_none() && !own {
+            return None;
+        }
+        let known = self.store.lock().clone();
+        Some(known.unwrap_or_else(|| Arc::new(Store::new(&config.cache_store, &self.metrics))))
+    }
+
+    /// The one in force.
+    #[cfg(feature = "cache")]
+    pub(crate) fn current_store(&self) -> Option<Arc<Store>> {
+        self.store.lock().clone()
+    }
+
+    /// Puts a store in force, with its bounds; what an earlier one has goes with it.
+    #[cfg(feature = "cache")]
+    pub(crate) fn attach_store(&self, config: &Config, store: Option<&Arc<Store>>) {
+        if let Some(store) = store {
+            store.configure(&config.cache_store);
+        }
+        let gone = std::mem::replace(&mut *self.store.lock(), store.cloned());
+        // Outside the lock.
+        drop(gone);
     }
 
     /// The service of that name, with all that is known of it; a new one is not kept before
@@ -135,5 +182,11 @@ impl Shared {
         // Outside the lock.
         drop(gone);
         self.changed();
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }

@@ -97,6 +97,8 @@ impl Snapshot {
         let splits = self.routes.iter();
         let splits: Vec<_> = splits.filter_map(|route| route.split.clone()).collect();
         shared.attach(config, &services, &splits);
+        #[cfg(feature = "cache")]
+        shared.attach_store(config, self.policies.store.as_ref());
         let routes = self.routes.iter().map(|route| &route.policies);
         Policies::attach(std::iter::once(&self.policies).chain(routes), shared);
     }

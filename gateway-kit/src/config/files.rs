@@ -26,6 +26,15 @@ impl Config {
                     .cloned(),
             );
         }
+        #[cfg(feature = "webhook")]
+        for webhook in self
+            .routes
+            .iter()
+            .filter_map(|route| route.webhook.as_ref())
+        {
+            let secrets = webhook.secrets.iter();
+            files.extend(secrets.filter_map(|secret| secret.file.clone()));
+        }
         for upstream in self.upstreams.values() {
             let tls = &upstream.tls;
             let named = [&tls.ca_file, &tls.certificate_file, &tls.key_file];

@@ -7,6 +7,10 @@
 mod admin;
 pub(crate) mod balance;
 mod bytes;
+#[cfg(feature = "cache")]
+mod cache;
+#[cfg(feature = "compression")]
+mod compression;
 mod cors;
 mod discovery;
 mod env;
@@ -32,8 +36,11 @@ mod switch;
 #[cfg(feature = "tls")]
 mod tls;
 mod trace;
+mod transform;
 pub(crate) mod upstream;
 mod values;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -47,6 +54,10 @@ use serde::{Deserialize, Serialize};
 pub use self::admin::{AdminConfig, AdminToken};
 pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, EndpointConfig, HashKey};
 pub use self::bytes::ByteSize;
+#[cfg(feature = "cache")]
+pub use self::cache::{CacheConfig, CacheStoreConfig};
+#[cfg(feature = "compression")]
+pub use self::compression::{Coding, CompressionConfig, CompressionEffort, MediaPattern};
 pub use self::cors::{CorsConfig, CsrfConfig};
 pub use self::discovery::DiscoveryConfig;
 pub(crate) use self::discovery::EndpointList;
@@ -71,10 +82,13 @@ pub use self::switch::Switch;
 #[cfg(feature = "tls")]
 pub use self::tls::{CertificateConfig, TlsConfig, TlsVersion};
 pub use self::trace::{AccessLogConfig, TraceConfig, TraceTrust};
+pub use self::transform::{EditConfig, TransformConfig};
 pub use self::upstream::{Protocol, UpstreamTlsConfig};
 pub use self::values::{
     EndpointUrl, FieldName, HostPattern, MethodName, Network, PlainPath, Prefix,
 };
+#[cfg(feature = "webhook")]
+pub use self::webhook::{ReplayConfig, WebhookConfig, WebhookOrder, WebhookSecretConfig};
 
 /// Everything a gateway can be told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -111,6 +125,18 @@ pub struct Config {
     pub jwt: Option<JwtConfig>,
     /// Requests allowed per client; default no limit.
     pub rate_limit: Option<Several<RateLimitConfig>>,
+    /// Answers that are kept; default none.
+    #[cfg(feature = "cache")]
+    pub cache: Option<CacheConfig>,
+    /// What all that is kept may take.
+    #[cfg(feature = "cache")]
+    #[serde(default)]
+    pub cache_store: CacheStoreConfig,
+    /// Compression of answers; default none.
+    #[cfg(feature = "compression")]
+    pub compression: Option<CompressionConfig>,
+    /// What is changed in requests and answers; default nothing.
+    pub transform: Option<TransformConfig>,
     /// Limits of the listening side.
     #[serde(default)]
     pub server: ServerConfig,

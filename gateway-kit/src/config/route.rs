@@ -6,6 +6,13 @@ use std::fmt;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cache")]
+use super::CacheConfig;
+#[cfg(feature = "compression")]
+use super::CompressionConfig;
+use super::TransformConfig;
+#[cfg(feature = "webhook")]
+use super::WebhookConfig;
 use super::load::check_range;
 use super::values::{HostPattern, MethodName, PlainPath, Prefix};
 use super::{
@@ -67,6 +74,17 @@ pub struct RouteConfig {
     pub jwt: Option<Switch<super::JwtConfig>>,
     /// See `ip_filter`.
     pub rate_limit: Option<Switch<Several<RateLimitConfig>>>,
+    /// In place of the cache at the top level; `false` for none.
+    #[cfg(feature = "cache")]
+    pub cache: Option<Switch<CacheConfig>>,
+    /// In place of the compression at the top level; `false` for none.
+    #[cfg(feature = "compression")]
+    pub compression: Option<Switch<CompressionConfig>>,
+    /// In place of the changes at the top level; `false` for none.
+    pub transform: Option<Switch<TransformConfig>>,
+    /// Its requests are deliveries of webhooks; default they are not.
+    #[cfg(feature = "webhook")]
+    pub webhook: Option<WebhookConfig>,
 }
 
 /// One share of a split.

@@ -1,10 +1,16 @@
 //! Policies: sections at the top level, which are those of all routes, and the same ones in a
 //! `[[route]]`, which replace them there.
 
+#[cfg(feature = "cache")]
+use super::CacheConfig;
+#[cfg(feature = "compression")]
+use super::CompressionConfig;
+use super::TransformConfig;
 use super::{
     Config, ConfigError, CorsConfig, CsrfConfig, IpFilterConfig, RateLimitConfig, RouteConfig,
     SecurityHeadersConfig, Several, SizeLimitsConfig, Switch, rate_limit,
 };
+use crate::policy::identity::Identity;
 
 /// The sections of one place, as far as they are there and on: each a field of that name in
 /// [`Config`] and, in a [`Switch`], in [`RouteConfig`].
@@ -50,6 +56,11 @@ sections! {
     csrf: CsrfConfig,
     #[cfg(feature = "jwt")]
     jwt: super::JwtConfig,
+    #[cfg(feature = "cache")]
+    cache: CacheConfig,
+    #[cfg(feature = "compression")]
+    compression: CompressionConfig,
+    transform: TransformConfig,
 }
 
 impl Several<RateLimitConfig> {
@@ -69,8 +80,30 @@ pub(crate) fn tokens(config: &Config) -> impl Iterator<Item = &super::JwtConfig>
 /// What is wrong with the sections of any place.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     Sections::of_all(config).check(&str::to_owned)?;
+    let identity = Identity::of(config);
+    if let Some(transform) = &config.transform {
+        transform.check_identity(&identity, &str::to_owned)?;
+    }
+    #[cfg(feature = "cache")]
+    config.cache_store.check()?;
+    #[cfg(feature = "cache")]
+    if let Some(cache) = &config.cache {
+        cache.check_room(&config.cache_store, &str::to_owned)?;
+    }
     for (index, route) in config.routes.iter().enumerate() {
-        Sections::own(route).check(&|field| format!("route[{index}].{field}"))?;
+        let field = |field: &str| format!("route[{index}].{field}");
+        Sections::own(route).check(&field)?;
+        if let Some(transform) = Sections::own(route).transform {
+            transform.check_identity(&identity, &field)?;
+        }
+        #[cfg(feature = "cache")]
+        if let Some(Switch::On(cache)) = &route.cache {
+            cache.check_room(&config.cache_store, &field)?;
+        }
+        #[cfg(feature = "webhook")]
+        if let Some(webhook) = &route.webhook {
+            webhook.check(|name| field(&format!("webhook.{name}")))?;
+        }
     }
     check_names(config)
 }

@@ -4,6 +4,10 @@
 //! A section at the top level of the configuration is that of all routes, which then share what it
 //! counts; the same section in a route replaces it there, and `false` switches it off.
 
+#[cfg(feature = "cache")]
+pub(crate) mod cache;
+#[cfg(feature = "compression")]
+pub(crate) mod compression;
 pub(crate) mod cors;
 pub(crate) mod csrf;
 pub(crate) mod identity;
@@ -11,20 +15,31 @@ pub(crate) mod ip_filter;
 #[cfg(feature = "jwt")]
 pub(crate) mod jwt;
 pub(crate) mod rate_limit;
+mod rename;
 pub(crate) mod security_headers;
 pub(crate) mod size_limits;
+pub(crate) mod transform;
+#[cfg(feature = "webhook")]
+pub(crate) mod webhook;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+#[cfg(feature = "cache")]
+use self::cache::{Cache, Store};
+#[cfg(feature = "compression")]
+use self::compression::Compression;
 use self::cors::Cors;
 use self::csrf::Csrf;
 use self::ip_filter::IpFilter;
 use self::rate_limit::Limits;
 use self::security_headers::SecurityHeaders;
 use self::size_limits::SizeLimits;
+use self::transform::Transforms;
+#[cfg(feature = "webhook")]
+use self::webhook::Webhook;
 use crate::Error;
 use crate::config::{
     Config, CorsConfig, CsrfConfig, IpFilterConfig, RouteConfig, SecurityHeadersConfig,
@@ -44,6 +59,17 @@ pub(crate) struct Policies {
     pub(crate) jwt: Option<Arc<jwt::Jwt>>,
     /// Requests per client.
     pub(crate) limits: Option<Limits>,
+    /// Deliveries; of a route only.
+    #[cfg(feature = "webhook")]
+    pub(crate) webhook: Option<Arc<Webhook>>,
+    pub(crate) transforms: Option<Arc<Transforms>>,
+    #[cfg(feature = "compression")]
+    pub(crate) compression: Option<Arc<Compression>>,
+    #[cfg(feature = "cache")]
+    pub(crate) cache: Option<Arc<Cache>>,
+    /// Where answers are kept, if any route has a cache: what changes something forgets them.
+    #[cfg(feature = "cache")]
+    pub(crate) store: Option<Arc<Store>>,
 }
 
 /// Where a section stands, and what is known already.
@@ -85,6 +111,19 @@ impl Policies {
             limits: all(&config.rate_limit, |limits| {
                 Limits::compile(limits.as_slice(), place)
             })?,
+            #[cfg(feature = "webhook")]
+            webhook: None,
+            transforms: Transforms::new(config.transform.as_ref(), Vec::new()).map(Arc::new),
+            #[cfg(feature = "compression")]
+            compression: config
+                .compression
+                .as_ref()
+                .map(Compression::new)
+                .map(Arc::new),
+            #[cfg(feature = "cache")]
+            cache: config.cache.as_ref().map(Cache::new).map(Arc::new),
+            #[cfg(feature = "cache")]
+            store: shared.store(config),
         })
     }
 
@@ -112,7 +151,64 @@ impl Policies {
             limits: own(&route.rate_limit, &self.limits, |limits| {
                 Limits::compile(limits.as_slice(), place)
             })?,
+            #[cfg(feature = "webhook")]
+            webhook: match &route.webhook {
+                Some(webhook) => Some(Arc::new(Webhook::new(webhook, &label, shared)?)),
+                None => None,
+            },
+            transforms: self.transforms_of(route, &label, shared),
+            #[cfg(feature = "compression")]
+            compression: own(&route.compression, &self.compression, |compression| {
+                Ok(Arc::new(Compression::new(compression)))
+            })?,
+            #[cfg(feature = "cache")]
+            cache: own(&route.cache, &self.cache, |cache| {
+                Ok(Arc::new(Cache::new(cache)))
+            })?,
+            #[cfg(feature = "cache")]
+            store: self.store.clone(),
         })
+    }
+
+    /// The changes of a route: by its own section or that of all, and by the program itself.
+    fn transforms_of(
+        &self,
+        route: &RouteConfig,
+        label: &str,
+        shared: &Shared,
+    ) -> Option<Arc<Transforms>> {
+        let hooks = shared.transforms.get(label).cloned().unwrap_or_default();
+        let section = match &route.transform {
+            None => return Transforms::with(self.transforms.as_ref(), hooks),
+            Some(section) => section.on(),
+        };
+        Transforms::new(section, hooks).map(Arc::new)
+    }
+
+    /// Whether a step reads, changes or keeps what goes through.
+    pub(crate) const fn work_on_content(&self) -> bool {
+        #[cfg(feature = "webhook")]
+        if self.webhook.is_some() {
+            return true;
+        }
+        #[cfg(feature = "compression")]
+        if self.compression.is_some() {
+            return true;
+        }
+        #[cfg(feature = "cache")]
+        if self.store.is_some() {
+            return true;
+        }
+        self.transforms.is_some()
+    }
+
+    /// Whether answers are compressed on their way out.
+    #[cfg(feature = "cache")]
+    pub(crate) const fn compresses(&self) -> bool {
+        #[cfg(feature = "compression")]
+        return self.compression.is_some();
+        #[cfg(not(feature = "compression"))]
+        return false;
     }
 
     /// Puts the settings of all policies of a snapshot in force and keeps what they count; what is
@@ -120,10 +216,16 @@ impl Policies {
     pub(crate) fn attach<'p>(all: impl Iterator<Item = &'p Self> + Clone, shared: &Shared) {
         #[cfg(feature = "jwt")]
         jwt::keep(all.clone().filter_map(|one| one.jwt.as_ref()), shared);
-        let limits = all.filter_map(|policies| policies.limits.as_ref());
+        let limits = all.clone().filter_map(|policies| policies.limits.as_ref());
         let limiters = limits.flat_map(Limits::attach);
         let limiters = limiters.map(|limiter| (limiter.name.clone(), limiter));
         shared.limiters.replace(limiters.collect());
+        #[cfg(feature = "webhook")]
+        {
+            let webhooks = all.clone().filter_map(|policies| policies.webhook.as_ref());
+            let deliveries = webhooks.filter_map(|webhook| webhook.deliveries());
+            shared.deliveries.replace(deliveries.collect());
+        }
     }
 }
 

@@ -12,9 +12,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::body::{Body, BoxError};
-use crate::config::{Config, Source};
+use crate::config::{Config, RouteConfig, Source};
 use crate::embed::GatewayService;
 use crate::layers::{Layered, Layers, Next};
+use crate::policy::transform::Transform;
 use crate::reload::Live;
 #[cfg(feature = "admin")]
 use crate::server::Admin;
@@ -30,7 +31,6 @@ use crate::wall::WallClock;
 /// A layer at one of the three places is a tower layer over `Request<Body>` and
 /// `Response<Body>`; one per place (compose several with
 /// `tower::ServiceBuilder`). An error of a layer is answered with 500.
-#[derive(Debug)]
 #[must_use]
 pub struct Builder {
     config: Config,
@@ -38,6 +38,7 @@ pub struct Builder {
     wall: WallClock,
     source: Option<Source>,
     layers: Layers,
+    transforms: Vec<(String, Arc<dyn Transform>)>,
 }
 
 /// A place for a layer.
@@ -66,6 +67,7 @@ impl Builder {
             wall: WallClock::default(),
             source: None,
             layers: Layers::default(),
+            transforms: Vec::new(),
         }
     }
 
@@ -102,6 +104,14 @@ impl Builder {
         /// Around the call to the service: retries, balancing, breaker. The request is as the
         /// service gets it, the answer as the service gave it.
         upstream
+    }
+
+    /// Changes requests and answers of the route of that name (`route.name`, or what stands for
+    /// it); several run in the order in which they were given. It outlives reloads, as long as
+    /// there is a route of the name.
+    pub fn transform(mut self, route: impl Into<String>, transform: impl Transform) -> Self {
+        self.transforms.push((route.into(), Arc::new(transform)));
+        self
     }
 
     /// Compiles the configuration and starts to listen.
@@ -182,6 +192,21 @@ impl Builder {
     ) -> Result<Arc<Inner>, Error> {
         let mut shared = Shared::new(self.clock);
         shared.wall = self.wall;
+        for (route, transform) in self.transforms {
+            if !self
+                .config
+                .routes
+                .iter()
+                .any(|known| known.label() == route)
+            {
+                let known: Vec<_> = self.config.routes.iter().map(RouteConfig::label).collect();
+                let known = known.join(", ");
+                return Err(Error::Settings(format!(
+                    "a transform is for the route {route:?}; there are: {known}"
+                )));
+            }
+            shared.transforms.entry(route).or_default().push(transform);
+        }
         let shared = Arc::new(shared);
         let snapshot = Snapshot::compile(&self.config, &shared)?;
         snapshot.attach(&self.config, &shared);
@@ -193,5 +218,13 @@ impl Builder {
             #[cfg(feature = "tls")]
             tls,
         }))
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,11 @@
 mod admin;
 mod answers;
 mod balance;
+#[cfg(feature = "cache")]
+mod caching;
 mod cases;
+#[cfg(feature = "compression")]
+mod compressing;
 mod config;
 mod discovery;
 mod embed;
@@ -32,9 +36,12 @@ mod streaming;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+mod transforms;
 mod upgrade;
 #[cfg(feature = "http2")]
 mod upstream_http2;
 #[cfg(all(feature = "http2", feature = "tls"))]
 mod upstream_tls;
+#[cfg(feature = "webhook")]
+mod webhooks;
 mod websocket;

@@ -50,7 +50,8 @@ pub struct Checked {
     /// The body is chunked, so its length is not known beforehand.
     pub chunked: bool,
     /// The client asks to change to WebSocket, in the one form that is passed on: HTTP/1.1,
-    /// `GET`, no body, `Connection: upgrade` and one `Upgrade: websocket`.
+    /// `GET`, no body, `Connection: upgrade` and one `Upgrade: websocket`; or over HTTP/2 by
+    /// `CONNECT` with this `:protocol` (RFC 8441), which is a `GET` from then on.
     pub upgrade: bool,
 }
 
@@ -109,7 +110,7 @@ impl Guard {
         Self::default()
     }
 
-    /// Admits more methods. CONNECT and TRACE stay refused.
+    /// Admits more methods. CONNECT without a protocol and TRACE stay refused.
     #[must_use]
     pub fn with_methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         for method in methods {
@@ -127,6 +128,7 @@ impl Guard {
     /// The request must not be passed on, and the connection should be closed.
     pub fn check(&self, parts: &mut Parts) -> Result<Checked, Refused> {
         let chunked = check_framing(parts)?;
+        let extended = take_extended_connect(parts);
         self.check_method(&parts.method)?;
         check_expect(parts)?;
         check_host(parts)?;
@@ -137,7 +139,7 @@ impl Guard {
             encoded_slash: found.encoded_slash,
             path: found.path.into_owned(),
             chunked,
-            upgrade: wants_websocket(parts, chunked),
+            upgrade: extended || wants_websocket(parts, chunked),
         })
     }
 
@@ -334,6 +336,22 @@ fn is_port(port: &str) -> bool {
             number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u16>().is_ok()
         }
     }
+}
+
+/// A `CONNECT` that asks for WebSocket becomes the `GET` that it is over HTTP/1.1 (RFC 8441,
+/// section 5). Any other stays what it is, and is refused.
+fn take_extended_connect(parts: &mut Parts) -> bool {
+    #[cfg(feature = "http2")]
+    if parts.method == Method::CONNECT
+        && parts.version == Version::HTTP_2
+        && let Some(protocol) = parts.extensions.remove::<hyper::ext::Protocol>()
+        && protocol.as_str().eq_ignore_ascii_case("websocket")
+    {
+        parts.method = Method::GET;
+        return true;
+    }
+    let _ = parts;
+    false
 }
 
 /// RFC 9113, section 8.2.3: a cookie may come in pieces, and HTTP/1.1 knows one line.

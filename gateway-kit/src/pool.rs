@@ -148,7 +148,7 @@ impl Pool {
             request.headers_mut().insert(HOST, host);
         }
         let (mut response, lease) = self.0.send(request.map(Upload::new)).await?;
-        check_answer(response.status(), response.headers_mut(), false)
+        check_answer(response.status(), response.headers_mut(), None)
             .map_err(|_| Error::BadAnswer)?;
         Ok(response.map(|body| Body::from(body).leased(lease)))
     }

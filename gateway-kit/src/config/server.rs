@@ -40,6 +40,9 @@ pub struct ServerConfig {
     /// Methods that are passed on besides GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS;
     /// default none.
     pub extra_methods: Vec<String>,
+    /// Passes interim answers of upstreams (102, 103) on, where both sides speak HTTP/1.1; default
+    /// false.
+    pub interim_answers: bool,
     /// Serves HTTP/2, without TLS to clients that begin with its preface; default true. Without
     /// the feature `http2` it says nothing.
     pub http2: bool,
@@ -60,6 +63,7 @@ impl Default for ServerConfig {
             max_connections_per_client: None,
             max_requests_per_connection: None,
             extra_methods: Vec::new(),
+            interim_answers: false,
             http2: true,
             max_concurrent_streams: 100,
         }

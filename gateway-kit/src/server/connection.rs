@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +19,7 @@ use crate::server::answer::Answered;
 use crate::server::bare::Refuse;
 use crate::server::client_body::ClientBody;
 use crate::server::framing::Framing;
+use crate::server::interim::{Interim, Interims};
 use crate::server::limits::Slot;
 use crate::server::stream::{Start, Watched};
 use crate::server::{Downstream, Inner};
@@ -80,14 +81,26 @@ impl Serving {
             self.server.write_timeout,
             Refuse::new(&self.inner),
         );
+        let interims = self.server.interim_answers.then(Arc::<Interims>::default);
+        let stream = stream.with_interims(interims.clone());
         let shared = Arc::new((self.clone(), Arc::clone(&framing)));
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let shared = Arc::clone(&shared);
             let number = shared.1.next_request(request.extensions_mut());
             let is_head = request.method() == Method::HEAD;
+            // RFC 9110, section 15.2: HTTP/1.0 knows none.
+            let interims = interims.as_ref();
+            let interims = interims.filter(|_| request.version() == Version::HTTP_11);
+            let interim = interims.map(|interims| Interim::begin(interims, number));
+            if let Some(interim) = &interim {
+                request.extensions_mut().insert(interim.clone());
+            }
             async move {
                 let (serving, framing) = &*shared;
                 let mut response = serving.answer(request).await;
+                if let Some(interim) = interim {
+                    interim.answered().await;
+                }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     framing.leave();
                 } else if serving.is_last(number) {
@@ -131,7 +144,8 @@ impl Serving {
             let body = ClientBody::new(incoming, parts.version, &parts.headers, &self.server);
             Body::from(body)
         };
-        if parts.headers.contains_key(UPGRADE) {
+        // A tunnel outlives its request.
+        if parts.headers.contains_key(UPGRADE) || parts.method == Method::CONNECT {
             parts.extensions.insert(self.slot.clone());
         }
         let request = Request::from_parts(parts, body);
@@ -218,8 +232,11 @@ mod h2 {
             let longest = self.server.write_timeout;
             let load = Arc::<Load>::default();
             let (serving, counted) = (Arc::new(self.clone()), Arc::clone(&load));
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
                 let stream = Stream::begin(&counted);
+                if request.method() == Method::CONNECT {
+                    request.extensions_mut().insert(Tunnel::begin(&counted));
+                }
                 let serving = Arc::clone(&serving);
                 async move {
                     let response = serving.answer(request).await;
@@ -232,6 +249,7 @@ mod h2 {
             });
             let connection = http2::Builder::new(Streams { longest })
                 .timer(TokioTimer::new())
+                .enable_connect_protocol()
                 .max_concurrent_streams(self.server.max_concurrent_streams)
                 .max_header_list_size(u32::try_from(self.server.max_head_bytes).unwrap_or(u32::MAX))
                 .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
@@ -344,6 +362,31 @@ mod h2 {
             if cancelled > MOST_CANCELLED && cancelled.saturating_mul(2) > begun {
                 load.flooded.notify_one();
             }
+        }
+    }
+
+    /// What a stream that may become a tunnel is counted by for as long as a clone is kept.
+    #[derive(Clone, Debug)]
+    struct Tunnel {
+        _busy: Arc<Busy>,
+    }
+
+    #[derive(Debug)]
+    struct Busy(Arc<Load>);
+
+    impl Tunnel {
+        fn begin(load: &Arc<Load>) -> Self {
+            load.active.fetch_add(1, Ordering::Relaxed);
+            let busy = Busy(Arc::clone(load));
+            Self {
+                _busy: Arc::new(busy),
+            }
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            self.0.active.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -6,6 +6,7 @@ mod builder;
 mod client_body;
 mod connection;
 pub(crate) mod framing;
+mod interim;
 mod limits;
 #[cfg(feature = "http2")]
 mod stall;
@@ -28,6 +29,7 @@ pub use self::builder::Builder;
 pub(crate) use self::client_body::{ClientBody, SlowClient};
 pub(crate) use self::connection::ConnectionSlot;
 use self::connection::Serving;
+pub(crate) use self::interim::Interim;
 use self::limits::{PerClient, Slot};
 use crate::config::{Config, ServerConfig};
 use crate::handle::Handle;

@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::server::bare::{self, Refuse};
 use crate::server::framing::{Follower, Framing};
+use crate::server::interim::Interims;
 
 /// A client's connection as hyper sees it.
 #[derive(Debug)]
@@ -27,9 +28,11 @@ pub(crate) struct Watched<S> {
     stalled: Option<Pin<Box<Sleep>>>,
     ended: bool,
     closing: Closing,
-    /// Our answer in place of hyper's own, as far as it is not written.
+    /// What we write beside hyper, as far as it is not written: our answer in place of its own,
+    /// and interim answers.
     own: Vec<u8>,
     refuse: Refuse,
+    interims: Option<Arc<Interims>>,
 }
 
 /// The first bytes of a connection.
@@ -74,7 +77,14 @@ impl<S> Watched<S> {
             closing: Closing::Open,
             own: Vec::new(),
             refuse,
+            interims: None,
         }
+    }
+
+    /// Writes these as well.
+    pub(super) fn with_interims(mut self, interims: Option<Arc<Interims>>) -> Self {
+        self.interims = interims;
+        self
     }
 
     /// Where hyper's own answer to a head that it cannot parse begins in what it writes.
@@ -117,7 +127,7 @@ impl<S: Unpin> Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
-    /// Writes our answer in place of hyper's own, if there is one.
+    /// Writes what we have to write, if there is anything.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.own.is_empty() {
             let polled = Pin::new(&mut self.stream).poll_write(cx, &self.own);
@@ -189,6 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_own(cx))?;
         let first = match self.bare_answer(buf) {
             Some(0) => {
                 self.replace(buf);
@@ -206,6 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_own(cx))?;
         let mut filled = bufs.iter().filter(|buf| !buf.is_empty());
         if let Some(last) = filled.next_back()
             && self.bare_answer(last).is_some()
@@ -223,6 +235,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_own(cx))?;
+        if let Some(interims) = &self.interims {
+            self.own = interims.take(cx);
+            ready!(self.poll_own(cx))?;
+        }
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         self.bounded(cx, polled)
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::header::{HOST, HeaderValue};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
 use resilience_core::breaker::Outcome;
@@ -18,6 +19,7 @@ use crate::guard::Checked;
 use crate::policy::size_limits;
 use crate::problem::Problem;
 use crate::route::Route;
+use crate::server::Interim;
 use crate::upstream::Upstream;
 use crate::upstream::balance::{Nobody, Picked};
 use crate::upstream::forward::{AttemptError, Patience, attempt};
@@ -50,14 +52,35 @@ pub(crate) fn outgoing(
     };
     let target = target.map_err(|_| Problem::bad_request("bad_path", "the target is malformed"))?;
     parts.uri = Uri::from(target);
+    let extended = checked.upgrade && parts.version == Version::HTTP_2;
     parts.version = Version::HTTP_11;
-    let asked = checked
-        .upgrade
-        .then(|| Asked::take(&mut parts.headers, &mut parts.extensions))
-        .flatten();
+    let interim = parts.extensions.remove::<Interim>();
+    let asked = asked(&mut parts, checked.upgrade, extended);
+    if extended && asked.is_none() {
+        let detail = "the connection cannot be changed to another protocol";
+        return Err(Problem::bad_request("no_upgrade", detail));
+    }
     parts.extensions.clear();
-    let request = Request::from_parts(parts, Upload::new(body));
+    let mut request = Request::from_parts(parts, Upload::new(body));
+    if let Some(interim) = interim {
+        hyper::ext::on_informational(&mut request, move |answer| {
+            interim.pass(answer.status(), answer.headers());
+        });
+    }
     Ok((request, asked))
+}
+
+/// The upgrade that the client wishes, if it is one that is passed on.
+fn asked(parts: &mut Parts, wished: bool, extended: bool) -> Option<Asked> {
+    let (headers, extensions) = (&mut parts.headers, &mut parts.extensions);
+    #[cfg(feature = "http2")]
+    if extended {
+        return Asked::take_extended(headers, extensions);
+    }
+    if extended || !wished {
+        return None;
+    }
+    Asked::take(headers, extensions)
 }
 
 /// One call to a service.
@@ -107,6 +130,7 @@ impl Call<'_> {
             Some(asked) if upgraded => {
                 let held = (answer.lease, answer.picked, permit);
                 let idle = settings.upgrade_timeout;
+                asked.set_answer(&mut answer.response);
                 self.tunnels.open(asked, &mut answer.response, idle, held);
                 Ok(answer.response)
             }
@@ -132,7 +156,7 @@ impl Call<'_> {
             of_try: settings.try_timeout,
             body: self.body_timeout,
             end,
-            asked: self.asked.is_some(),
+            asked: self.asked.as_ref(),
         };
         let (request, mut spare) = self.spare(request);
         let mut slot = Some(request);

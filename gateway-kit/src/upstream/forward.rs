@@ -7,9 +7,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::body::Body;
+use crate::upstream::Endpoint;
 use crate::upstream::pool::{ConnectError, Lease, SendError};
+use crate::upstream::upgrade::Asked;
 use crate::upstream::upload::{Failure, Progress, Upload};
-use crate::upstream::{Endpoint, upgrade};
 
 /// Why an attempt brought no answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ pub(crate) enum AttemptError {
 
 /// What an attempt may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Patience<'a> {
     /// For the response head, after the last byte of the request.
     pub(crate) head: Duration,
     /// The same for this try alone, if it is less.
@@ -53,11 +54,11 @@ pub(crate) struct Patience {
     pub(crate) body: Duration,
     /// The end of the call.
     pub(crate) end: Option<Instant>,
-    /// An upgrade is asked for.
-    pub(crate) asked: bool,
+    /// The upgrade that is asked for.
+    pub(crate) asked: Option<&'a Asked>,
 }
 
-impl Patience {
+impl Patience<'_> {
     /// How long the head is waited for from now on, and whether a further try is worth it then.
     fn wait(&self) -> (Duration, bool) {
         let (wait, of_try) = match self.of_try {
@@ -82,7 +83,7 @@ impl Patience {
 pub(crate) async fn attempt(
     endpoint: &Endpoint,
     slot: &mut Option<Request<Upload>>,
-    patience: Patience,
+    patience: Patience<'_>,
 ) -> Result<(Response<Body>, Lease), AttemptError> {
     // The slot is filled whenever an attempt starts.
     let request = slot.take().ok_or(AttemptError::BadAnswer)?;
@@ -138,7 +139,7 @@ fn failed(endpoint: &str, error: &SendError, progress: Option<&Progress>) -> Att
 async fn patiently<F: Future>(
     sending: F,
     progress: Option<&Progress>,
-    patience: Patience,
+    patience: Patience<'_>,
 ) -> Result<F::Output, AttemptError> {
     let mut sending = std::pin::pin!(sending);
     let mut seen = 0;
@@ -171,10 +172,14 @@ async fn patiently<F: Future>(
 pub(crate) fn check_answer(
     status: StatusCode,
     headers: &mut HeaderMap,
-    asked: bool,
+    asked: Option<&Asked>,
 ) -> Result<(), &'static str> {
-    if status == StatusCode::SWITCHING_PROTOCOLS && !(asked && upgrade::is_agreed(headers)) {
+    let agreed = asked.is_some_and(|asked| asked.is_agreed(headers));
+    if status == StatusCode::SWITCHING_PROTOCOLS && !agreed {
         return Err("a 101 that was not asked for");
+    }
+    if asked.is_some_and(Asked::is_extended) && status.is_success() {
+        return Err("an answer that a client of HTTP/2 would take for an upgrade");
     }
     let length = length(headers)?;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();

@@ -8,8 +8,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::try_join;
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Extensions, HeaderMap, Response};
+#[cfg(feature = "http2")]
+use http::header::SEC_WEBSOCKET_KEY;
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::{Extensions, HeaderMap, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
@@ -24,6 +26,8 @@ pub(crate) struct Asked {
     client: OnUpgrade,
     /// What the server keeps with the request, for as long as the connection lasts.
     kept: Extensions,
+    /// What the upstream has to answer to a key of ours; a client of HTTP/2 sends none.
+    accept: Option<HeaderValue>,
 }
 
 impl Asked {
@@ -32,8 +36,64 @@ impl Asked {
         let client = extensions.remove::<OnUpgrade>()?;
         let kept = std::mem::take(extensions);
         set_fields(headers);
-        Some(Self { client, kept })
+        Some(Self {
+            client,
+            kept,
+            accept: None,
+        })
     }
+
+    /// The same of a client of HTTP/2, for an upstream of HTTP/1.1 (RFC 8441, section 5).
+    #[cfg(feature = "http2")]
+    pub(crate) fn take_extended(
+        headers: &mut HeaderMap,
+        extensions: &mut Extensions,
+    ) -> Option<Self> {
+        let mut asked = Self::take(headers, extensions)?;
+        let (key, accept) = key();
+        headers.insert(SEC_WEBSOCKET_KEY, key);
+        asked.accept = Some(accept);
+        Some(asked)
+    }
+
+    /// Whether a 101 agrees to what was asked for.
+    pub(crate) fn is_agreed(&self, headers: &HeaderMap) -> bool {
+        let accepted = headers.get(SEC_WEBSOCKET_ACCEPT);
+        let keyed = self.accept.is_none() || self.accept.as_ref() == accepted;
+        keyed && is_agreed(headers)
+    }
+
+    /// Brings a 101 into the form that the client understands.
+    pub(crate) fn set_answer<B>(&self, response: &mut Response<B>) {
+        if self.accept.is_some() {
+            *response.status_mut() = StatusCode::OK;
+            response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+        }
+    }
+
+    /// Whether the answer is one to a client of HTTP/2, to which any 2xx would agree.
+    pub(crate) const fn is_extended(&self) -> bool {
+        self.accept.is_some()
+    }
+}
+
+/// A key, and what belongs to it (RFC 6455, section 4.2.2).
+#[cfg(feature = "http2")]
+fn key() -> (HeaderValue, HeaderValue) {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use sha1::{Digest, Sha1};
+
+    let value = |text: String| HeaderValue::try_from(text);
+    let nonce = uuid::Uuid::now_v7();
+    let key = STANDARD.encode(nonce.as_bytes());
+    let accept = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    // Letters, digits and signs.
+    let none = |_| HeaderValue::from_static("none");
+    (
+        value(key).unwrap_or_else(none),
+        value(STANDARD.encode(accept)).unwrap_or_else(none),
+    )
 }
 
 /// Names the upgrade, once the fields of the other connection are gone.

@@ -466,3 +466,93 @@ async fn bytes_on_an_idle_connection_are_no_answer_to_the_next_request() {
     let (got, ()) = soon(async { tokio::join!(gateway.get("/"), second) }).await;
     assert_eq!(got.body, "ok");
 }
+
+/// Reads until `bytes` ends with `end`.
+async fn reads(client: &mut TcpStream, bytes: &mut Vec<u8>, end: &str) {
+    while !bytes.ends_with(end.as_bytes()) {
+        let read = soon(client.read_buf(bytes)).await.unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(bytes));
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_are_passed_on_in_order_where_that_is_switched_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = routed(&[listener.local_addr().unwrap()])
+        + "[server]\ninterim_answers = true\nmin_body_rate = 1\n";
+    let gateway = Running::start(&config).await;
+    let mut client = gateway.connect().await;
+    let (mut upstream, mut seen) = (None, Vec::new());
+    for turn in 0..20 {
+        // Two at once: the second waits for the first.
+        let request = "GET / HTTP/1.1\r\nhost: h\r\n\r\n".repeat(2);
+        client.write_all(request.as_bytes()).await.unwrap();
+        for _ in 0..2 {
+            let stream = match &mut upstream {
+                Some(stream) => stream,
+                none => none.insert(soon(listener.accept()).await.unwrap().0),
+            };
+            read_head(stream).await;
+            let hint = format!(
+                "HTTP/1.1 103 Early\r\nlink: </{turn}>\r\nconnection: x-a\r\nx-a: b\r\n\
+                 content-length: 9\r\n\r\n"
+            );
+            let passed = format!("HTTP/1.1 103 Early Hints\r\nlink: </{turn}>\r\n\r\n");
+            let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+            if turn % 2 == 0 {
+                // Before there is an answer.
+                stream.write_all(hint.as_bytes()).await.unwrap();
+                reads(&mut client, &mut seen, &passed).await;
+                seen.clear();
+                stream
+                    .write_all(format!("{head}ok").as_bytes())
+                    .await
+                    .unwrap();
+                reads(&mut client, &mut seen, "\r\n\r\nok").await;
+                assert!(seen.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            } else {
+                // Together with it, between others.
+                let other = "HTTP/1.1 100 Continue\r\n\r\n";
+                let odd = "HTTP/1.1 199 What\r\n\r\n";
+                let all = format!("{other}{hint}{other}{odd}{head}ok");
+                stream.write_all(all.as_bytes()).await.unwrap();
+                reads(&mut client, &mut seen, "\r\n\r\nok").await;
+                let begin = format!("{passed}HTTP/1.1 199 Interim\r\n\r\nHTTP/1.1 200 OK\r\n");
+                assert!(
+                    seen.starts_with(begin.as_bytes()),
+                    "{}",
+                    String::from_utf8_lossy(&seen)
+                );
+            }
+            seen.clear();
+        }
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_do_not_reach_clients_of_http_1_0_and_100_is_our_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = routed(&[listener.local_addr().unwrap()]) + "[server]\ninterim_answers = true\n";
+    let gateway = Running::start(&config).await;
+    for (request, wanted) in [
+        ("GET / HTTP/1.0\r\nhost: h\r\n\r\n", "HTTP/1.0 200 OK\r\n"),
+        (
+            "POST / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n",
+        ),
+    ] {
+        let mut client = gateway.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        let (head, _) = read_head(&mut stream).await;
+        assert!(!head.contains("expect"), "{head}");
+        let answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\n\r\n\
+                       HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer).await.unwrap();
+        let mut seen = Vec::new();
+        soon(client.read_to_end(&mut seen)).await.unwrap();
+        let seen = String::from_utf8(seen).unwrap();
+        assert!(seen.starts_with(wanted), "{seen}");
+        assert!(seen.ends_with("\r\n\r\nok"), "{seen}");
+    }
+}

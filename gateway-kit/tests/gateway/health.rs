@@ -11,7 +11,7 @@ use http_body_util::Full;
 use resilience_core::clock::ManualClock;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::support::{Running, Seen, Upstream, read_head, routed, soon, until};
+use crate::support::{Running, Seen, Upstream, parsed, read_head, routed, soon, until};
 
 const QUICK: &str = "health = { path = \"/up\", interval = \"20ms\", timeout = \"10s\", healthy = 2, unhealthy = 2 }\n";
 
@@ -168,4 +168,20 @@ async fn checks_end_with_the_endpoint() {
     let mut rest = Vec::new();
     let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest);
     assert!(matches!(soon(read).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn what_was_found_out_outlives_a_change_of_the_checks() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let upstream = checked(&sick).await;
+    let config = routed(&[upstream.addr]) + QUICK;
+    let gateway = Running::start(&config).await;
+    until(|| !endpoint(&gateway, upstream.addr).healthy).await;
+    // The new checks begin with what is known, and not with `initial`.
+    gateway
+        .handle
+        .reload(parsed(&config.replace("20ms", "19ms")));
+    assert!(!endpoint(&gateway, upstream.addr).healthy);
+    sick.store(false, Ordering::SeqCst);
+    until(|| endpoint(&gateway, upstream.addr).healthy).await;
 }

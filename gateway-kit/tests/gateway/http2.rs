@@ -503,9 +503,37 @@ async fn a_malformed_request_is_refused_and_reaches_no_upstream() {
             "405",
             "",
         ),
+        // RFC 8441; the upstream does not agree, and its 200 would look as if it did.
         request(
-            "CONNECT for a protocol",
+            "CONNECT for WebSocket",
             "CONNECT",
+            &[(":protocol", "websocket")],
+            "502",
+            "GET / h",
+        ),
+        request(
+            "CONNECT for another protocol",
+            "CONNECT",
+            &[(":protocol", "connect-udp")],
+            "405",
+            "",
+        ),
+        request(
+            "CONNECT for WebSocket without a path",
+            "CONNECT",
+            &[(":protocol", "websocket"), (":path", "-")],
+            "refused",
+            "",
+        ),
+        request(
+            "CONNECT for WebSocket with a bad path",
+            "CONNECT",
+            &[(":protocol", "websocket"), (":path", "/../x")],
+            "400",
+            "",
+        ),
+        get(
+            "a protocol without CONNECT",
             &[(":protocol", "websocket")],
             "refused",
             "",

@@ -1,8 +1,12 @@
 //! Health, metrics, stopping.
 
+use std::time::Duration;
+
 use gateway_kit::{Body, Gateway};
 use http::Request;
 use http_body_util::BodyExt;
+use resilience_core::breaker::Mode;
+use resilience_core::clock::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -23,6 +27,29 @@ async fn liveness_knows_no_dependency_and_readiness_knows_the_required_ones() {
     assert_eq!(gateway.get("/").await.status, 503);
     assert_eq!(gateway.get("/health/ready").await.status, 503);
     assert_eq!(gateway.get("/health/live").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_breaker_whose_time_is_over_keeps_nobody_unready() {
+    let clock = ManualClock::new();
+    let breaker = "[upstream.shop.breaker]\nconsecutive_failures = 1\nreset_timeout = \"30s\"\n";
+    let required = routed(&[nobody().await]) + "required = true\n" + breaker;
+    let gateway = Running::start_with_clock(&required, clock.clone()).await;
+    assert_eq!(gateway.get("/").await.status, 503);
+    clock.advance(Duration::from_millis(29_999));
+    assert_eq!(gateway.get("/health/ready").await.status, 503);
+    assert!(!gateway.handle.endpoints()[0].is_up);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(gateway.get("/health/ready").await.status, 200);
+    assert!(gateway.handle.endpoints()[0].is_up);
+    // Forced open there is no such time.
+    gateway
+        .handle
+        .breaker("shop", 0)
+        .unwrap()
+        .set_mode(Mode::ForcedOpen);
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(gateway.get("/health/ready").await.status, 503);
 }
 
 #[tokio::test]

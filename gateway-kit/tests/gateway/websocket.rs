@@ -162,3 +162,159 @@ async fn a_stop_leaves_a_tunnel_until_its_deadline() {
     assert!(is_closed(&mut upstream).await);
     soon(&mut gateway.task).await.unwrap().unwrap();
 }
+
+/// RFC 8441: over HTTP/2.
+#[cfg(feature = "http2")]
+mod http2 {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use h2::client::SendRequest;
+    use h2::{RecvStream, SendStream};
+    use http::{Method, Request, Response};
+    use sha1::{Digest, Sha1};
+
+    use super::*;
+
+    async fn client(gateway: &Running) -> SendRequest<Bytes> {
+        let stream = TcpStream::connect(gateway.addr).await.unwrap();
+        let (client, connection) = soon(h2::client::handshake(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let client = soon(client.ready()).await.unwrap();
+        until(|| client.is_extended_connect_protocol_enabled()).await;
+        client
+    }
+
+    fn ask() -> Request<()> {
+        let request = Request::builder().method(Method::CONNECT);
+        let request = request.uri("http://h/chat?x=y");
+        let request = request.extension(h2::ext::Protocol::from_static("websocket"));
+        let request = request.header("sec-websocket-version", "13");
+        request.body(()).unwrap()
+    }
+
+    /// Answers the upgrade with these lines and the right `Sec-WebSocket-Accept` for `ACCEPT`.
+    async fn answer(listener: &TcpListener, lines: &str) -> TcpStream {
+        let (mut upstream, _) = soon(listener.accept()).await.unwrap();
+        let (head, _) = read_head(&mut upstream).await;
+        for line in [
+            "GET /chat?x=y HTTP/1.1",
+            "host: h",
+            "connection: upgrade",
+            "upgrade: websocket",
+            "sec-websocket-version: 13",
+        ] {
+            assert!(head.lines().any(|found| found == line), "{line}: {head}");
+        }
+        let key = head
+            .lines()
+            .find_map(|line| line.strip_prefix("sec-websocket-key: "));
+        let key = key.unwrap();
+        assert_eq!(STANDARD.decode(key).unwrap().len(), 16);
+        let accept = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+        let lines = lines.replace("ACCEPT", &STANDARD.encode(accept));
+        upstream
+            .write_all(format!("{lines}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        upstream
+    }
+
+    const AGREES: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                          upgrade: websocket\r\nsec-websocket-accept: ACCEPT";
+
+    type Ends = (Response<RecvStream>, SendStream<Bytes>, TcpStream);
+
+    async fn exchange(
+        client: &mut SendRequest<Bytes>,
+        listener: &TcpListener,
+        lines: &str,
+    ) -> Ends {
+        let (response, send) = client.send_request(ask(), false).unwrap();
+        let (response, upstream) =
+            soon(async { tokio::join!(response, answer(listener, lines)) }).await;
+        (response.unwrap(), send, upstream)
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_is_opened_for_a_client_of_http2_and_keeps_its_connection() {
+        // Far less than the tunnel lives.
+        let (gateway, listener) = start("[server]\nheader_timeout = \"50ms\"\n").await;
+        let mut client = client(&gateway).await;
+        let (response, mut send, mut upstream) = exchange(&mut client, &listener, AGREES).await;
+        assert_eq!(response.status(), 200);
+        for name in [
+            "connection",
+            "upgrade",
+            "sec-websocket-accept",
+            "content-length",
+        ] {
+            assert!(!response.headers().contains_key(name), "{name}");
+        }
+        let mut incoming = response.into_body();
+        for turn in 0..100 {
+            let text = format!("GET /{turn} HTTP/1.1\r\n\r\n");
+            send.send_data(Bytes::from(text.clone()), false).unwrap();
+            let mut got = vec![0; text.len()];
+            soon(upstream.read_exact(&mut got)).await.unwrap();
+            assert_eq!(got, text.as_bytes());
+            upstream.write_all(&got).await.unwrap();
+            let mut back = Vec::new();
+            while back.len() < got.len() {
+                let data = soon(incoming.data()).await.unwrap().unwrap();
+                incoming
+                    .flow_control()
+                    .release_capacity(data.len())
+                    .unwrap();
+                back.extend(data);
+            }
+            assert_eq!(back, got);
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        assert_eq!(gateway.handle.endpoints()[0].in_flight, 1);
+        drop(upstream);
+        assert!(!matches!(soon(incoming.data()).await, Some(Ok(data)) if !data.is_empty()));
+        drop((send, incoming));
+        until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_of_http2_that_leaves_its_tunnel_ends_it() {
+        let (gateway, listener) = start("").await;
+        let mut client = client(&gateway).await;
+        let (response, mut send, mut upstream) = exchange(&mut client, &listener, AGREES).await;
+        send.send_reset(h2::Reason::CANCEL);
+        drop(response);
+        assert!(is_closed(&mut upstream).await);
+        drop(upstream);
+        until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_does_not_agree_is_no_tunnel() {
+        let (gateway, listener) = start("").await;
+        let mut client = client(&gateway).await;
+        for (lines, status) in [
+            (
+                AGREES.replace("ACCEPT", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+                502,
+            ),
+            (AGREES.replace("\r\nsec-websocket-accept: ACCEPT", ""), 502),
+            (AGREES.replace("upgrade: websocket", "upgrade: h2c"), 502),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0".to_owned(), 502),
+            ("HTTP/1.1 204 No Content".to_owned(), 502),
+            (
+                "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0".to_owned(),
+                403,
+            ),
+            (
+                "HTTP/1.1 426 No\r\nconnection: close\r\ncontent-length: 0".to_owned(),
+                426,
+            ),
+        ] {
+            let (response, _send, upstream) = exchange(&mut client, &listener, &lines).await;
+            assert_eq!(response.status(), status, "{lines}");
+            drop(upstream);
+        }
+    }
+}

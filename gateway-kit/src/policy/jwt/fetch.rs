@@ -207,7 +207,7 @@ impl KeySet {
         let sent = self.pool.send(request).await;
         let (mut response, lease) = sent.map_err(|error| send(error.to_string()))?;
         let status = response.status();
-        check_answer(status, response.headers_mut(), false)
+        check_answer(status, response.headers_mut(), None)
             .map_err(|why| FetchError::Answer(why.to_owned()))?;
         if status != StatusCode::OK {
             return Err(FetchError::Status(status));

@@ -981,3 +981,43 @@ fn settings_by_which_tokens_could_be_forged_are_refused() {
         "{shown}"
     );
 }
+
+#[cfg(feature = "cache")]
+#[tokio::test]
+async fn what_one_user_gets_is_not_kept_for_another() {
+    let upstream = Upstream::answering(|seen| {
+        let user = seen.header("x-user").unwrap_or("nobody").to_owned();
+        let control = match seen.target.as_str() {
+            "/open" => "public, max-age=60",
+            _ => "max-age=60",
+        };
+        Response::builder()
+            .header("cache-control", control)
+            // `NOW`: an answer of another time would be old.
+            .header("date", "Wed, 18 May 2033 03:33:20 GMT")
+            .body(Full::from(user))
+            .unwrap()
+    })
+    .await;
+    let key = Signer::secret("a", &[7; 32]);
+    // The upstream sees no `Authorization`: nothing in its request says that it is of one user.
+    let more = "claim_headers = { sub = \"x-user\" }, forward_token = false, optional = true";
+    let text = format!(
+        "{}\n{}[cache]\n",
+        jwt("\"HS256\"", &[&key], more),
+        crate::support::routed(&[upstream.addr])
+    );
+    let gateway = start(&text).await;
+    let token = |user: &str| key.sign(&json!({ "sub": user, "exp": NOW + 60 }));
+    for user in ["ada", "ben", "ada"] {
+        assert_eq!(ask(&gateway, "/mine", &token(user)).await.body, user);
+    }
+    assert_eq!(gateway.get("/mine").await.body, "nobody");
+    assert_eq!(ask(&gateway, "/mine", &token("ada")).await.body, "ada");
+    assert_eq!(upstream.calls(), 5);
+    assert_eq!(upstream.seen.lock()[0].header("authorization"), None);
+    // An upstream that says so means all.
+    for user in ["ada", "ben"] {
+        assert_eq!(ask(&gateway, "/open", &token(user)).await.body, "ada");
+    }
+}

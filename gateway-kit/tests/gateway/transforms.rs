@@ -328,3 +328,26 @@ fn settings_that_would_break_a_message_are_refused() {
         Config::from_toml(&format!("{good}\n{route}")).unwrap();
     }
 }
+
+#[cfg(feature = "jwt")]
+#[test]
+fn what_tells_who_a_client_is_is_not_for_a_transform_to_say() {
+    let text = |transform: &str| {
+        format!(
+            "[[route]]\nprefix = \"/\"\nupstream = \"a\"\n[upstream.a]\nendpoints = [\"http://a:1\"]\n\
+             [jwt]\nalgorithms = [\"HS256\"]\nclaim_headers = {{ sub = \"x-user\" }}\n\
+             keys = [{{ kty = \"oct\", kid = \"a\", k = \"{}\" }}]\n[transform.request]\n{transform}\n",
+            "A".repeat(43)
+        )
+    };
+    Config::from_toml(&text("set = { x-users = \"1\" }")).unwrap();
+    for transform in [
+        "set = { x-user = \"admin\" }",
+        "add = { X_User = \"admin\" }",
+        "remove = [\"x-user\"]",
+    ] {
+        let error = Config::from_toml(&text(transform)).unwrap_err().to_string();
+        assert!(error.contains("transform.request."), "{error}");
+        assert!(error.contains("tells who the client is"), "{error}");
+    }
+}

@@ -11,7 +11,7 @@ RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest
 AS_TESTS := --workspace --all-features --examples
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency check-outbox tour bench services-start services-stop clean
+.PHONY: check-admin help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency check-outbox tour bench services-start services-stop clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,10 @@ check-consistency: ## a million checked reads while a real PostgreSQL cluster fa
 check-outbox: ## 100 thousand events through an outbox on real PostgreSQL and NATS while its dispatcher is killed: none missed, none twice (EVENTS=, KILLS=)
 	$(CARGO) run --release --locked -p nestcms --bin check-outbox -- \
 		--events $(or $(EVENTS),100000) --kills $(or $(KILLS),20)
+
+check-admin: ## schemathesis against the admin API of the gateway program (installed once, as pinned; EXAMPLES=, SEED=)
+	$(CARGO) build --quiet --locked -p gateway-kit --bin gateway
+	@CARGO_TARGET_DIR=$(abspath $(TARGET)) sh scripts/admin.sh $(or $(EXAMPLES),100) $(or $(SEED),1)
 
 clean: ## remove what the build made
 	$(CARGO) clean

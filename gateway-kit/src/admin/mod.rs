@@ -8,6 +8,7 @@ mod access;
 mod api;
 mod change;
 mod operations;
+mod page;
 mod samples;
 mod types;
 
@@ -116,6 +117,14 @@ impl Inner {
         let snapshot = self.snapshot.load_full();
         let access = snapshot.admin.as_ref().ok_or_else(access::off)?;
         access.check_origin(&parts, client)?;
+        if let Some(page) = page::find(path) {
+            return match parts.method {
+                Method::GET | Method::HEAD => Ok(page),
+                _ => Err(Problem::method_not_allowed(HeaderValue::from_static(
+                    "GET, HEAD",
+                ))),
+            };
+        }
         let state = &self.shared.admin;
         let actor = access.admit(&parts.headers, client, state).inspect_err(|problem| {
             self.shared.metrics.admin_refused.increment(1);

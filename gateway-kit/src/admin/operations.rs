@@ -175,6 +175,16 @@ pub(super) fn all() -> &'static [Operation] {
                     set_bulkhead,
                 )
             },
+            #[cfg(feature = "cache")]
+            read::<types::Cache>("/admin/cache", "cache", "What the cache holds", cache),
+            #[cfg(feature = "cache")]
+            write::<types::Purge, types::Purged>(
+                Method::POST,
+                "/admin/cache/purge",
+                "purge",
+                "Forgets answers that are kept",
+                purge,
+            ),
             Operation {
                 body: None,
                 problems: &[(
@@ -337,6 +347,36 @@ fn reload(asked: &Asked) -> Result<Reply, Problem> {
     let outcome = report.outcome.as_str();
     let reply = Reply::ok(&report)?;
     Ok(reply.changed("reload", "configuration", before, outcome))
+}
+
+#[cfg(feature = "cache")]
+fn cache(asked: &Asked) -> Result<Reply, Problem> {
+    let state = asked.handle.cache();
+    Reply::ok(&types::Cache {
+        on: state.is_some(),
+        addresses: state.as_ref().map_or(0, |state| state.addresses),
+        bytes: state.map_or(0, |state| state.bytes),
+    })
+}
+
+#[cfg(feature = "cache")]
+fn purge(asked: &Asked) -> Result<Reply, Problem> {
+    let (what, addresses) = match asked.body()? {
+        types::Purge::Address(address) => {
+            let addresses = usize::from(asked.handle.purge(&address));
+            (format!("address {address}"), addresses)
+        }
+        types::Purge::Below(start) => {
+            let addresses = asked.handle.purge_below(&start);
+            (format!("below {start}"), addresses)
+        }
+        types::Purge::Route(route) => {
+            let addresses = asked.handle.purge_route(&route);
+            (format!("route {route}"), addresses)
+        }
+    };
+    let reply = Reply::ok(&types::Purged { addresses })?;
+    Ok(reply.changed("cache.purge", what, addresses, Value::Null))
 }
 
 fn set_weight(asked: &Asked) -> Result<Reply, Problem> {

@@ -300,7 +300,7 @@ pub(super) struct SetSplit {
     pub(super) route: String,
     /// Weights by upstream, 0 to 1000; those not named stay.
     #[schemars(extend("minProperties" = 1))]
-    #[schemars(inner(range(max = 1000)))]
+    #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 0, "maximum": 1000 }))]
     pub(super) weights: BTreeMap<String, u32>,
 }
 
@@ -354,6 +354,39 @@ pub(super) struct SetBulkhead {
     /// The most that wait; default as it is.
     #[schemars(range(max = 1_000_000))]
     pub(super) max_queue: Option<usize>,
+}
+
+/// What the cache holds.
+#[cfg(feature = "cache")]
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct Cache {
+    /// Whether any route has one.
+    pub(super) on: bool,
+    /// Addresses with an answer, or a mark that theirs cannot be kept.
+    pub(super) addresses: usize,
+    /// What they count as, heads included.
+    pub(super) bytes: u64,
+}
+
+/// What the cache shall forget.
+#[cfg(feature = "cache")]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Purge {
+    /// All answers of one address, `shop.example.com/products?page=2`.
+    Address(String),
+    /// All whose address begins so, `shop.example.com/products/`; all of them with nothing.
+    Below(String),
+    /// All answers of a route, by its name.
+    Route(String),
+}
+
+/// What the cache has forgotten.
+#[cfg(feature = "cache")]
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct Purged {
+    /// How many addresses that were.
+    pub(super) addresses: usize,
 }
 
 const fn one() -> u32 {

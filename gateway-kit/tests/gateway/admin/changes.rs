@@ -115,6 +115,19 @@ async fn a_drained_endpoint_gets_no_new_requests_and_comes_back() {
         assert_eq!(gateway.get("/").await.status, 200);
     }
     assert_eq!((upstreams[0].calls(), upstreams[1].calls()), (3, 9));
+    // To JSON Schema 2.0 is an integer.
+    for (weight, status) in [(json!(2.0), 200), (json!(2.5), 400), (json!(1.0), 200)] {
+        let answer = send("PATCH", &path, json!({ "weight": weight }))
+            .of(&gateway)
+            .await;
+        assert_eq!(answer.status, status, "{weight}");
+    }
+    let twice = format!(
+        "PATCH {path} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: 25\r\n\r\n{{\"weight\":1,\"weight\":2.0}}"
+    );
+    let answer = raw_between("127.0.0.1", gateway.admin_addr.unwrap(), &twice).await;
+    assert_eq!(answer.status, 400);
     let answer = send("PATCH", &path, json!({ "weight": 1001 }))
         .of(&gateway)
         .await;
@@ -463,6 +476,45 @@ async fn a_reload_is_asked_for_and_a_refused_one_says_why() {
     let changes = get("/admin/changes").of(&gateway).await.json();
     assert_eq!(changes["changes"].as_array().map(Vec::len), Some(2));
     std::fs::remove_file(&file).unwrap();
+}
+
+#[cfg(feature = "cache")]
+#[tokio::test]
+async fn the_cache_is_purged_by_address_start_and_route() {
+    let upstream = Upstream::answering(|_| {
+        let answer = http::Response::builder().header("cache-control", "max-age=60");
+        answer.body(http_body_util::Full::from("kept")).unwrap()
+    })
+    .await;
+    let config = routed(&[upstream.addr]).replace("upstream = \"shop\"", "upstream = \"shop\"\nname = \"all\"");
+    let gateway = start(&(config + "[cache]\n")).await;
+    let purge = async |body: Value| {
+        let answer = send("POST", "/admin/cache/purge", body).of(&gateway).await;
+        (answer.status, answer.json()["addresses"].as_u64())
+    };
+    let mut asked = 0;
+    for (body, forgotten) in [
+        (json!({ "address": "gateway.test/a" }), 1),
+        (json!({ "address": "gateway.test/none" }), 0),
+        (json!({ "below": "gateway.test/" }), 2),
+        (json!({ "route": "all" }), 2),
+        (json!({ "below": "" }), 2),
+    ] {
+        for path in ["/a", "/b", "/a", "/b"] {
+            assert_eq!(gateway.get(path).await.status, 200);
+        }
+        // Twice kept, whatever was forgotten before.
+        asked = asked.max(2);
+        assert_eq!(get("/admin/cache").of(&gateway).await.json()["addresses"], 2);
+        assert_eq!(upstream.calls(), asked, "{body}");
+        assert_eq!(purge(body).await, (200, Some(forgotten)));
+        asked += forgotten as usize;
+    }
+    for bad in [json!({}), json!({ "all": true }), json!({ "route": "a", "below": "b" })] {
+        assert_eq!(purge(bad).await.0, 400);
+    }
+    let changes = get("/admin/changes").of(&gateway).await.json();
+    assert_eq!(changes["changes"][0]["action"], "cache.purge");
 }
 
 #[tokio::test]

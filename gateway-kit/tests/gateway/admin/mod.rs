@@ -1,6 +1,7 @@
 //! The admin API: who is let in, what it tells, what it changes.
 
 mod access;
+mod browser;
 mod changes;
 mod document;
 mod reads;

@@ -177,3 +177,57 @@ async fn the_configuration_in_force_is_told_in_the_form_in_which_it_is_read() {
     assert_eq!(config["config"]["admin"]["token"], "[redacted]");
     assert!(!answer.body.contains(super::TOKEN));
 }
+
+#[tokio::test]
+async fn the_page_is_three_files_that_load_nothing_from_elsewhere() {
+    let gateway = start(&routed(&[nobody().await])).await;
+    for (path, kind) in [
+        ("/admin/", "text/html; charset=utf-8"),
+        ("/admin/admin.js", "text/javascript; charset=utf-8"),
+        ("/admin/admin.css", "text/css; charset=utf-8"),
+    ] {
+        let answer = get(path).token(None).of(&gateway).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some(kind)),
+            "{path}"
+        );
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'"),
+            "{policy}"
+        );
+        assert!(!answer.body.contains("://"), "{path}");
+        let other = super::Ask {
+            method: "POST",
+            ..get(path)
+        };
+        assert_eq!(other.of(&gateway).await.status, 405);
+    }
+    let html = get("/admin/").of(&gateway).await.body;
+    for inline in ["<style", " style=", "onclick", "onload", "javascript:"] {
+        assert!(!html.contains(inline), "{inline}");
+    }
+    let js = get("/admin/admin.js").of(&gateway).await.body;
+    for markup in [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "document.write",
+        "eval(",
+    ] {
+        assert!(!js.contains(markup), "{markup}");
+    }
+    let moved = get("/admin").of(&gateway).await;
+    assert_eq!(
+        (moved.status, moved.header("location")),
+        (308, Some("/admin/"))
+    );
+    let head = super::Ask {
+        method: "HEAD",
+        ..get("/admin/status")
+    }
+    .of(&gateway)
+    .await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}

@@ -360,9 +360,12 @@ pub(crate) fn is_secure(headers: &HeaderMap, origin: Origin) -> bool {
     if origin.scheme == "https" {
         return true;
     }
+    if !origin.trusted {
+        return false;
+    }
     let mut said = headers.get_all(X_FORWARDED_PROTO).iter();
     let https = said.next().is_some_and(|one| one == "https");
-    origin.trusted && https && said.next().is_none()
+    https && said.next().is_none()
 }
 
 /// The client's correlation id, if it is one that can be logged and passed on.

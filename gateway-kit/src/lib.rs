@@ -1,8 +1,9 @@
 //! An embeddable reverse proxy and API gateway on hyper.
 //!
 //! A request passes, outside in: request guard ([`guard`]: framing, `Host`, [`path`]), built-in
-//! endpoints, rate limit by client address, route, endpoint with its circuit breaker. Bodies
-//! stream both ways, one frame at a time.
+//! endpoints, IP filter, CORS, sizes, rate limit by client address, route, authentication, rate
+//! limit by consumer, endpoint with its circuit breaker. Bodies stream both ways, one frame at a
+//! time.
 //!
 //! The policies are those of `resilience-tower`; everything that counts (breakers, pools,
 //! buckets) lives apart from the compiled configuration, so that the configuration can be

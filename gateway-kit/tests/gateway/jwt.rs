@@ -324,9 +324,18 @@ async fn claims_are_held_to_what_is_configured() {
             assert_eq!(answer.header("www-authenticate"), Some(wanted));
         }
     }
-    let mut claims = good.clone();
-    claims.as_object_mut().unwrap().remove("exp");
-    assert_eq!(ask(&gateway, "/", &ed.sign(&claims)).await.status, 401);
+    for (claim, status) in [
+        ("exp", 401),
+        ("aud", 401),
+        ("iss", 401),
+        ("sub", 401),
+        ("scope", 403),
+    ] {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().remove(claim);
+        let answer = ask(&gateway, "/", &ed.sign(&claims)).await;
+        assert_eq!(answer.status, status, "without {claim}");
+    }
     // Where nothing is asked, a token for somebody else is still none.
     assert_eq!(ask(&gateway, "/bare", &ed.token()).await.status, 200);
     assert_eq!(ask(&gateway, "/bare", &ed.sign(&good)).await.status, 401);
@@ -337,8 +346,8 @@ async fn claims_are_held_to_what_is_configured() {
     assert_eq!(answer.header("www-authenticate"), Some(wanted));
     let metrics = gateway.handle.metrics();
     for (route, reason, count) in [
-        ("/", "audience", 4),
-        ("/", "scope", 3),
+        ("/", "audience", 5),
+        ("/", "scope", 4),
         ("/bare", "expired", 1),
     ] {
         let wanted =
@@ -473,13 +482,38 @@ async fn the_upstream_is_told_claims_that_no_client_can_forge() {
         let answer = ask(&gateway, "/", &ed.sign(&claims)).await;
         assert_eq!(answer.status, 401, "{roles}");
     }
-    // Nor do trailers tell it.
+}
+
+#[tokio::test]
+async fn trailers_do_not_tell_who_a_client_is() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let raw = listener.local_addr().unwrap();
+    let seen = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut bytes = Vec::new();
+        while !(bytes.ends_with(b"\r\n\r\n") && bytes.windows(5).any(|five| five == b"\r\n0\r\n")) {
+            let mut chunk = [0; 1024];
+            match stream.read(&mut chunk).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => bytes.extend_from_slice(&chunk[..read]),
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let ed = Signer::edwards("ed");
+    let more = "claim_headers = { sub = \"x-user\" }, optional = true";
+    let gateway = start(&config(raw, &jwt("\"EdDSA\"", &[&ed], more), &ROOT)).await;
     let request = head(
         "POST /",
-        "transfer-encoding: chunked\r\ntrailer: x-user, x-sum\r\n",
+        "transfer-encoding: chunked\r\ntrailer: x-user, x_user, x-sum\r\n",
     ) + "2\r\nhi\r\n0\r\nx-user: root\r\nx_user: root\r\nx-sum: 1\r\n\r\n";
-    assert_eq!(gateway.raw(&request).await.status, 200);
-    assert_eq!(upstream.last().header("x-user"), None);
+    assert_eq!(gateway.raw(&request).await.status, 204);
+    let seen = crate::support::soon(seen).await.unwrap();
+    assert!(seen.contains("x-sum: 1"), "{seen}");
+    assert!(!seen.contains("root"), "{seen}");
 }
 
 #[tokio::test]

@@ -486,7 +486,8 @@ async fn the_cache_is_purged_by_address_start_and_route() {
         answer.body(http_body_util::Full::from("kept")).unwrap()
     })
     .await;
-    let config = routed(&[upstream.addr]).replace("upstream = \"shop\"", "upstream = \"shop\"\nname = \"all\"");
+    let config = routed(&[upstream.addr])
+        .replace("upstream = \"shop\"", "upstream = \"shop\"\nname = \"all\"");
     let gateway = start(&(config + "[cache]\n")).await;
     let purge = async |body: Value| {
         let answer = send("POST", "/admin/cache/purge", body).of(&gateway).await;
@@ -505,12 +506,19 @@ async fn the_cache_is_purged_by_address_start_and_route() {
         }
         // Twice kept, whatever was forgotten before.
         asked = asked.max(2);
-        assert_eq!(get("/admin/cache").of(&gateway).await.json()["addresses"], 2);
+        assert_eq!(
+            get("/admin/cache").of(&gateway).await.json()["addresses"],
+            2
+        );
         assert_eq!(upstream.calls(), asked, "{body}");
         assert_eq!(purge(body).await, (200, Some(forgotten)));
         asked += forgotten as usize;
     }
-    for bad in [json!({}), json!({ "all": true }), json!({ "route": "a", "below": "b" })] {
+    for bad in [
+        json!({}),
+        json!({ "all": true }),
+        json!({ "route": "a", "below": "b" }),
+    ] {
         assert_eq!(purge(bad).await.0, 400);
     }
     let changes = get("/admin/changes").of(&gateway).await.json();

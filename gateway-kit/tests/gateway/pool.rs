@@ -147,3 +147,24 @@ async fn the_pool_gives_an_unsent_request_back_and_refuses_bad_answers() {
     let body = request.into_body().collect().await.unwrap();
     assert_eq!(body.to_bytes(), "hi");
 }
+
+#[tokio::test]
+async fn no_more_idle_connections_are_kept_than_may_be() {
+    let upstream = Upstream::start().await;
+    let server = format!("http://{}", upstream.addr).parse().unwrap();
+    let pool = Pool::builder(server).max_idle(2).build();
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        answers.push(soon(pool.send(request)).await.unwrap());
+    }
+    assert_eq!(upstream.connections.load(Ordering::SeqCst), 4);
+    for answer in answers {
+        soon(answer.into_body().collect()).await.unwrap();
+    }
+    until(|| pool.idle() == 2).await;
+    for _ in 0..20 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        assert_eq!(pool.idle(), 2);
+    }
+}

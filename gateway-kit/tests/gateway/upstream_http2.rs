@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
+use resilience_core::clock::ManualClock;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -393,6 +395,20 @@ async fn a_burst_before_the_first_connection_opens_one() {
         assert_eq!(answer.status, 200);
     }
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_too_long_takes_no_more() {
+    let server = Server::start(100).await;
+    let clock = ManualClock::new();
+    let config = server.config() + "idle_timeout = \"30s\"\n";
+    let gateway = Running::start_with_clock(&config, clock.clone()).await;
+    for (wait, connections) in [(0, 1), (29, 1), (30, 2), (29, 2)] {
+        clock.advance(Duration::from_secs(wait));
+        assert_eq!(gateway.get("/").await.status, 200);
+        until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
+        assert_eq!(server.connections(), connections, "{wait}");
+    }
 }
 
 #[tokio::test]

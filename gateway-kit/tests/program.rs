@@ -79,6 +79,29 @@ fn check_tells_good_from_bad_by_exit_code_and_one_line() {
 }
 
 #[test]
+fn the_schema_is_written_and_check_reads_the_files_that_are_named() {
+    let output = gateway().arg("schema").output().unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(schema["properties"]["listen"]["description"].is_string());
+    for (more, wanted) in [
+        (
+            "[[tls.certificate]]\ncertificate = \"/no/cert\"\nkey = \"/no/key\"\n",
+            "/no/cert: cannot be read",
+        ),
+        (
+            "[upstream.b]\nendpoints = [\"https://b:1\"]\ntls = { ca_file = \"/no/ca\" }\n",
+            "ca_file cannot be read",
+        ),
+    ] {
+        let file = TempFile::new("files", &format!("{CONFIG}{more}"));
+        let output = gateway().arg("check").arg(&file.0).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(wanted) && told.lines().count() == 1, "{told}");
+    }
+}
+
+#[test]
 fn it_serves_logs_json_and_stops_with_0_on_sigterm() {
     // M.c6
     let config = TempFile::new("serve", CONFIG);

@@ -34,7 +34,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Reads a configuration file, says what is wrong with it, and exits.
+    /// Writes the JSON Schema of a configuration file.
+    Schema,
+    /// Reads a configuration file and the files that it names, says what is wrong, and exits.
     Check {
         /// The configuration file (TOML); default as without a command.
         file: Option<PathBuf>,
@@ -54,6 +56,10 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Check { file }) => check(&source(file)),
+        Some(Command::Schema) => {
+            println!("{:#}", Config::schema());
+            ExitCode::SUCCESS
+        }
         None => {
             let source = source(cli.run.config);
             match source.load() {
@@ -68,6 +74,10 @@ fn check(source: &Source) -> ExitCode {
     match source.load() {
         Ok(config) => {
             let (routes, upstreams) = (config.routes.len(), config.upstreams.len());
+            if let Err(error) = Gateway::builder(config).check() {
+                eprintln!("gateway: {error}");
+                return ExitCode::from(2);
+            }
             let from = source.path().map(Path::display);
             let from = from.map_or_else(|| "variables".to_owned(), |from| from.to_string());
             println!("{from}: good; {routes} routes, {upstreams} upstreams");

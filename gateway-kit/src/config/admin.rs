@@ -12,6 +12,7 @@ use super::{Config, ConfigError, Network, Switch};
 ///
 /// Off unless there is a token or an `allow` list; with both, both are asked for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct AdminConfig {
@@ -21,6 +22,7 @@ pub struct AdminConfig {
     pub tls: bool,
     /// The token, from `ADMIN_TOKEN`; never in the file.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     pub token: Option<AdminToken>,
     /// A file with tokens, one per line; all of them are good, so that one can be replaced.
     pub token_file: Option<PathBuf>,

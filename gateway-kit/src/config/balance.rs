@@ -39,13 +39,19 @@ impl EndpointConfig {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct EndpointTable {
+pub(super) struct EndpointTable {
+    /// Where it is.
     url: EndpointUrl,
+    /// Its share in proportion to the others', 0 (no new requests) to 1000; default 1.
     #[serde(default = "one")]
     weight: u32,
+    /// Requests go to the lowest number, and to others as far as too little of it is healthy;
+    /// default 0.
     #[serde(default)]
     priority: u8,
+    /// Where it runs.
     zone: Option<String>,
 }
 
@@ -86,6 +92,7 @@ impl<'de> Visitor<'de> for UrlOrTable {
 
 /// `balance`: who gets the next request.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BalanceConfig {
@@ -98,13 +105,13 @@ pub struct BalanceConfig {
     pub max_load: Option<f64>,
     /// The time in which the share of an endpoint that is new, or back, grows from a tenth to the
     /// whole; default at once. Not for `consistent_hash`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub slow_start: Option<Duration>,
     /// The time in which a measured latency fades to 1/e; default 10 s. For `peak_ewma`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub decay: Duration,
     /// The least latency that a failure counts as; default 1 s. For `peak_ewma`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub failure_penalty: Duration,
     /// How much of a priority's weight must be healthy for it to keep all requests; over 0, up to
     /// 1; default 0.7.
@@ -131,6 +138,7 @@ impl Default for BalanceConfig {
 
 /// How an endpoint is chosen.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BalanceStrategy {
@@ -172,6 +180,7 @@ impl BalanceStrategy {
 
 /// What requests are told apart by. One without it goes anywhere.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum HashKey {
@@ -188,6 +197,7 @@ pub enum HashKey {
 
 /// `ejection`: who gets no requests for a time, by those that failed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct EjectionConfig {
@@ -201,13 +211,13 @@ pub struct EjectionConfig {
     /// The fewest endpoints with enough requests for a mean; default 5.
     pub minimum_endpoints: u32,
     /// How often success rates are judged; default 10 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub interval: Duration,
     /// How long the first ejection is, the second twice as long, and so on; default 30 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub time: Duration,
     /// The longest; default 5 min.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub max_time: Duration,
     /// The most that is ejected at once, as a share of the endpoints; over 0, up to 1; default
     /// 0.5. One may always be, and never the last.

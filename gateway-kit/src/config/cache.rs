@@ -9,6 +9,7 @@ use super::{ByteSize, ConfigError};
 
 /// `[cache]`: answers are kept for later requests, as far as RFC 9111 allows a shared cache.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CacheConfig {
@@ -17,7 +18,7 @@ pub struct CacheConfig {
     pub max_object: ByteSize,
     /// Longest wait of a request for the same one that is on its way already, and of the first
     /// one for the end of its answer; default 5 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub wait: Duration,
     /// Requests with cookies use the cache as well; default false. Right where no answer of the
     /// route depends on one.
@@ -43,6 +44,7 @@ impl Default for CacheConfig {
 
 /// `[cache_store]`: what all that is kept may take.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CacheStoreConfig {

@@ -6,6 +6,7 @@ use super::{ByteSize, ConfigError};
 
 /// `[compression]`: answers are compressed for clients that accept it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CompressionConfig {
@@ -24,6 +25,7 @@ pub struct CompressionConfig {
 
 /// A content coding.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Coding {
@@ -71,6 +73,7 @@ impl Coding {
 
 /// Time against size.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CompressionEffort {
     /// Least time.
@@ -84,6 +87,7 @@ pub enum CompressionEffort {
 
 /// A kind of content: `text/html`, `text/*`, `*/*+json`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct MediaPattern(String);
 

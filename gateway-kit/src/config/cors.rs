@@ -10,6 +10,7 @@ use super::{ConfigError, FieldName, MethodName, OriginPattern};
 /// `cors`: pages of which origins may read answers. Preflight requests are answered by the gateway,
 /// and what an upstream says of this is replaced.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CorsConfig {
@@ -28,7 +29,7 @@ pub struct CorsConfig {
     #[serde(default)]
     pub credentials: bool,
     /// How long a browser may remember this; default 10 min.
-    #[serde(default = "super::seconds::<600>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<600>", with = "super::Human")]
     pub max_age: Duration,
 }
 
@@ -37,6 +38,7 @@ pub struct CorsConfig {
 /// it. Requests without both are from no browser of this decade; those with a bearer token and
 /// without cookies are in nobody's name but their own.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CsrfConfig {

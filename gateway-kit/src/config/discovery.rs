@@ -12,6 +12,7 @@ use super::load::check_duration;
 /// `discovery`: where further endpoints come from. An address that several sources know is taken
 /// from the first: the configuration, then DNS, then the file, then the API.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct DiscoveryConfig {
@@ -20,7 +21,7 @@ pub struct DiscoveryConfig {
     /// A file with `endpoints = […]` as in the configuration; JSON if its name ends so, else TOML.
     pub file: Option<PathBuf>,
     /// How often names are resolved and the file is read; default 10 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub interval: Duration,
     /// Whether endpoints may be registered at run time; default false.
     pub api: bool,

@@ -13,6 +13,7 @@ use super::load::{check_duration, check_range};
 
 /// `health`: a GET to each endpoint, again and again, on the connections that requests use.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HealthConfig {
@@ -21,13 +22,13 @@ pub struct HealthConfig {
     /// The `Host`; default the endpoint's.
     pub host: Option<ProbeHost>,
     /// The time between two checks; default 5 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub interval: Duration,
     /// How far each wait is off the interval at random, as a share of it, so that checks do not
     /// come all at once; 0 to 0.5, default 0.1.
     pub jitter: f64,
     /// The longest wait for the answer, connection included; default 2 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub timeout: Duration,
     /// Status codes of a healthy endpoint, numbers or ranges; default `["200-299"]`.
     pub statuses: Vec<StatusRange>,
@@ -41,6 +42,7 @@ pub struct HealthConfig {
 
 /// What an endpoint is before its first check.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum InitialHealth {
     /// It gets requests at once.

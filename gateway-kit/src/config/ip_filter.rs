@@ -7,6 +7,7 @@ use super::{ConfigError, Network};
 /// `ip_filter`: whose requests are refused with 403, by the client's address as far as it is
 /// believed.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct IpFilterConfig {

@@ -16,6 +16,7 @@ use super::{ConfigError, EndpointUrl, FieldName, FieldText, UpstreamTlsConfig, b
 ///
 /// A token without `exp` is refused, and so is one with `aud` where no `audiences` are named.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JwtConfig {
@@ -44,7 +45,7 @@ pub struct JwtConfig {
     #[serde(default)]
     pub scopes: Vec<String>,
     /// How far the issuer's clock may be off; up to 5 min; default 30 s.
-    #[serde(default = "super::seconds::<30>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<30>", with = "super::Human")]
     pub leeway: Duration,
     /// Whether requests without a token pass as well; a bad one never does. Default false.
     #[serde(default)]
@@ -63,22 +64,23 @@ pub struct JwtConfig {
     /// What `WWW-Authenticate` calls the place; default `gateway`.
     pub realm: Option<FieldText>,
     /// The age of fetched keys from which on they are fetched anew, while they are used; default 10 min.
-    #[serde(default = "super::seconds::<600>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<600>", with = "super::Human")]
     pub refresh: Duration,
     /// The age of fetched keys from which on they are not used, as when the issuer is down for so long;
     /// default 1 h.
-    #[serde(default = "super::seconds::<3600>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<3600>", with = "super::Human")]
     pub max_age: Duration,
     /// The least time between two fetches, also when tokens name keys that are not known; default 10 s.
-    #[serde(default = "super::seconds::<10>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<10>", with = "super::Human")]
     pub min_interval: Duration,
     /// The longest wait for the keys; default 5 s.
-    #[serde(default = "super::seconds::<5>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<5>", with = "super::Human")]
     pub timeout: Duration,
 }
 
 /// An algorithm (RFC 7518, section 3.1; RFC 8037).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[allow(missing_docs)]
 pub enum JwtAlgorithm {
     HS256,
@@ -105,6 +107,7 @@ impl JwtAlgorithm {
 
 /// The address of a JSON Web Key Set, `https://id.example.com/.well-known/jwks.json`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct JwksUrl {
     text: String,
@@ -160,6 +163,7 @@ impl TryFrom<String> for JwksUrl {
 
 /// A JSON Web Key: `{ kty = "OKP", crv = "Ed25519", x = "…", kid = "a" }`. Shown without secrets.
 #[derive(Clone, Deserialize, Eq, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct JwtKey(Map<String, Value>);
 

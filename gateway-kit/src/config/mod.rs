@@ -17,6 +17,7 @@ mod env;
 mod error;
 mod files;
 mod health;
+pub(crate) mod human;
 mod ip_filter;
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -25,6 +26,8 @@ mod origin;
 mod rate_limit;
 mod reload;
 mod route;
+#[cfg(feature = "schema")]
+mod schema;
 mod sections;
 mod security_headers;
 mod server;
@@ -64,6 +67,7 @@ pub(crate) use self::discovery::EndpointList;
 pub use self::env::{VARIABLES, Variable};
 pub use self::error::ConfigError;
 pub use self::health::{HealthConfig, InitialHealth, ProbeHost, ProbePath, StatusRange};
+use self::human::Human;
 pub use self::ip_filter::IpFilterConfig;
 #[cfg(feature = "jwt")]
 pub use self::jwt::{JwksUrl, JwtAlgorithm, JwtConfig, JwtKey};
@@ -92,6 +96,7 @@ pub use self::webhook::{ReplayConfig, WebhookConfig, WebhookOrder, WebhookSecret
 
 /// Everything a gateway can be told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -165,6 +170,7 @@ pub struct Config {
 
 /// One `[upstream.NAME]`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
@@ -188,40 +194,43 @@ pub struct UpstreamConfig {
     #[serde(default)]
     pub required: bool,
     /// Longest wait for a connection; default 1 s.
-    #[serde(default = "seconds::<1>", with = "humantime_serde")]
+    #[serde(default = "seconds::<1>", with = "Human")]
     pub connect_timeout: Duration,
     /// Longest wait for the response head, counted from the last byte of the request that was
     /// passed on; default 30 s.
-    #[serde(default = "seconds::<30>", with = "humantime_serde")]
+    #[serde(default = "seconds::<30>", with = "Human")]
     pub response_timeout: Duration,
     /// Longest wait for the response head of one try; a request that may be sent again then is.
     /// Default none.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, with = "Human")]
     pub try_timeout: Option<Duration>,
     /// Longest time from the request to the last byte of its answer; default none.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, with = "Human")]
     pub total_timeout: Option<Duration>,
     /// Longest pause inside a response body; default 1 min. A stream of events that is silent for
     /// longer needs more.
-    #[serde(default = "seconds::<60>", with = "humantime_serde")]
+    #[serde(default = "seconds::<60>", with = "Human")]
     pub body_timeout: Duration,
     /// An upgraded connection (WebSocket) on which nothing moves is closed after this time;
     /// default 5 min.
-    #[serde(default = "seconds::<300>", with = "humantime_serde")]
+    #[serde(default = "seconds::<300>", with = "Human")]
     pub upgrade_timeout: Duration,
     /// How many requests that were sent and not answered are sent again, beside the first tries;
     /// `false` for none. Default a fifth of them, and 10 per second.
     #[serde(default, serialize_with = "shown::retry")]
+    #[cfg_attr(feature = "schema", schemars(with = "Switch<schema::Retry>"))]
     pub retry: Switch<BudgetConfig>,
     /// Most bytes of a request's body that are kept, so that it can be sent again as one without
     /// a body can; 1 to 1 048 576. Default none: what has a body is sent once.
     pub replay_bytes: Option<usize>,
     /// Most requests at once, and how many wait for a place; default no limit.
     #[serde(serialize_with = "shown::bulkhead")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Bulkhead>"))]
     pub bulkhead: Option<bulkhead::Config>,
     /// Most requests at once that wait for the head of their answer, found out by how long they
     /// wait; default no limit. Beside `bulkhead`.
     #[serde(serialize_with = "shown::adaptive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Adaptive>"))]
     pub adaptive: Option<adaptive::Config>,
     /// What is spoken; default HTTP/1.1.
     #[serde(default)]
@@ -234,20 +243,22 @@ pub struct UpstreamConfig {
     #[serde(default)]
     pub tls: UpstreamTlsConfig,
     /// A connection takes no further request after this time; default none.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, with = "Human")]
     pub max_age: Option<Duration>,
     /// An idle connection is closed after this time; default 30 s.
-    #[serde(default = "seconds::<30>", with = "humantime_serde")]
+    #[serde(default = "seconds::<30>", with = "Human")]
     pub idle_timeout: Duration,
     /// Most idle connections kept per endpoint; default 32.
     #[serde(default = "default_max_idle")]
     pub max_idle: usize,
     /// The circuit breaker that each endpoint gets.
     #[serde(default, serialize_with = "shown::breaker")]
+    #[cfg_attr(feature = "schema", schemars(with = "schema::Breaker"))]
     pub breaker: breaker::Config,
     /// A circuit breaker over all calls to the service, each with its retries: what its endpoints'
     /// own ones leave, as while each call is answered by another. Default none.
     #[serde(serialize_with = "shown::service_breaker")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Breaker>"))]
     pub service_breaker: Option<breaker::Config>,
     /// Status codes, 500 to 599, that the breaker counts as neither success nor failure; default
     /// none. For an upstream that says an honest 503 about a dependency of its own while the rest
@@ -258,15 +269,16 @@ pub struct UpstreamConfig {
 
 /// `[shutdown]`: how the gateway stops.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ShutdownConfig {
     /// How long readiness answers 503 while requests are still accepted; default 1 s. Set it
     /// above the probe interval of what balances in front of the gateway.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Human")]
     pub delay: Duration,
     /// How long running requests may take after that; default 10 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Human")]
     pub timeout: Duration,
 }
 
@@ -281,6 +293,7 @@ impl Default for ShutdownConfig {
 
 /// `[log]`: what the `gateway` program writes to standard output.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LogConfig {
@@ -292,6 +305,7 @@ pub struct LogConfig {
 
 /// A level of log events.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Only what needs a person.
@@ -309,6 +323,7 @@ pub enum LogLevel {
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object per line.

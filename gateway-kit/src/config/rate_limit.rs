@@ -13,13 +13,14 @@ use super::{ConfigError, FieldName, Several};
 ///
 /// One, or several as `[[rate_limit]]`, which all have to admit a request.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RateLimitConfig {
     /// Requests per window.
     pub requests: NonZeroU32,
     /// The window; default one minute.
-    #[serde(default = "super::seconds::<60>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<60>", with = "super::Human")]
     pub window: Duration,
     /// Most requests at once; default `requests`.
     pub burst: Option<NonZeroU32>,
@@ -40,6 +41,7 @@ pub struct RateLimitConfig {
 
 /// Whom a request is counted for. One that lacks what is looked for is counted for its address.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RateLimitKey {

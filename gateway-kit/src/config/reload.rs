@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 /// `[reload]`: how changes of the configuration's file, and of the files it names, are noticed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ReloadConfig {
     /// How often the files are read; default 1 s. A change is taken once two looks in a row have
     /// found the same.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub interval: Duration,
 }
 

@@ -26,6 +26,7 @@ use super::{
 /// the longest prefix, a route that names the method before one that takes all. A host without a
 /// matching path leaves the request to the next.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RouteConfig {
@@ -89,6 +90,7 @@ pub struct RouteConfig {
 
 /// One share of a split.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SplitConfig {

@@ -10,6 +10,7 @@ use super::{ConfigError, Switch};
 /// `security_headers`: fields of every answer, refusals included, that tell browsers to be careful.
 /// Each may be `false`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct SecurityHeadersConfig {
@@ -32,11 +33,12 @@ pub struct SecurityHeadersConfig {
 
 /// `hsts`: browsers are to come by TLS only.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HstsConfig {
     /// For how long; default one year. 0 takes it back.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub max_age: Duration,
     /// To all names below as well; default false.
     pub include_subdomains: bool,

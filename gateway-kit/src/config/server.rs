@@ -10,21 +10,22 @@ use super::load::{check_duration, check_range};
 
 /// `[server]`: limits of the listening side.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ServerConfig {
     /// Longest wait for a complete request head, and for the next request of an idle
     /// connection; default 30 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub header_timeout: Duration,
     /// Longest pause inside a request body; default 30 s. gRPC streams may pause longer.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub body_timeout: Duration,
     /// Least bytes per second of a request body, counted over the time that we wait for the
     /// client, after a first `body_timeout`; default 240.
     pub min_body_rate: u64,
     /// Longest time in which a client takes no byte of its answer; default 60 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub write_timeout: Duration,
     /// Most header fields of a request; more answer 431; default 100.
     pub max_headers: usize,

@@ -7,6 +7,7 @@ use super::{ByteSize, ConfigError, Switch};
 
 /// `size_limits`: how large a request may be. What is larger costs no upstream anything.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct SizeLimitsConfig {

@@ -11,6 +11,7 @@ use super::load::check_duration;
 
 /// `[tls]`: TLS towards clients.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TlsConfig {
@@ -24,15 +25,16 @@ pub struct TlsConfig {
     #[serde(default)]
     pub min_version: TlsVersion,
     /// Longest wait for a handshake; default 10 s.
-    #[serde(default = "super::seconds::<10>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<10>", with = "super::Human")]
     pub handshake_timeout: Duration,
     /// How often the files are looked at for a change; default 10 s.
-    #[serde(default = "super::seconds::<10>", with = "humantime_serde")]
+    #[serde(default = "super::seconds::<10>", with = "super::Human")]
     pub reload_interval: Duration,
 }
 
 /// One `[[tls.certificate]]`, in PEM.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CertificateConfig {
@@ -44,6 +46,7 @@ pub struct CertificateConfig {
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[default]

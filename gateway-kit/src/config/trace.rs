@@ -7,6 +7,7 @@ use super::ConfigError;
 /// `[trace]`: the trace of a request (W3C Trace Context). `false`: its fields are passed on as
 /// they are.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TraceConfig {
@@ -18,6 +19,7 @@ pub struct TraceConfig {
 
 /// Whose trace is continued.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum TraceTrust {
@@ -32,6 +34,7 @@ pub enum TraceTrust {
 
 /// `[access_log]`: a line per request. `false`: none.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct AccessLogConfig {

@@ -12,6 +12,7 @@ use crate::policy::identity::Identity;
 
 /// `[transform]`: what is changed in requests and answers on their way through.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TransformConfig {
@@ -25,6 +26,7 @@ pub struct TransformConfig {
 
 /// Changes of one direction: fields are removed, then set, then added.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct EditConfig {

@@ -10,6 +10,7 @@ use super::{ConfigError, UpstreamConfig};
 
 /// What is spoken on a connection to an upstream.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -23,6 +24,7 @@ pub enum Protocol {
 
 /// `[upstream.NAME.tls]`: how `https` endpoints are verified.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct UpstreamTlsConfig {

@@ -11,6 +11,7 @@ use super::{ByteSize, ConfigError, MethodName, Network, Switch};
 /// `[route.webhook]`: requests of the route are deliveries of a service that signs them; only
 /// genuine ones, in time and each once, go on.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebhookConfig {
@@ -23,13 +24,13 @@ pub struct WebhookConfig {
     pub secrets: Vec<WebhookSecretConfig>,
     /// How old, and how far ahead, a signed time may be; default the preset's. Not for schemes
     /// without a signed time.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, with = "super::Human")]
     pub tolerance: Option<Duration>,
     /// Most bytes of a body, 1 to 64 MiB; default 256 KiB. It is read before anything goes on.
     #[serde(default = "default_max_body")]
     pub max_body: ByteSize,
     /// Longest time for the whole body; default 10 s.
-    #[serde(default = "default_read_timeout", with = "humantime_serde")]
+    #[serde(default = "default_read_timeout", with = "super::Human")]
     pub read_timeout: Duration,
     /// Who may send; default anybody.
     #[serde(default)]
@@ -49,6 +50,7 @@ pub struct WebhookConfig {
 
 /// One key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebhookSecretConfig {
@@ -65,6 +67,7 @@ pub struct WebhookSecretConfig {
 
 /// The order of the checks.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookOrder {
     /// Sender, header fields, time, signature.
@@ -76,6 +79,7 @@ pub enum WebhookOrder {
 
 /// `[route.webhook.replay]`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ReplayConfig {
@@ -84,11 +88,11 @@ pub struct ReplayConfig {
     pub max_deliveries: usize,
     /// How long a delivery is remembered; default as long as it could pass the time check, and a
     /// day without a signed time.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub lifetime: Option<Duration>,
     /// How long the service may take for a delivery before the same one is let through again;
     /// default 60 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::Human")]
     pub lease: Duration,
 }
 

@@ -114,6 +114,17 @@ impl Builder {
         self
     }
 
+    /// Does all that [`bind`](Self::bind) does but listen: the files that the configuration names
+    /// are read.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check(&self) -> Result<(), Error> {
+        #[cfg(feature = "tls")]
+        self.tls()?;
+        Snapshot::compile(&self.config, &Shared::new(self.clock.clone())).map(|_| ())
+    }
+
     /// Compiles the configuration and starts to listen.
     ///
     /// # Errors

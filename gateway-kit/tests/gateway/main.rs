@@ -31,6 +31,8 @@ mod proxy;
 mod reload;
 mod retries;
 mod routing;
+#[cfg(feature = "schema")]
+mod schema;
 mod server;
 mod streaming;
 mod support;

@@ -30,6 +30,13 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[must_use]
 pub struct Body {
     kind: Kind,
+    /// `None` for what the gateway itself has made. Boxed: bodies are moved often.
+    held: Option<Box<Held>>,
+}
+
+/// What an answer holds until it has ended.
+#[derive(Default)]
+struct Held {
     /// The upstream connection the frames come from; given back at the end of the body.
     lease: Option<Lease>,
     /// Counts the call at its endpoint until the body ends.
@@ -46,7 +53,7 @@ enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
-    Client(ClientBody),
+    Client(Box<ClientBody>),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }
 
@@ -71,22 +78,23 @@ impl Body {
         if self.is_end_stream() {
             lease.give_back();
         } else {
-            self.lease = Some(lease);
+            self.held().lease = Some(lease);
         }
         self
     }
 
     pub(crate) fn counted(mut self, in_flight: Picked) -> Self {
         if !self.is_end_stream() {
-            self.in_flight = Some(in_flight);
+            self.held().in_flight = Some(in_flight);
         }
         self
     }
 
     pub(crate) fn paced(mut self, permit: Option<OwnedPermit>, pace: Pace) -> Self {
         if !self.is_end_stream() {
-            self.permit = permit;
-            self.pace = Some(pace);
+            let held = self.held();
+            held.permit = permit;
+            held.pace = Some(pace);
         }
         self
     }
@@ -96,21 +104,18 @@ impl Body {
         if self.is_end_stream() || exchange.is_head() {
             exchange.complete();
         }
-        self.exchange = Some(exchange);
+        self.held().exchange = Some(exchange);
         self
+    }
+
+    fn held(&mut self) -> &mut Held {
+        self.held.get_or_insert_default()
     }
 }
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Self {
-            kind,
-            lease: None,
-            in_flight: None,
-            permit: None,
-            pace: None,
-            exchange: None,
-        }
+        Self { kind, held: None }
     }
 }
 
@@ -134,7 +139,7 @@ impl From<Incoming> for Body {
 
 impl From<ClientBody> for Body {
     fn from(body: ClientBody) -> Self {
-        Kind::Client(body).into()
+        Kind::Client(Box::new(body)).into()
     }
 }
 
@@ -160,13 +165,16 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match &mut self.kind {
+        let this = &mut *self;
+        let held = &mut this.held;
+        let pace = held.as_mut().and_then(|held| held.pace.as_mut());
+        let frame = match &mut this.kind {
             Kind::Empty => None,
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Kind::Incoming(body) => match (Pin::new(body).poll_frame(cx), &mut self.pace) {
+            Kind::Incoming(body) => match (Pin::new(body).poll_frame(cx), pace) {
                 (Poll::Ready(frame), None) => frame.map(|frame| frame.map_err(Into::into)),
                 (Poll::Ready(frame), Some(pace)) => match (frame, pace.moved()) {
                     // The end is not late any more.
@@ -183,14 +191,18 @@ impl HttpBody for Body {
             // Trailers of which nothing is left are the end.
             !matches!(frame, Ok(frame) if frame.trailers_ref().is_some_and(HeaderMap::is_empty))
         });
+        let ended = this.kind.has_ended();
+        let Some(held) = &mut this.held else {
+            return Poll::Ready(frame);
+        };
         match &frame {
             Some(Ok(frame)) => {
-                if let (Some(exchange), Some(data)) = (&mut self.exchange, frame.data_ref()) {
+                if let (Some(exchange), Some(data)) = (&mut held.exchange, frame.data_ref()) {
                     exchange.sent(data.len());
                 }
             }
             Some(Err(_)) => {
-                if let Some(exchange) = &mut self.exchange {
+                if let Some(exchange) = &mut held.exchange {
                     exchange.fail("upstream_body");
                 }
             }
@@ -199,13 +211,13 @@ impl HttpBody for Body {
         // hyper asks no further once `is_end_stream` says so, nor after trailers: the end is
         // noticed here.
         let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
-        if frame.is_none() || trailers || self.inner_ended() {
-            if let Some(lease) = self.lease.take() {
+        if frame.is_none() || trailers || ended {
+            if let Some(lease) = held.lease.take() {
                 lease.give_back();
             }
-            self.in_flight = None;
-            self.permit = None;
-            if let Some(exchange) = &mut self.exchange {
+            held.in_flight = None;
+            held.permit = None;
+            if let Some(exchange) = &mut held.exchange {
                 exchange.complete();
             }
         }
@@ -213,7 +225,7 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner_ended()
+        self.kind.has_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -236,14 +248,14 @@ fn checked(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     frame
 }
 
-impl Body {
-    fn inner_ended(&self) -> bool {
-        match &self.kind {
-            Kind::Empty => true,
-            Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Incoming(body) => body.is_end_stream(),
-            Kind::Client(body) => body.is_end_stream(),
-            Kind::Boxed(body) => body.is_end_stream(),
+impl Kind {
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Client(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
         }
     }
 }

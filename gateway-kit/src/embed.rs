@@ -60,10 +60,8 @@ impl GatewayService {
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         match (self.peer)(request.extensions()) {
             Some(peer) => {
-                let tls = self.tls;
-                self.inner
-                    .handle(request, Downstream::of_public(peer, tls))
-                    .await
+                let downstream = Downstream::new(peer, self.tls);
+                self.inner.handle(request, downstream).await
             }
             // Without the peer, limits and forwarding fields would be of nobody.
             None => {

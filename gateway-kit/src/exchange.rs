@@ -11,10 +11,10 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use resilience_core::clock::Clock;
 use tracing::info;
 use uuid::Uuid;
-use uuid::fmt::Simple;
 
 use crate::config::{AccessLogConfig, TraceTrust};
 use crate::headers;
+use crate::ids;
 use crate::metrics::{RequestLabels, method_label};
 use crate::route::Route;
 use crate::server::Downstream;
@@ -67,7 +67,7 @@ impl Exchange {
         shared: &Arc<Shared>,
         snapshot: &Snapshot,
         request: &Request<B>,
-        downstream: Downstream,
+        downstream: &Downstream,
     ) -> Self {
         let headers = request.headers();
         let given = headers::correlation_id(headers).cloned();
@@ -79,7 +79,10 @@ impl Exchange {
         let new = || {
             // A trace that begins here is the request's own.
             let own = trace.as_ref().filter(|trace| trace.parent.is_none());
-            text_of(own.map_or_else(Uuid::now_v7, |trace| Uuid::from_bytes(trace.id)))
+            own.map_or_else(
+                || shared.new_id(),
+                |trace| ids::text_of(Uuid::from_bytes(trace.id)),
+            )
         };
         let id = given.unwrap_or_else(new);
         let mut exchange = Self::new(shared, snapshot, id, request.method().clone(), Some(peer));
@@ -97,7 +100,7 @@ impl Exchange {
     pub(crate) fn malformed(shared: &Arc<Shared>, snapshot: &Snapshot) -> Self {
         // Any that is not known; it is `OTHER` where it is shown.
         let method = Method::from_bytes(b"OTHER").unwrap_or_default();
-        Self::new(shared, snapshot, text_of(Uuid::now_v7()), method, None)
+        Self::new(shared, snapshot, shared.new_id(), method, None)
     }
 
     fn new(
@@ -213,18 +216,6 @@ impl Exchange {
     pub(crate) fn complete(&mut self) {
         self.complete = true;
     }
-}
-
-/// A new correlation id.
-#[cfg(feature = "admin")]
-pub(crate) fn new_correlation_id() -> HeaderValue {
-    text_of(Uuid::now_v7())
-}
-
-fn text_of(id: Uuid) -> HeaderValue {
-    let mut text = [0; Simple::LENGTH];
-    let text = id.simple().encode_lower(&mut text);
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
 /// A client's text for a log line: printable ASCII as it is, all other bytes as `%XX`.

@@ -305,6 +305,9 @@ fn check_host(parts: &mut Parts) -> Result<(), Refused> {
 
 /// `host [":" port]` with nothing that another server may take for a user, path or list.
 fn is_host(host: &[u8]) -> bool {
+    if is_plain_host(host) {
+        return true;
+    }
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~[]:".contains(byte);
     host.iter().all(plain)
         && std::str::from_utf8(host)
@@ -314,6 +317,20 @@ fn is_host(host: &[u8]) -> bool {
                 let port = authority.as_str().strip_prefix(authority.host());
                 is_name(authority.host()) && port.is_some_and(is_port)
             })
+}
+
+/// What nearly all are: a name of letters, digits, dots and hyphens, and a port of up to four
+/// digits. All else is looked at in full.
+fn is_plain_host(host: &[u8]) -> bool {
+    let of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let end = host.iter().position(|byte| !of_name(byte));
+    match end.and_then(|end| host.split_at_checked(end)) {
+        None => !host.is_empty(),
+        Some((name, [b':', port @ ..])) => {
+            !name.is_empty() && port.len() <= 4 && port.iter().all(u8::is_ascii_digit)
+        }
+        Some(_) => false,
+    }
 }
 
 /// A name or an address; IPv6 in brackets.

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, Entry, FORWARDED, HOST, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, header};
 
@@ -19,19 +18,22 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Fields that concern one connection only (RFC 9110, section 7.6.1), whatever `Connection`
 /// says. `Transfer-Encoding` is set anew by whoever writes the next message. `Trailer` stays:
 /// it announces fields that are passed on.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    // Half of an h2c upgrade (RFC 7540, section 3.2.1), which is never passed on.
-    HeaderName::from_static("http2-settings"),
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    header::PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            // Half of an h2c upgrade (RFC 7540, section 3.2.1), which is never passed on.
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Fields that `Connection` cannot name away: without them the message would be read
 /// differently, or what the gateway vouches for would be lost.
@@ -70,7 +72,7 @@ pub(crate) fn is_reserved(name: &HeaderName) -> bool {
     let folded = folded(name.as_str());
     let is = |reserved: &HeaderName| reserved.as_str() == folded;
     is_ours(&folded)
-        || HOP_BY_HOP.iter().any(is)
+        || is_hop_by_hop(&folded)
         || [
             HOST,
             CONTENT_LENGTH,
@@ -106,8 +108,8 @@ pub(crate) fn remove_folded(headers: &mut HeaderMap, names: &[String]) {
 pub(crate) fn is_fixed(name: &HeaderName) -> bool {
     let folded = folded(name.as_str());
     let framing = [CONTENT_LENGTH, HOST, header::EXPECT, header::TRAILER];
-    let mut reserved = HOP_BY_HOP.into_iter().chain(framing);
-    reserved.any(|reserved| reserved == *folded) || is_ours(&folded)
+    let is_framing = framing.iter().any(|reserved| reserved == folded.as_str());
+    is_hop_by_hop(&folded) || is_framing || is_ours(&folded)
 }
 
 /// The elements of a list field, without white space around them and without empty ones.
@@ -124,20 +126,24 @@ pub(crate) fn list<'h>(
 
 /// Removes what concerns one connection only: the list above and all that `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| !is_protected(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
+    // A look at each name that is there costs less than looking for each that may be.
+    if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
+        return;
     }
-    for name in &HOP_BY_HOP {
+    let options = headers.get_all(CONNECTION).iter();
+    let named: Vec<HeaderName> = options
+        // Nearly all say this, and it is removed anyway.
+        .filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| !is_protected(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    let found = |name: &&HeaderName| is_hop_by_hop(name.as_str());
+    while let Some(name) = headers.keys().find(found).cloned() {
         headers.remove(name);
     }
 }
@@ -145,7 +151,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// The same for a request; `TE: trailers` is kept, as gRPC needs it.
 pub(crate) fn remove_request_hop_by_hop(headers: &mut HeaderMap) {
     let trailers = headers
-        .get_all(TE)
+        .get_all(&TE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -218,15 +224,16 @@ fn may_be_trailer(name: &str) -> bool {
     ];
     // Some servers take both for one name.
     let folded = name.replace('_', "-");
-    let hop = HOP_BY_HOP.iter().any(|hop| hop.as_str() == folded);
-    !hop && !is_ours(&folded) && !BARRED.contains(&folded.as_str())
+    !is_hop_by_hop(&folded) && !is_ours(&folded) && !BARRED.contains(&folded.as_str())
 }
 
 /// Who sent a request, as far as it can be believed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Origin {
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
+    /// The same as it is told to upstreams.
+    pub(crate) address: HeaderValue,
     /// Whether the peer is one of our proxies.
     pub(crate) trusted: bool,
     /// `http` or `https`: how the request came to us.
@@ -236,7 +243,7 @@ pub(crate) struct Origin {
 /// Tells the upstream where the request came from: `X-Forwarded-*`, `Forwarded` (RFC 7239) and
 /// `X-Real-IP`. What an untrusted peer sent under these names is removed first, also under
 /// names with `_` that some upstreams fold to the same.
-pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: Origin, client: IpAddr) {
+pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, client: IpAddr) {
     remove_folding(headers);
     if !origin.trusted {
         let spoofed: Vec<HeaderName> = headers
@@ -250,10 +257,12 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: Origin, client: IpA
     }
     let peer = origin.peer.to_canonical();
     let host = headers.get(HOST).cloned();
-    let address = value(peer.to_string());
+    let address = &origin.address;
     append(headers, X_FORWARDED_FOR, address.clone());
-    let element = forwarded_element(peer, host.as_ref(), origin.scheme);
-    append(headers, FORWARDED, value(element));
+    let element = forwarded_element(peer, address, host.as_ref(), origin.scheme);
+    if let Some(element) = value(element) {
+        append(headers, FORWARDED, element);
+    }
     if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
         entry.insert(HeaderValue::from_static(origin.scheme));
     }
@@ -261,12 +270,10 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: Origin, client: IpA
         entry.insert(host);
     }
     let client = match client == peer {
-        true => address,
-        false => value(client.to_string()),
+        true => address.clone(),
+        false => told(client),
     };
-    if let Some(client) = client {
-        headers.insert(X_REAL_IP, client);
-    }
+    headers.insert(X_REAL_IP, client);
 }
 
 /// The text as a value, without a copy.
@@ -294,40 +301,63 @@ fn remove_folding(headers: &mut HeaderMap) {
 }
 
 /// Adds an element to a list field, as one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: Option<HeaderValue>) {
-    let Some(element) = element else { return };
-    if !headers.contains_key(&name) {
-        headers.insert(name, element);
-        return;
-    }
+fn append(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
+    let mut field = match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(element);
+            return;
+        }
+        Entry::Occupied(entry) => entry,
+    };
     let mut line = Vec::new();
-    for value in headers.get_all(&name) {
+    for value in field.iter() {
         line.extend_from_slice(value.as_bytes());
         line.extend_from_slice(b", ");
     }
     line.extend_from_slice(element.as_bytes());
     if let Some(value) = value(line) {
-        headers.insert(name, value);
+        field.insert(value);
     }
 }
 
-fn forwarded_element(peer: IpAddr, host: Option<&HeaderValue>, scheme: &str) -> String {
-    let node = match peer {
-        IpAddr::V4(peer) => peer.to_string(),
-        IpAddr::V6(peer) => format!("\"[{peer}]\""),
+/// An address as upstreams are told it.
+pub(crate) fn told(address: IpAddr) -> HeaderValue {
+    let text = address.to_canonical().to_string();
+    // Digits, letters, dots and colons.
+    value(text).unwrap_or_else(|| HeaderValue::from_static("unknown"))
+}
+
+fn forwarded_element(
+    peer: IpAddr,
+    address: &HeaderValue,
+    host: Option<&HeaderValue>,
+    scheme: &str,
+) -> Vec<u8> {
+    let (open, close): (&[u8], &[u8]) = match peer {
+        IpAddr::V4(_) => (b"for=", b""),
+        IpAddr::V6(_) => (b"for=\"[", b"]\""),
     };
-    match host.and_then(|host| host.to_str().ok()) {
-        // The guard admits no quote or backslash in a host.
-        Some(host) => format!("for={node};host=\"{host}\";proto={scheme}"),
-        None => format!("for={node};proto={scheme}"),
+    let mut element = Vec::with_capacity(96);
+    for part in [open, address.as_bytes(), close] {
+        element.extend_from_slice(part);
     }
+    // The guard admits no quote or backslash in a host.
+    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        for part in [";host=\"", host, "\""] {
+            element.extend_from_slice(part.as_bytes());
+        }
+    }
+    for part in [";proto=", scheme] {
+        element.extend_from_slice(part.as_bytes());
+    }
+    element
 }
 
 /// The client's address: the peer, or what trusted peers say, read from the right up to the
 /// first address that is not one of ours.
 pub(crate) fn client_address(
     headers: &HeaderMap,
-    origin: Origin,
+    origin: &Origin,
     is_trusted: impl Fn(IpAddr) -> bool,
 ) -> IpAddr {
     let mut client = origin.peer.to_canonical();
@@ -356,7 +386,7 @@ pub(crate) fn client_address(
 }
 
 /// Whether the client came by TLS: to us, or to a proxy that is believed and says so once.
-pub(crate) fn is_secure(headers: &HeaderMap, origin: Origin) -> bool {
+pub(crate) fn is_secure(headers: &HeaderMap, origin: &Origin) -> bool {
     if origin.scheme == "https" {
         return true;
     }
@@ -432,7 +462,7 @@ mod tests {
         assert_eq!(trailers.len(), 2 * kept.len());
     }
 
-    /// Dropping one name from `HOP_BY_HOP` makes a row fail.
+    /// Dropping one name from `is_hop_by_hop` makes a row fail.
     #[test]
     fn each_hop_by_hop_field_is_removed() {
         for name in [

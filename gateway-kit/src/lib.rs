@@ -41,6 +41,7 @@ pub mod health;
 pub mod path;
 pub mod pool;
 
+mod alarm;
 mod body;
 mod built_in;
 mod embed;
@@ -50,6 +51,7 @@ mod exchange;
 pub mod fuzzing;
 mod handle;
 mod headers;
+mod ids;
 mod layers;
 mod metrics;
 mod pipeline;

@@ -21,16 +21,18 @@
 //! is done last.
 
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
-use futures_util::FutureExt;
+use futures_util::future::poll_fn;
 #[cfg(feature = "jwt")]
 use http::HeaderName;
 use http::header::{CONNECTION, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use uuid::Uuid;
 
+use crate::alarm::Alarm;
 use crate::body::Body;
 use crate::exchange::Exchange;
 use crate::guard::Checked;
@@ -70,6 +72,8 @@ pub(crate) struct Context {
     #[cfg(feature = "jwt")]
     identity: Option<Vec<(HeaderName, HeaderValue)>>,
     pub(crate) exchange: Exchange,
+    /// Of the connection, if it has requests one after the other.
+    pub(crate) alarm: Option<Arc<Alarm>>,
 }
 
 impl Context {
@@ -80,8 +84,8 @@ impl Context {
         downstream: Downstream,
         mut exchange: Exchange,
     ) -> Self {
-        let origin = snapshot.origin(downstream);
-        let client = headers::client_address(request.headers(), origin, |address| {
+        let origin = snapshot.origin(&downstream);
+        let client = headers::client_address(request.headers(), &origin, |address| {
             snapshot.is_trusted(address)
         });
         // The guard has seen to it that there is one, or that the client is of HTTP/1.0.
@@ -103,7 +107,7 @@ impl Context {
             Found::WrongMethod(route, allow) => (Some(Arc::clone(route)), Some(allow.clone())),
             Found::Nothing => (None, None),
         };
-        let secure = headers::is_secure(request.headers(), origin);
+        let secure = headers::is_secure(request.headers(), &origin);
         exchange.known(client);
         if let Some(route) = &route {
             exchange.routed(route);
@@ -121,6 +125,7 @@ impl Context {
             #[cfg(feature = "jwt")]
             identity: None,
             exchange,
+            alarm: downstream.alarm,
         }
     }
 
@@ -163,7 +168,7 @@ impl Context {
     pub(crate) fn background(&self) -> Self {
         Self {
             snapshot: Arc::clone(&self.snapshot),
-            origin: self.origin,
+            origin: self.origin.clone(),
             client: self.client,
             checked: self.checked.clone(),
             route: self.route.clone(),
@@ -175,6 +180,8 @@ impl Context {
             #[cfg(feature = "jwt")]
             identity: None,
             exchange: self.exchange.background(),
+            // It belongs to the task of the connection.
+            alarm: None,
         }
     }
 
@@ -197,18 +204,24 @@ impl Inner {
         request: Request<Body>,
         downstream: Downstream,
     ) -> Response<Body> {
-        // What a panic leaves half done belongs to this request and is dropped with it.
-        let answer = AssertUnwindSafe(self.answer(request, downstream));
-        answer.catch_unwind().await.unwrap_or_else(|_| {
-            let id = Uuid::now_v7().simple().to_string();
-            tracing::error!(correlation_id = %id, "a request panicked");
-            let problem = Problem::internal().header(CONNECTION, HeaderValue::from_static("close"));
-            let mut response = problem.into_response(&id);
-            if let Ok(id) = HeaderValue::from_str(&id) {
-                response.headers_mut().insert(CORRELATION_ID, id);
-            }
-            response
-        })
+        let mut answer = pin!(self.answer(request, downstream));
+        let answered = poll_fn(|cx| {
+            // What a panic leaves half done belongs to this request and is dropped with it.
+            let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
+            polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+        });
+        answered.await.unwrap_or_else(|| self.panicked())
+    }
+
+    #[cold]
+    fn panicked(&self) -> Response<Body> {
+        let value = self.shared.new_id();
+        let id = value.to_str().unwrap_or_default();
+        tracing::error!(correlation_id = %id, "a request panicked");
+        let problem = Problem::internal().header(CONNECTION, HeaderValue::from_static("close"));
+        let mut response = problem.into_response(id);
+        response.headers_mut().insert(CORRELATION_ID, value);
+        response
     }
 
     async fn answer(
@@ -221,7 +234,7 @@ impl Inner {
             return self.admin(request, downstream).await;
         }
         let snapshot = self.snapshot.load_full();
-        let mut exchange = Exchange::begin(&self.shared, &snapshot, &request, downstream);
+        let mut exchange = Exchange::begin(&self.shared, &snapshot, &request, &downstream);
         let (mut parts, body) = request.into_parts();
         let checked = match snapshot.guard.check(&mut parts) {
             Ok(checked) => checked,
@@ -339,7 +352,7 @@ impl Inner {
             limits.check_consumer(request.headers(), context.claims.as_ref(), context.client)?;
         }
         headers::remove_request_hop_by_hop(request.headers_mut());
-        headers::set_forwarded(request.headers_mut(), context.origin, context.client);
+        headers::set_forwarded(request.headers_mut(), &context.origin, context.client);
         #[cfg(feature = "jwt")]
         context.identify(route, request.headers_mut());
         let id = context.exchange.correlation_id.clone();
@@ -483,6 +496,7 @@ async fn upstream(
         body_timeout: context.snapshot.body_timeout,
         asked,
         tunnels: &shared.tunnels,
+        alarm: context.alarm.as_deref(),
     };
     let mut response = call.forward(request).await?;
     headers::remove_hop_by_hop(response.headers_mut());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[cfg(feature = "admin")]
 use std::time::Duration;
 
+use http::HeaderValue;
 use parking_lot::Mutex;
 #[cfg(feature = "admin")]
 use resilience_core::clock::Clock;
@@ -15,6 +16,7 @@ use resilience_core::clock::SharedClock;
 use crate::config::Config;
 #[cfg(feature = "cache")]
 use crate::config::Switch;
+use crate::ids::Ids;
 use crate::metrics::Metrics;
 use crate::policy::Registry;
 #[cfg(feature = "cache")]
@@ -33,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     /// The time of day.
     pub(crate) wall: WallClock,
+    pub(crate) ids: Ids,
     pub(crate) metrics: Arc<Metrics>,
     /// On the clock.
     #[cfg(feature = "admin")]
@@ -71,6 +74,7 @@ impl Shared {
             admin: crate::admin::State::new(&clock),
             clock,
             wall: WallClock::default(),
+            ids: Ids::default(),
             metrics: Arc::new(Metrics::new()),
             draining: AtomicBool::new(false),
             services: Mutex::new(HashMap::new()),
@@ -103,6 +107,11 @@ impl Shared {
         // ORDERING: Relaxed; a count that publishes nothing.
         let turn = self.turns.fetch_add(1, Ordering::Relaxed) as f64;
         ((turn + 1.0) * share).floor() > (turn * share).floor()
+    }
+
+    /// A correlation id for a request that brings none.
+    pub(crate) fn new_id(&self) -> HeaderValue {
+        self.ids.next(self.wall.now())
     }
 
     pub(crate) fn drain(&self) {

@@ -108,10 +108,11 @@ impl Snapshot {
         route.map_or(&self.policies, |route| &route.policies)
     }
 
-    pub(crate) fn origin(&self, downstream: Downstream) -> Origin {
+    pub(crate) fn origin(&self, downstream: &Downstream) -> Origin {
         let peer = downstream.peer.ip();
         Origin {
             peer,
+            address: downstream.address.clone(),
             trusted: self.is_trusted(peer),
             scheme: if downstream.tls { "https" } else { "http" },
         }
@@ -120,8 +121,8 @@ impl Snapshot {
     /// The client's address as far as it can be believed.
     #[cfg(feature = "admin")]
     pub(crate) fn client(&self, headers: &http::HeaderMap, downstream: Downstream) -> IpAddr {
-        let origin = self.origin(downstream);
-        crate::headers::client_address(headers, origin, |address| self.is_trusted(address))
+        let origin = self.origin(&downstream);
+        crate::headers::client_address(headers, &origin, |address| self.is_trusted(address))
     }
 
     pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {

@@ -29,7 +29,6 @@ use self::api::{Asked, Operation, Parameters};
 pub(crate) use self::change::State;
 use crate::body::Body;
 use crate::config::ServerConfig;
-use crate::exchange::new_correlation_id;
 use crate::handle::Handle;
 use crate::headers::{self, CORRELATION_ID};
 use crate::problem::Problem;
@@ -77,7 +76,7 @@ impl Inner {
         downstream: Downstream,
     ) -> Response<Body> {
         let id = headers::correlation_id(request.headers()).cloned();
-        let id = id.unwrap_or_else(new_correlation_id);
+        let id = id.unwrap_or_else(|| self.shared.new_id());
         let snapshot = self.snapshot.load_full();
         let (mut parts, body) = request.into_parts();
         let response = match snapshot.guard.check(&mut parts) {

@@ -63,7 +63,7 @@ impl Builder {
     pub(super) fn new(config: Config) -> Self {
         Self {
             config,
-            clock: SharedClock::std(),
+            clock: SharedClock::default(),
             wall: WallClock::default(),
             source: None,
             layers: Layers::default(),

@@ -9,10 +9,11 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::alarm::Timer;
 use crate::body::Body;
 use crate::config::ServerConfig;
 use crate::server::answer::Answered;
@@ -73,6 +74,8 @@ impl Serving {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let mut serving = self.clone();
+        serving.downstream.alarm = Some(Arc::default());
         let framing = Arc::<Framing>::default();
         let stream = Watched::new(
             stream,
@@ -83,7 +86,7 @@ impl Serving {
         );
         let interims = self.server.interim_answers.then(Arc::<Interims>::default);
         let stream = stream.with_interims(interims.clone());
-        let shared = Arc::new((self.clone(), Arc::clone(&framing)));
+        let shared = Arc::new((serving, Arc::clone(&framing)));
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let shared = Arc::clone(&shared);
             let number = shared.1.next_request(request.extensions_mut());
@@ -111,10 +114,14 @@ impl Serving {
                 Ok::<_, Infallible>(response.map(|body| Answered::new(body, framing, is_head)))
             }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+        let mut builder = http1::Builder::new();
+        // hyper's own number has its place on the stack; another is cleared for each head.
+        if self.server.max_headers != MOST_HEADERS {
+            builder.max_headers(self.server.max_headers);
+        }
+        let connection = builder
+            .timer(Timer::default())
             .header_read_timeout(self.server.header_timeout)
-            .max_headers(self.server.max_headers)
             // The buffer alone is no bound: it is looked at only while a head is not complete.
             .max_header_size(self.server.max_head_bytes)
             .max_buf_size(self.server.max_head_bytes)
@@ -149,7 +156,7 @@ impl Serving {
             parts.extensions.insert(self.slot.clone());
         }
         let request = Request::from_parts(parts, body);
-        self.inner.handle(request, self.downstream).await
+        self.inner.handle(request, self.downstream.clone()).await
     }
 
     /// Whether the connection has had as many requests as it may.
@@ -183,6 +190,9 @@ impl Serving {
     }
 }
 
+/// How many fields of a head hyper takes when it is not told a number.
+const MOST_HEADERS: usize = 100;
+
 /// Done once the gateway stops, or is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
@@ -214,6 +224,7 @@ mod h2 {
     use bytes::Bytes;
     use http_body::{Body as HttpBody, Frame, SizeHint};
     use hyper::server::conn::http2;
+    use hyper_util::rt::TokioTimer;
     use tokio::sync::Notify;
 
     use super::*;

@@ -21,6 +21,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -31,8 +32,10 @@ pub(crate) use self::connection::ConnectionSlot;
 use self::connection::Serving;
 pub(crate) use self::interim::Interim;
 use self::limits::{PerClient, Slot};
+use crate::alarm::Alarm;
 use crate::config::{Config, ServerConfig};
 use crate::handle::Handle;
+use crate::headers;
 use crate::layers::Layers;
 use crate::reload::{self, Live};
 use crate::shared::Shared;
@@ -70,23 +73,29 @@ pub(crate) struct Inner {
 }
 
 /// The connection a request came on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Downstream {
     pub(crate) peer: SocketAddr,
     pub(crate) tls: bool,
     /// It came to the address of the admin.
     #[cfg(feature = "admin")]
     pub(crate) admin: bool,
+    /// The peer as upstreams are told it.
+    pub(crate) address: HeaderValue,
+    /// For the waits of its requests, if they come one after the other.
+    pub(crate) alarm: Option<Arc<Alarm>>,
 }
 
 impl Downstream {
     /// A connection of the public address.
-    pub(crate) const fn of_public(peer: SocketAddr, tls: bool) -> Self {
+    pub(crate) fn new(peer: SocketAddr, tls: bool) -> Self {
         Self {
             peer,
             tls,
             #[cfg(feature = "admin")]
             admin: false,
+            address: headers::told(peer.ip()),
+            alarm: None,
         }
     }
 }
@@ -258,7 +267,7 @@ impl Gateway {
         .await?;
         Ok(Accepted {
             stream,
-            downstream: Downstream::of_public(peer, tls),
+            downstream: Downstream::new(peer, tls),
             permit,
         })
     }
@@ -280,16 +289,15 @@ impl Gateway {
         Ok(Accepted {
             stream,
             downstream: Downstream {
-                peer,
-                tls: admin.listener.tls,
                 admin: true,
+                ..Downstream::new(peer, admin.listener.tls)
             },
             permit,
         })
     }
 
     /// The limits of a connection.
-    fn limits(&self, snapshot: &Snapshot, downstream: Downstream) -> Arc<ServerConfig> {
+    fn limits(&self, snapshot: &Snapshot, downstream: &Downstream) -> Arc<ServerConfig> {
         #[cfg(feature = "admin")]
         if let Some(admin) = self.admin.as_ref().filter(|_| downstream.admin) {
             return Arc::clone(&admin.server);
@@ -310,7 +318,7 @@ impl Gateway {
             permit,
         } = accepted;
         let snapshot = self.inner.snapshot.load();
-        let server = &self.limits(&snapshot, downstream);
+        let server = &self.limits(&snapshot, &downstream);
         let client = downstream.peer.ip();
         let most = server
             .max_connections_per_client
@@ -330,7 +338,7 @@ impl Gateway {
             stop: stop.clone(),
         };
         #[cfg(feature = "tls")]
-        let acceptor = self.inner.tls.as_ref().filter(|_| downstream.tls);
+        let acceptor = self.inner.tls.as_ref().filter(|_| serving.downstream.tls);
         #[cfg(feature = "tls")]
         let acceptor = acceptor.map(|tls| (tls.acceptor(), tls.handshake_timeout()));
         Some(async move {

@@ -12,6 +12,7 @@ use resilience_core::bulkhead::OwnedPermit;
 use resilience_tower::breaker::http::HttpClassifier;
 use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::body::Body;
 use crate::config::Protocol;
 use crate::exchange::Exchange;
@@ -94,6 +95,8 @@ pub(crate) struct Call<'a> {
     pub(crate) body_timeout: Duration,
     pub(crate) asked: Option<Asked>,
     pub(crate) tunnels: &'a Tunnels,
+    /// The alarm of the client's connection, if it has one.
+    pub(crate) alarm: Option<&'a Alarm>,
 }
 
 impl Call<'_> {
@@ -157,6 +160,7 @@ impl Call<'_> {
             body: self.body_timeout,
             end,
             asked: self.asked.as_ref(),
+            alarm: self.alarm,
         };
         let (request, mut spare) = self.spare(request);
         let mut slot = Some(request);

@@ -6,6 +6,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::body::Body;
 use crate::upstream::Endpoint;
 use crate::upstream::pool::{ConnectError, Lease, SendError};
@@ -56,6 +57,8 @@ pub(crate) struct Patience<'a> {
     pub(crate) end: Option<Instant>,
     /// The upgrade that is asked for.
     pub(crate) asked: Option<&'a Asked>,
+    /// What rings when the time is over; else a timer of its own.
+    pub(crate) alarm: Option<&'a Alarm>,
 }
 
 impl Patience<'_> {
@@ -66,6 +69,13 @@ impl Patience<'_> {
             _ => (self.head, false),
         };
         self.within_end(wait, of_try)
+    }
+
+    async fn timeout<F: Future>(&self, wait: Duration, future: F) -> Option<F::Output> {
+        match self.alarm {
+            Some(alarm) => alarm.timeout(wait, future).await,
+            None => tokio::time::timeout(wait, future).await.ok(),
+        }
     }
 
     fn within_end(&self, wait: Duration, of_try: bool) -> (Duration, bool) {
@@ -145,7 +155,7 @@ async fn patiently<F: Future>(
     let mut seen = 0;
     let (mut wait, mut of_try) = patience.wait();
     loop {
-        if let Ok(sent) = tokio::time::timeout(wait, sending.as_mut()).await {
+        if let Some(sent) = patience.timeout(wait, sending.as_mut()).await {
             return Ok(sent);
         }
         let over = patience.end.is_some_and(|end| Instant::now() >= end);

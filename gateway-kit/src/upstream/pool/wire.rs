@@ -127,7 +127,7 @@ enum Stage {
 impl Answer {
     fn feed(&mut self, mut bytes: &[u8], is_head: bool) -> Result<(), &'static str> {
         while self.stage == Stage::Head && !bytes.is_empty() {
-            let (line, rest) = match bytes.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = match memchr::memchr(b'\n', bytes) {
                 Some(at) => (bytes.get(..at), bytes.get(at + 1..)),
                 None => (Some(bytes), None),
             };

@@ -37,6 +37,8 @@ need initdb postgresql
 need mariadbd mariadb-server
 need redis-server redis-server
 need nats-server nats-server
+# A real upstream for the gateway.
+need nginx nginx-light
 # For the providers' own libraries; Node comes from PyPI where it is missing.
 need php php-cli
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
@@ -84,6 +86,7 @@ if command -v systemctl >/dev/null 2>&1; then
         case $package in
             postgresql | redis-server | nats-server) unit=$package ;;
             mariadb-server) unit=mariadb ;;
+            nginx-light) unit=nginx ;;
             *) continue ;;
         esac
         $as_root systemctl disable --quiet "$unit" 2>/dev/null || true

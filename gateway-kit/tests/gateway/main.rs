@@ -14,6 +14,7 @@ mod discovery;
 mod embed;
 mod env;
 mod fields;
+mod flood;
 mod guard;
 mod headers;
 mod health;
@@ -22,6 +23,7 @@ mod http2;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod limits;
+mod nginx;
 mod operation;
 mod order;
 mod perimeter;

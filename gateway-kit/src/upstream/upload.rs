@@ -229,3 +229,38 @@ impl HttpBody for Upload {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    /// `ab`, `cd`, and the end only if it is said.
+    fn upload(ends: bool) -> (Upload, Spare) {
+        let frames = ["ab", "cd"].map(|text| Ok(Frame::data(Bytes::from(text))));
+        let more: stream::BoxStream<'_, Result<Frame<Bytes>, BoxError>> = match ends {
+            true => stream::empty().boxed(),
+            false => stream::pending().boxed(),
+        };
+        let body = Body::new(StreamBody::new(stream::iter(frames).chain(more)));
+        let (upload, spare) = Upload::new(body).spare(Some(4));
+        (upload, spare.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_has_not_passed_whole_is_not_sent_again() {
+        for frames in 0..=2 {
+            let (mut upload, spare) = upload(false);
+            for _ in 0..frames {
+                upload.frame().await.unwrap().unwrap();
+            }
+            assert!(spare.whole().is_none(), "{frames} frames");
+        }
+        let (upload, spare) = upload(true);
+        assert_eq!(upload.collect().await.unwrap().to_bytes(), "abcd");
+        let again = spare.whole().unwrap().collect().await.unwrap();
+        assert_eq!(again.to_bytes(), "abcd");
+    }
+}

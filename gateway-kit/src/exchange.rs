@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "otel")]
+use http::HeaderMap;
 use http::header::USER_AGENT;
 use http::{HeaderValue, Method, Request, StatusCode};
 use resilience_core::clock::Clock;
@@ -16,6 +18,8 @@ use crate::config::{AccessLogConfig, TraceTrust};
 use crate::headers;
 use crate::ids;
 use crate::metrics::{RequestLabels, method_label};
+#[cfg(feature = "otel")]
+use crate::otel::{Ended, Recording};
 use crate::route::Route;
 use crate::server::Downstream;
 use crate::shared::Shared;
@@ -54,6 +58,9 @@ pub(crate) struct Exchange {
     complete: bool,
     /// Nobody waits for it: it is no request that counts.
     background: bool,
+    /// `None` for what is not sampled. Boxed: exchanges are moved often.
+    #[cfg(feature = "otel")]
+    recording: Option<Box<Recording>>,
 }
 
 /// What the log and the metrics say when the client left before there was an answer; nginx's
@@ -87,6 +94,14 @@ impl Exchange {
         let id = given.unwrap_or_else(new);
         let mut exchange = Self::new(shared, snapshot, id, request.method().clone(), Some(peer));
         exchange.trace = trace;
+        #[cfg(feature = "otel")]
+        if let Some(export) = &snapshot.otel
+            && exchange.trace.as_ref().is_some_and(|trace| trace.sampled)
+        {
+            let now = shared.wall.now();
+            let recording = Recording::begin(export, request, downstream.tls, now);
+            exchange.recording = Some(Box::new(recording));
+        }
         if let Some(log) = snapshot.access_log {
             let path = log.path.then(|| plain(request.uri().path().as_bytes()));
             let agent = headers.get(USER_AGENT).filter(|_| log.user_agent);
@@ -132,6 +147,8 @@ impl Exchange {
             error: None,
             complete: false,
             background: false,
+            #[cfg(feature = "otel")]
+            recording: None,
         }
     }
 
@@ -159,12 +176,20 @@ impl Exchange {
             error: None,
             complete: false,
             background: true,
+            #[cfg(feature = "otel")]
+            recording: None,
         }
     }
 
-    /// Who the client is, as far as it can be believed.
-    pub(crate) fn known(&mut self, client: IpAddr) {
+    /// Who the client is, and whether it came by TLS, as far as it can be believed.
+    pub(crate) fn known(&mut self, client: IpAddr, secure: bool) {
         self.client = Some(client);
+        #[cfg(feature = "otel")]
+        if let Some(recording) = &mut self.recording {
+            recording.scheme = if secure { "https" } else { "http" };
+        }
+        #[cfg(not(feature = "otel"))]
+        let _ = secure;
     }
 
     /// A request body is on its way.
@@ -176,6 +201,29 @@ impl Exchange {
     pub(crate) fn tried(&mut self, endpoint: &Arc<Endpoint>) {
         self.tries += 1;
         self.endpoint = Some(Arc::clone(endpoint));
+    }
+
+    /// The last that is tried is to be told of its span, if the request is recorded.
+    #[cfg(feature = "otel")]
+    pub(crate) fn record_try(&mut self, headers: Option<&mut HeaderMap>) {
+        if let (Some(recording), Some(trace)) = (&mut self.recording, &self.trace)
+            && let Some(endpoint) = &self.endpoint
+        {
+            let at = self.shared.clock.now().saturating_sub(self.started);
+            recording.tries(trace, &endpoint.authority, at, headers);
+        }
+    }
+
+    /// A try has ended, if the request is recorded.
+    #[cfg(feature = "otel")]
+    pub(crate) fn record_tried(
+        &mut self,
+        outcome: impl FnOnce() -> Result<StatusCode, &'static str>,
+    ) {
+        if let Some(recording) = &mut self.recording {
+            let at = self.shared.clock.now().saturating_sub(self.started);
+            recording.tried(at, outcome());
+        }
     }
 
     pub(crate) fn correlation_id(&self) -> &str {
@@ -218,8 +266,8 @@ impl Exchange {
     }
 }
 
-/// A client's text for a log line: printable ASCII as it is, all other bytes as `%XX`.
-fn plain(text: &[u8]) -> String {
+/// A client's text for a log line or a span: printable ASCII as it is, all other bytes as `%XX`.
+pub(crate) fn plain(text: &[u8]) -> String {
     let mut plain = String::new();
     for byte in text.iter().take(LONGEST) {
         match byte {
@@ -298,10 +346,31 @@ impl Drop for Exchange {
                 "request"
             );
         }
+        #[cfg(feature = "otel")]
+        self.record(error, elapsed);
     }
 }
 
 impl Exchange {
+    /// Sends the spans of the request on their way. What the gateway answers itself has none.
+    #[cfg(feature = "otel")]
+    fn record(&mut self, error: Option<&'static str>, elapsed: Duration) {
+        let recording = self.recording.take();
+        let (Some(recording), Some(trace), None) = (recording, &self.trace, self.built_in) else {
+            return;
+        };
+        let panicked = std::thread::panicking().then_some(StatusCode::INTERNAL_SERVER_ERROR);
+        recording.end(&Ended {
+            trace,
+            method: &self.method,
+            route: self.route.as_ref().map(|route| route.label.as_str()),
+            client: self.client,
+            status: self.status.or(panicked).map(|status| status.as_u16()),
+            error,
+            elapsed,
+        });
+    }
+
     fn is_logged(&self, status: u16, error: Option<&'static str>) -> bool {
         let Some(log) = self.access_log else {
             return false;

@@ -54,6 +54,8 @@ mod headers;
 mod ids;
 mod layers;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod pipeline;
 mod policy;
 mod problem;

@@ -49,6 +49,10 @@ mod name {
     pub(super) const CACHE_EVICTIONS: &str = "cache_evictions_total";
     #[cfg(feature = "cache")]
     pub(super) const CACHE_BYTES: &str = "cache_bytes";
+    #[cfg(feature = "otel")]
+    pub(super) const SPANS_EXPORTED: &str = "otel_spans_exported_total";
+    #[cfg(feature = "otel")]
+    pub(super) const SPANS_DROPPED: &str = "otel_spans_dropped_total";
     #[cfg(feature = "webhook")]
     pub(super) const WEBHOOKS: &str = "webhook_verifications_total";
 }
@@ -369,6 +373,26 @@ impl Metrics {
     pub(crate) fn key_fetch(&self, result: &'static str) -> Counter {
         let result = Label::from_static_parts("result", result);
         self.counter(name::KEY_FETCHES, vec![result])
+    }
+
+    /// What becomes of spans.
+    #[cfg(feature = "otel")]
+    pub(crate) fn spans(&self) -> crate::otel::SpanCounts {
+        let exported = self.counter(name::SPANS_EXPORTED, Vec::new());
+        exported.increment(0);
+        let dropped = |reason| {
+            let reason = Label::from_static_parts("reason", reason);
+            let counter = self.counter(name::SPANS_DROPPED, vec![reason]);
+            counter.increment(0);
+            counter
+        };
+        crate::otel::SpanCounts {
+            exported,
+            queue_full: dropped("queue_full"),
+            failed: dropped("failed"),
+            rejected: dropped("rejected"),
+            stopped: dropped("stopped"),
+        }
     }
 
     /// The refusals of one limit.

@@ -108,7 +108,7 @@ impl Context {
             Found::Nothing => (None, None),
         };
         let secure = headers::is_secure(request.headers(), &origin);
-        exchange.known(client);
+        exchange.known(client, secure);
         if let Some(route) = &route {
             exchange.routed(route);
         }

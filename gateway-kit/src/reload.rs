@@ -244,6 +244,8 @@ fn settings(before: &Config, after: &Config) -> Vec<&'static str> {
         #[cfg(feature = "admin")]
         admin,
         trace,
+        #[cfg(feature = "otel")]
+        otel,
         access_log,
         shutdown,
         log,

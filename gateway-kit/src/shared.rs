@@ -57,6 +57,9 @@ pub(crate) struct Shared {
     pub(crate) deliveries: Registry<Deliveries>,
     #[cfg(feature = "cache")]
     store: Mutex<Option<Arc<Store>>>,
+    /// The way of spans in force.
+    #[cfg(feature = "otel")]
+    pub(crate) otel: Mutex<Option<Arc<crate::otel::Export>>>,
     pub(crate) tunnels: Tunnels,
     #[cfg(feature = "admin")]
     pub(crate) admin: crate::admin::State,
@@ -87,6 +90,8 @@ impl Shared {
             deliveries: Registry::default(),
             #[cfg(feature = "cache")]
             store: Mutex::new(None),
+            #[cfg(feature = "otel")]
+            otel: Mutex::new(None),
             tunnels: Tunnels::default(),
             turns: AtomicU64::new(0),
         }
@@ -121,6 +126,17 @@ impl Shared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Sends the spans that wait, as far as it is done by then.
+    #[cfg(feature = "otel")]
+    pub(crate) async fn flush_spans(&self, end: tokio::time::Instant) {
+        let export = self.otel.lock().clone();
+        if let Some(export) = export
+            && tokio::time::timeout_at(end, export.flush()).await.is_err()
+        {
+            tracing::warn!("stopping: spans that were not sent in time are lost");
+        }
     }
 
     /// Where answers are kept, if any route does that; a new one is not kept before

@@ -28,6 +28,9 @@ pub(crate) struct Snapshot {
     pub(crate) identity: Identity,
     pub(crate) body_timeout: Duration,
     pub(crate) trace: Option<TraceConfig>,
+    /// Where spans go.
+    #[cfg(feature = "otel")]
+    pub(crate) otel: Option<Arc<crate::otel::Export>>,
     pub(crate) access_log: Option<AccessLogConfig>,
     pub(crate) guard: Guard,
     /// For connections that begin while this snapshot is the current one.
@@ -80,6 +83,11 @@ impl Snapshot {
             identity: Identity::of(config),
             body_timeout: config.server.body_timeout,
             trace: config.trace.on().copied(),
+            #[cfg(feature = "otel")]
+            otel: match &config.otel {
+                Some(otel) => Some(crate::otel::Export::compile(otel, shared)?),
+                None => None,
+            },
             access_log: config.access_log.on().copied(),
             guard: Guard::new().with_methods(methods),
             server: Arc::new(config.server.clone()),
@@ -99,6 +107,8 @@ impl Snapshot {
         shared.attach(config, &services, &splits);
         #[cfg(feature = "cache")]
         shared.attach_store(config, self.policies.store.as_ref());
+        #[cfg(feature = "otel")]
+        shared.otel.lock().clone_from(&self.otel);
         let routes = self.routes.iter().map(|route| &route.policies);
         Policies::attach(std::iter::once(&self.policies).chain(routes), shared);
     }

@@ -77,6 +77,24 @@ impl Trace {
         };
     }
 
+    /// The span of this trace that a request tells as the parent of what comes behind.
+    #[cfg(feature = "otel")]
+    pub(crate) fn told(&self, headers: &HeaderMap) -> Option<[u8; 8]> {
+        let told = parent(headers).filter(|told| told.id == self.id);
+        told.map(|told| told.span)
+    }
+
+    #[cfg(feature = "otel")]
+    pub(crate) const fn state(&self) -> Option<&HeaderValue> {
+        self.state.as_ref()
+    }
+
+    /// A number for one more span.
+    #[cfg(feature = "otel")]
+    pub(crate) fn new_span() -> [u8; 8] {
+        half(Uuid::new_v4(), 0)
+    }
+
     /// The id in hexadecimal digits.
     pub(crate) fn hex(&self) -> [u8; 32] {
         let mut text = [0; 32];
@@ -214,7 +232,7 @@ fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     (text.len() == 2 * N).then_some(bytes)
 }
 
-fn write_hex(text: &mut [u8], bytes: &[u8]) {
+pub(crate) fn write_hex(text: &mut [u8], bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
         pair[0] = DIGITS[usize::from(byte >> 4)];

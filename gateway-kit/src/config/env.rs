@@ -111,6 +111,24 @@ pub const VARIABLES: &[Variable] = &[
         "(none)",
         "addresses or networks, separated by commas, whose forwarding fields are believed",
     ),
+    #[cfg(feature = "otel")]
+    variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "(none)",
+        "where spans go, http://host:4318, to which /v1/traces is added; [otel] is switched on",
+    ),
+    #[cfg(feature = "otel")]
+    variable(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "(none)",
+        "name=value, separated by commas, in place of the headers of [otel], if it is on",
+    ),
+    #[cfg(feature = "otel")]
+    variable(
+        "OTEL_SERVICE_NAME",
+        "(none)",
+        "what spans say that the gateway is called, if [otel] is on",
+    ),
     #[cfg(feature = "admin")]
     variable(
         "ADMIN_TOKEN",
@@ -199,6 +217,8 @@ impl Config {
             let keys = keys.map_err(|allowed| ConfigError::new("AUTH_KEYS", allowed))?;
             super::JwtConfig::put_keys(&mut next.jwt, keys);
         }
+        #[cfg(feature = "otel")]
+        variables.spans(&mut next)?;
         #[cfg(feature = "admin")]
         if let Some(token) = get("ADMIN_TOKEN") {
             // The value is a secret: it is not shown.
@@ -249,6 +269,32 @@ impl Variables<'_> {
         parsed
             .map(Some)
             .map_err(|error| refused(name, &text, error.to_string()))
+    }
+
+    #[cfg(feature = "otel")]
+    fn spans(&self, config: &mut Config) -> Result<(), ConfigError> {
+        const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+        let allowed = "must be \"http://host:port\" or \"https://host:port\"";
+        let endpoint = self.read(ENDPOINT, allowed, |text| {
+            let text = text.trim_end_matches('/');
+            super::HttpUrl::try_from(format!("{text}/v1/traces")).ok()
+        })?;
+        if let Some(endpoint) = endpoint {
+            config.otel.get_or_insert_default().endpoint = endpoint;
+        }
+        let Some(otel) = &mut config.otel else {
+            return Ok(());
+        };
+        if let Some(headers) = (self.0)(HEADERS) {
+            // Some are secrets: the value is not shown.
+            let headers = super::otel::headers(&headers);
+            otel.headers = headers.map_err(|allowed| ConfigError::new(HEADERS, allowed))?;
+        }
+        if let Some(name) = (self.0)("OTEL_SERVICE_NAME") {
+            otel.service_name = name;
+        }
+        Ok(())
     }
 
     fn services(&self, config: &mut Config) -> Result<(), ConfigError> {

@@ -26,6 +26,8 @@ impl Config {
                     .cloned(),
             );
         }
+        #[cfg(feature = "otel")]
+        files.extend(self.otel.iter().flat_map(|otel| otel.ca_file.clone()));
         #[cfg(feature = "webhook")]
         for webhook in self
             .routes

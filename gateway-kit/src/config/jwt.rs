@@ -5,12 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::uri::{PathAndQuery, Uri};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::load::check_duration;
-use super::{ConfigError, EndpointUrl, FieldName, FieldText, UpstreamTlsConfig, balance};
+use super::{ConfigError, FieldName, FieldText, HttpUrl, UpstreamTlsConfig, balance};
 
 /// `jwt`: requests need a good JSON Web Token (RFC 7519, 7515, 8725), signed and not encrypted.
 ///
@@ -24,7 +23,7 @@ pub struct JwtConfig {
     /// some of HS256, HS384 and HS512, or others.
     pub algorithms: Vec<JwtAlgorithm>,
     /// Where the keys of the issuer are fetched; or `keys`, or `keys_file`.
-    pub jwks_url: Option<JwksUrl>,
+    pub jwks_url: Option<HttpUrl>,
     /// The authorities that are believed at `jwks_url`, in PEM; default those of Mozilla.
     pub ca_file: Option<PathBuf>,
     /// Keys, each a JSON Web Key (RFC 7517).
@@ -102,62 +101,6 @@ impl JwtAlgorithm {
     /// Whether who can check a signature can also make one.
     pub const fn is_symmetric(self) -> bool {
         matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
-    }
-}
-
-/// The address of a JSON Web Key Set, `https://id.example.com/.well-known/jwks.json`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
-pub struct JwksUrl {
-    text: String,
-    endpoint: EndpointUrl,
-    path: PathAndQuery,
-}
-
-impl JwksUrl {
-    /// As it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    pub(crate) const fn endpoint(&self) -> &EndpointUrl {
-        &self.endpoint
-    }
-
-    pub(crate) const fn path(&self) -> &PathAndQuery {
-        &self.path
-    }
-}
-
-impl From<JwksUrl> for String {
-    fn from(url: JwksUrl) -> Self {
-        url.text
-    }
-}
-
-impl TryFrom<String> for JwksUrl {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let allowed =
-            "must be \"https://host/path\" or \"http://host/path\", with no user and no \"#\"";
-        let uri: Uri = text.parse().map_err(|_| allowed)?;
-        let port = match uri.scheme_str() {
-            Some("https") => 443,
-            Some("http") => 80,
-            _ => return Err(allowed),
-        };
-        let host = uri.host().ok_or(allowed)?;
-        let port = uri.port_u16().unwrap_or(port);
-        let scheme = uri.scheme_str().unwrap_or_default();
-        let endpoint = EndpointUrl::try_from(format!("{scheme}://{host}:{port}"));
-        let plain = !text.contains(['#', '@']);
-        Ok(Self {
-            endpoint: endpoint.ok().filter(|_| plain).ok_or(allowed)?,
-            path: uri.path_and_query().cloned().ok_or(allowed)?,
-            text,
-        })
     }
 }
 
@@ -343,7 +286,7 @@ impl JwtConfig {
         let tls = self
             .jwks_url
             .as_ref()
-            .is_some_and(|url| url.endpoint.is_tls());
+            .is_some_and(|url| url.endpoint().is_tls());
         if tls && cfg!(not(feature = "tls")) {
             return Err(ConfigError::new(
                 field("jwks_url"),

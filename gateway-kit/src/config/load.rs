@@ -81,6 +81,8 @@ impl Config {
         if let Some(trace) = self.trace.on() {
             trace::check_share("trace.sample", trace.sample)?;
         }
+        #[cfg(feature = "otel")]
+        super::otel::check(self)?;
         if let Some(log) = self.access_log.on() {
             trace::check_share("access_log.sample", log.sample)?;
         }

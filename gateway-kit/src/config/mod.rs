@@ -23,6 +23,8 @@ mod ip_filter;
 mod jwt;
 mod load;
 mod origin;
+#[cfg(feature = "otel")]
+mod otel;
 mod rate_limit;
 mod reload;
 mod route;
@@ -41,6 +43,8 @@ mod tls;
 mod trace;
 mod transform;
 pub(crate) mod upstream;
+#[cfg(any(feature = "jwt", feature = "otel"))]
+mod url;
 mod values;
 #[cfg(feature = "webhook")]
 mod webhook;
@@ -70,8 +74,10 @@ pub use self::health::{HealthConfig, InitialHealth, ProbeHost, ProbePath, Status
 use self::human::Human;
 pub use self::ip_filter::IpFilterConfig;
 #[cfg(feature = "jwt")]
-pub use self::jwt::{JwksUrl, JwtAlgorithm, JwtConfig, JwtKey};
+pub use self::jwt::{JwtAlgorithm, JwtConfig, JwtKey};
 pub use self::origin::OriginPattern;
+#[cfg(feature = "otel")]
+pub use self::otel::{OtelConfig, OtelHeader};
 pub use self::rate_limit::{RateLimitConfig, RateLimitKey};
 pub use self::reload::ReloadConfig;
 pub use self::route::{RouteConfig, SplitConfig};
@@ -88,6 +94,8 @@ pub use self::tls::{CertificateConfig, TlsConfig, TlsVersion};
 pub use self::trace::{AccessLogConfig, TraceConfig, TraceTrust};
 pub use self::transform::{EditConfig, TransformConfig};
 pub use self::upstream::{Protocol, UpstreamTlsConfig};
+#[cfg(any(feature = "jwt", feature = "otel"))]
+pub use self::url::HttpUrl;
 pub use self::values::{
     EndpointUrl, FieldName, HostPattern, MethodName, Network, PlainPath, Prefix,
 };
@@ -157,6 +165,9 @@ pub struct Config {
     /// Which trace a request belongs to; `false`: what it says of it is passed on as it is.
     #[serde(default)]
     pub trace: Switch<TraceConfig>,
+    /// Where the spans of sampled requests go; default nowhere.
+    #[cfg(feature = "otel")]
+    pub otel: Option<OtelConfig>,
     /// What is written of each request; `false`: nothing.
     #[serde(default)]
     pub access_log: Switch<AccessLogConfig>,

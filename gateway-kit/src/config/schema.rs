@@ -62,6 +62,7 @@ const RANGES: &[(&str, &str, f64, f64)] = &[
     ("RateLimitConfig", "max_keys", 1.0, 1e7),
     ("RateLimitConfig", "ipv6_prefix", 1.0, 128.0),
     ("TraceConfig", "sample", 0.0, 1.0),
+    ("OtelConfig", "max_queue", 16.0, 1e6),
     ("AccessLogConfig", "sample", 0.0, 1.0),
     ("Breaker", "failure_rate", 0.0, 1.0),
     ("Breaker", "slow_call_rate", 0.0, 1.0),

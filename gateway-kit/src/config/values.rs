@@ -61,6 +61,15 @@ impl EndpointUrl {
         &self.authority
     }
 
+    /// A port of this machine, without TLS.
+    #[cfg(feature = "otel")]
+    pub(super) fn loopback(port: u16) -> Self {
+        Self {
+            authority: format!("127.0.0.1:{port}"),
+            tls: false,
+        }
+    }
+
     /// Whether it is spoken to over TLS.
     pub fn is_tls(&self) -> bool {
         self.tls

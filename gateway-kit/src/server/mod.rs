@@ -25,6 +25,7 @@ use http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use self::builder::Builder;
 pub(crate) use self::client_body::{ClientBody, SlowClient};
@@ -242,12 +243,15 @@ impl Gateway {
             tunnels.finished().await;
         };
         let timeout = self.inner.live.config().shutdown.timeout;
-        if tokio::time::timeout(timeout, finish).await.is_err() {
+        let end = Instant::now() + timeout;
+        if tokio::time::timeout_at(end, finish).await.is_err() {
             tracing::warn!("stopping: closing connections that did not finish in time");
         }
         connections.shutdown().await;
         tunnels.close();
         tunnels.finished().await;
+        #[cfg(feature = "otel")]
+        self.inner.shared.flush_spans(end).await;
         Ok(())
     }
 

@@ -182,7 +182,15 @@ impl Call<'_> {
                 set_host(request, &picked.endpoint().authority);
             }
             self.exchange.tried(picked.endpoint());
+            #[cfg(feature = "otel")]
+            self.exchange
+                .record_try(slot.as_mut().map(Request::headers_mut));
             let result = attempt(picked.endpoint(), &mut slot, patience).await;
+            #[cfg(feature = "otel")]
+            self.exchange.record_tried(|| match &result {
+                Ok((response, _)) => Ok(response.status()),
+                Err(error) => Err(attempt_problem(error).code),
+            });
             let outcome = self.judge(&result);
             picked.record(outcome);
             *verdict = Some(outcome);

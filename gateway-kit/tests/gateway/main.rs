@@ -26,6 +26,8 @@ mod limits;
 mod nginx;
 mod operation;
 mod order;
+#[cfg(feature = "otel")]
+mod otel;
 mod perimeter;
 mod policies;
 mod pool;

@@ -277,6 +277,8 @@ fn the_schema_names_every_field_with_a_description() {
     ]);
     #[cfg(feature = "jwt")]
     rows.push(("[jwt]\nzzz = 1", "JwtConfig"));
+    #[cfg(feature = "otel")]
+    rows.push(("[otel]\nzzz = 1", "OtelConfig"));
     #[cfg(feature = "admin")]
     rows.push(("[admin]\nzzz = 1", "AdminConfig"));
     for (text, name) in &rows {

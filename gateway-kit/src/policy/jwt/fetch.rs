@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::keys::{Key, read_set};
 use crate::body::Body;
-use crate::config::{JwksUrl, JwtAlgorithm, JwtConfig};
+use crate::config::{HttpUrl, JwtAlgorithm, JwtConfig};
 use crate::shared::Shared;
 use crate::upstream::forward::check_answer;
 use crate::upstream::pool::{Pool, Settings, Target};
@@ -25,7 +25,7 @@ use crate::upstream::upload::Upload;
 pub(crate) struct KeySet {
     /// What it is found again by.
     pub(crate) name: String,
-    url: JwksUrl,
+    url: HttpUrl,
     algorithms: Vec<JwtAlgorithm>,
     refresh: Duration,
     max_age: Duration,
@@ -84,7 +84,7 @@ const LONGEST: usize = 1 << 20;
 
 impl KeySet {
     /// What tells sets apart: the address and all that fetched keys depend on.
-    pub(crate) fn name_of(config: &JwtConfig, url: &JwksUrl) -> String {
+    pub(crate) fn name_of(config: &JwtConfig, url: &HttpUrl) -> String {
         let times = (
             config.refresh,
             config.max_age,
@@ -95,7 +95,7 @@ impl KeySet {
         format!("{} {rest:?}", url.as_str())
     }
 
-    pub(crate) fn new(config: &JwtConfig, url: &JwksUrl, shared: &Shared) -> Self {
+    pub(crate) fn new(config: &JwtConfig, url: &HttpUrl, shared: &Shared) -> Self {
         let authority = url.endpoint().authority().to_owned();
         let target = Target {
             address: authority.clone(),

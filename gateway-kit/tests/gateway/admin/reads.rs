@@ -167,8 +167,13 @@ async fn the_configuration_in_force_is_told_in_the_form_in_which_it_is_read() {
         );
     }
 
-    let gateway = start(&routed(&[nobody().await])).await;
+    let otel = match cfg!(feature = "otel") {
+        true => "[otel]\nheaders = { authorization = \"Bearer s3cret\" }\n",
+        false => "",
+    };
+    let gateway = start(&(routed(&[nobody().await]) + otel)).await;
     let answer = get("/admin/config").of(&gateway).await;
+    assert!(!answer.body.contains("s3cret"));
     let config = answer.json();
     assert_eq!(
         config["config"]["upstream"]["shop"]["connect_timeout"],

@@ -11,7 +11,7 @@ RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest
 AS_TESTS := --workspace --all-features --examples
 
 .DEFAULT_GOAL := help
-.PHONY: check-admin help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency check-outbox tour bench services-start services-stop clean
+.PHONY: check-admin help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency check-outbox tour bench check-gateway services-start services-stop clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,6 +124,11 @@ check-outbox: ## 100 thousand events through an outbox on real PostgreSQL and NA
 check-admin: ## schemathesis against the admin API of the gateway program (installed once, as pinned; EXAMPLES=, SEED=)
 	$(CARGO) build --quiet --locked -p gateway-kit --bin gateway
 	@CARGO_TARGET_DIR=$(abspath $(TARGET)) sh scripts/admin.sh $(or $(EXAMPLES),100) $(or $(SEED),1)
+
+check-gateway: ## 500 thousand requests while backends are killed, weights are shifted, and the configuration is replaced: none fails, no POST twice (REQUESTS=, RUNS=kill,shift,reload)
+	$(CARGO) build --release --locked -p gateway-kit -p check-gateway --bin gateway --bin check-gateway
+	$(TARGET)/release/check-gateway --gateway $(TARGET)/release/gateway \
+		--requests $(or $(REQUESTS),500000) $(if $(RUNS),--runs $(RUNS),)
 
 clean: ## remove what the build made
 	$(CARGO) clean

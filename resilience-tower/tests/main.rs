@@ -54,6 +54,7 @@ mod read_write_redis;
 mod read_write_refusal;
 mod read_write_retry;
 mod read_write_signed;
+mod read_write_wait;
 #[cfg(feature = "read-write")]
 mod replicated;
 mod retry;

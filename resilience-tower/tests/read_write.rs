@@ -270,6 +270,8 @@ async fn settings_out_of_their_range_are_refused() {
     };
     assert_eq!(field(builder().max_attempts(0).spawn()), "max_attempts");
     assert_eq!(field(builder().write_wait(millis(0)).spawn()), "write_wait");
+    let days = millis(86_400_001);
+    assert_eq!(field(builder().read_wait(days).spawn()), "read_wait");
     assert_eq!(
         field(builder().connect_timeout(millis(0)).spawn()),
         "connect_timeout"

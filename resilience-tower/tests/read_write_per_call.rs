@@ -565,6 +565,19 @@ async fn a_read_that_nobody_takes_ends_with_what_the_last_node_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_waits_for_the_node_that_comes_back() {
+    let bench = Bench::new().await;
+    for node in [&bench.a, &bench.b, &bench.c] {
+        node.0.lock().down = true;
+    }
+    bench.settled().await;
+    let mut read = Box::pin(bench.service().oneshot(any()));
+    assert!(read.as_mut().now_or_never().is_none());
+    bench.b.0.lock().down = false;
+    assert!(read.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_goes_behind_those_that_wait() {
     let bench = Bench::new().await;
     bench.a.0.lock().down = true;

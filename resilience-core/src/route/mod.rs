@@ -415,6 +415,18 @@ impl<P: Position, T> Router<P, T> {
         }
     }
 
+    /// Whether it is worth asking where a read goes: a node may do, or the answer is final. Nothing is
+    /// counted.
+    pub fn readable(&self, request: &Request<'_, P>) -> bool {
+        let (view, now) = (self.0.view.load(), self.now());
+        let primary = view.primary(now);
+        let left = |index: usize| !request.tried.contains(&view.members[index].id);
+        let survey = view.survey(request, now);
+        self.is_draining()
+            || primary.is_ok_and(left)
+            || survey.map_or(true, |survey| survey.fresh | survey.lagging != 0)
+    }
+
     /// Whether a node answers as the one primary, and takes no writes as not all others were asked
     /// since: they are best asked at once.
     pub fn is_unconfirmed(&self, name: &str) -> bool {

@@ -21,7 +21,7 @@ use super::{Cluster, Config, ConfigError, Node, buffer::Buffer, shared::Shared};
 ///
 /// Defaults: those of the router, the balancer and the breaker; a retry budget of its own; a look may
 /// take a quarter of `observation_ttl` (250 ms), a connection 1 s; 1024 writes wait for a primary, each
-/// for its deadline or 10 s; a call is tried 3 times in all.
+/// for its deadline or 10 s; a read waits 250 ms for a node; a call is tried 3 times in all.
 #[must_use]
 pub struct Builder<N> {
     nodes: Vec<Endpoint<N>>,
@@ -35,6 +35,7 @@ pub struct Builder<N> {
     budget: Option<RetryBudget>,
     write_buffer: usize,
     write_wait: Duration,
+    read_wait: Duration,
     observe_timeout: Option<Duration>,
     connect_timeout: Duration,
     max_attempts: u32,
@@ -59,6 +60,8 @@ impl<N: Node> Builder<N> {
             write_buffer: 1_024,
             // Longer than most failovers take, shorter than most callers wait.
             write_wait: Duration::from_secs(10),
+            // Longer than a promotion hides the nodes, too short for callers to pile up.
+            read_wait: Duration::from_millis(250),
             observe_timeout: None,
             connect_timeout: Duration::from_secs(1),
             max_attempts: 3,
@@ -127,6 +130,12 @@ impl<N: Node> Builder<N> {
         self
     }
 
+    /// How long a read waits for a node where none is seen, in each attempt; up to 1 day, 0: not at all.
+    pub const fn read_wait(mut self, time: Duration) -> Self {
+        self.read_wait = time;
+        self
+    }
+
     /// How long a look at a node may take; 1 ms to `observation_ttl`.
     pub const fn observe_timeout(mut self, time: Duration) -> Self {
         self.observe_timeout = Some(time);
@@ -156,10 +165,16 @@ impl<N: Node> Builder<N> {
     ///
     /// Outside of a tokio runtime with time enabled.
     pub fn spawn(self) -> Result<Cluster<N>, ConfigError> {
-        span("write_wait", self.write_wait, SPAN.1)?;
-        span("connect_timeout", self.connect_timeout, SPAN.1)?;
+        span("write_wait", self.write_wait, SPAN.0, SPAN.1)?;
+        span("read_wait", self.read_wait, Duration::ZERO, SPAN.1)?;
+        span("connect_timeout", self.connect_timeout, SPAN.0, SPAN.1)?;
         if let Some(timeout) = self.observe_timeout {
-            span("observe_timeout", timeout, self.config.observation_ttl())?;
+            span(
+                "observe_timeout",
+                timeout,
+                SPAN.0,
+                self.config.observation_ttl(),
+            )?;
         }
         if !(1..=1_000).contains(&self.max_attempts) {
             return Err(ConfigError::new(
@@ -185,6 +200,7 @@ impl<N: Node> Builder<N> {
             counts: super::stats::Counts::default(),
             connect_timeout: self.connect_timeout,
             write_wait: self.write_wait,
+            read_wait: self.read_wait,
             max_attempts: self.max_attempts,
             observe_timeout: self.observe_timeout,
             breaker: self.breaker,
@@ -198,9 +214,14 @@ impl<N: Node> Builder<N> {
     }
 }
 
-fn span(field: &'static str, value: Duration, longest: Duration) -> Result<(), ConfigError> {
-    let inside = (SPAN.0..=longest).contains(&value);
-    let allowed = || format!("{:?} to {longest:?}", SPAN.0);
+fn span(
+    field: &'static str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<(), ConfigError> {
+    let inside = (least..=most).contains(&value);
+    let allowed = || format!("{least:?} to {most:?}");
     match inside {
         true => Ok(()),
         false => Err(ConfigError::new(

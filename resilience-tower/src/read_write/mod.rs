@@ -14,7 +14,8 @@
 //! | wait | so, and then as above | `max_wait`, and as above |
 //! | nobody takes writes | the write waits in line until a look sees a primary | `write_wait` |
 //! | no node, and some were never looked at | their first look is awaited | two `observe_timeout` |
-//! | no node | [`Error::NoRoute`] | |
+//! | no node | the read waits until a look sees one, unless it was on all of them: a promotion hides them for a moment | `read_wait` |
+//! | no node still | [`Error::NoRoute`] | |
 //!
 //! All of it ends at the deadline of the call. A node that was fenced, ejected, drained or started anew
 //! while it was connected to is not used: the search goes on.

@@ -299,6 +299,7 @@ impl<'a, N: Node> Search<'a, N> {
             return self.buffered(&request).await;
         }
         let mut began = false;
+        let mut patience = None;
         let mut next = asked.unwrap_or_else(|| shared.router.route(&request));
         loop {
             let looked = match next {
@@ -320,7 +321,14 @@ impl<'a, N: Node> Search<'a, N> {
                 Err(no_route) if no_route.retry_after.is_none() => return Err(no_route.into()),
                 Err(_) if self.checkout.intent.writes() => return self.buffered(&request).await,
                 Err(_) if !began && !shared.has_begun() => Looked::First,
-                Err(no_route) => return Err(no_route.into()),
+                Err(no_route) => {
+                    let patience = *patience.get_or_insert_with(|| self.within(shared.read_wait));
+                    if !self.reappears(no_route.reason, &request, patience).await {
+                        return Err(no_route.into());
+                    }
+                    next = shared.router.route(&request);
+                    continue;
+                }
             };
             began |= matches!(looked, Looked::First);
             next = match self.look(looked, Some(&request)).await? {
@@ -328,6 +336,31 @@ impl<'a, N: Node> Search<'a, N> {
                 None => shared.router.route(&request),
             };
         }
+    }
+
+    /// Whether a node that a read found missing may be there, before `within`.
+    async fn reappears(
+        &self,
+        missing: Reason,
+        request: &Request<'_, N::Position>,
+        within: Instant,
+    ) -> bool {
+        let shared = self.shared;
+        let passes = matches!(
+            missing,
+            Reason::NoNode | Reason::NoPrimary | Reason::Conflict | Reason::Behind
+        );
+        if !passes || self.tried.len() >= shared.members.lock().len() {
+            return false;
+        }
+        let mut changes = shared.changes.subscribe();
+        let readable = async {
+            // What came after the refusal, and before the subscription, is not missed.
+            while !shared.router.readable(request) {
+                let _ = changes.changed().await;
+            }
+        };
+        timeout_at(within, readable).await.is_ok()
     }
 
     /// A write that waits until a primary is seen.

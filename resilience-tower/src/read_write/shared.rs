@@ -35,6 +35,7 @@ pub(super) struct Shared<N: Node> {
     pub(super) counts: Counts,
     pub(super) connect_timeout: Duration,
     pub(super) write_wait: Duration,
+    pub(super) read_wait: Duration,
     pub(super) max_attempts: u32,
     pub(super) observe_timeout: Option<Duration>,
     pub(super) breaker: breaker::Config,
@@ -122,6 +123,7 @@ impl<N: Node> Shared<N> {
         // ORDERING: SeqCst, as in `Running::begin`. Either that sees this, and with it what was
         // stored before it, or the call is counted by who reads `calls` after this.
         self.draining.store(true, Ordering::SeqCst);
+        self.changes.send_replace(());
         self.buffer.wake();
     }
 

@@ -57,6 +57,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Broken> {
     span("database.wait_limit", database.wait_limit, 1, MINUTE)?;
     span("database.patience", database.patience, 1, MINUTE)?;
     span("database.write_wait", database.write_wait, 1, MINUTE)?;
+    span("database.read_wait", database.read_wait, 0, MINUTE)?;
     url("paytabs.base_url", &paytabs.base_url)?;
     span("paytabs.call_timeout", paytabs.call_timeout, 1, 5 * MINUTE)?;
     span("webhook.tolerance_past", webhook.tolerance_past, 0, DAY)?;

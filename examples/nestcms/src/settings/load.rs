@@ -67,6 +67,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NESTCMS_DATABASE_WAIT_LIMIT", "database.wait_limit"),
     ("NESTCMS_DATABASE_PATIENCE", "database.patience"),
     ("NESTCMS_DATABASE_WRITE_WAIT", "database.write_wait"),
+    ("NESTCMS_DATABASE_READ_WAIT", "database.read_wait"),
     (
         "NESTCMS_DATABASE_REPORTS_ON_PRIMARY",
         "database.reports_on_primary",

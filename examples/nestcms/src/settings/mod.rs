@@ -83,6 +83,9 @@ pub struct DatabaseSettings {
     /// How much of that a write may wait for a primary; 1 ms to 1 minute.
     #[serde(with = "humantime_serde")]
     pub write_wait: Duration,
+    /// How much of it a read may wait for a node, while a promotion hides them; up to 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub read_wait: Duration,
     /// Whether aggregations run on the primary when no replica is left.
     pub reports_on_primary: bool,
     /// A function that reads the histories of timelines; without one the role must be a superuser's

@@ -490,6 +490,7 @@ impl Stage {
         settings.database.patience = Duration::from_secs(30);
         settings.database.wait_limit = Duration::from_secs(10);
         settings.database.write_wait = Duration::from_secs(20);
+        settings.database.read_wait = Duration::from_secs(20);
         // A machine that is busy is not a node that is down, and not a replica behind.
         let route = serde_json::json!({ "observation_ttl": "20s", "max_lag": "60s",
                                         "spill": { "share": 1.0 } });

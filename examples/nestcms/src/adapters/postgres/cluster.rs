@@ -90,6 +90,7 @@ impl Postgres {
             .balance(database.balance)
             .connect_timeout(database.wait_limit)
             .write_wait(database.write_wait)
+            .read_wait(database.read_wait)
             .spawn()?;
         figures::show(&cluster, database.pool_size, &metrics);
         let postgres = Self {

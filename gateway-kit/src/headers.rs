@@ -408,6 +408,21 @@ pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     (well_formed && values.next().is_none()).then_some(value)
 }
 
+/// Whether an entity tag is weak (RFC 9110, section 8.8.3).
+pub(crate) fn is_weak(tag: &HeaderValue) -> bool {
+    tag.as_bytes().starts_with(b"W/")
+}
+
+/// Makes the entity tag weak: the bytes are others than those that it was given for.
+pub(crate) fn weaken(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(header::ETAG).filter(|tag| !is_weak(tag)) else {
+        return;
+    };
+    if let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        headers.insert(header::ETAG, weak);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -80,7 +80,7 @@ pub struct JwtConfig {
 /// An algorithm (RFC 7518, section 3.1; RFC 8037).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are those of the RFCs")]
 pub enum JwtAlgorithm {
     HS256,
     HS384,

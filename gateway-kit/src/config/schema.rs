@@ -249,7 +249,7 @@ impl<T: JsonSchema> JsonSchema for Off<T> {
 
 /// Stand-ins for the settings of resilience-core, which knows no schemas; only their forms are used.
 /// A test holds their fields to the real ones.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only the forms are used")]
 mod core {
     use super::{Human, JsonSchema, Off};
 

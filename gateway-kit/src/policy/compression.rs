@@ -18,7 +18,7 @@ use http_body::{Body as HttpBody, Frame};
 
 use crate::body::{Body, BoxError};
 use crate::config::{Coding, CompressionConfig, CompressionEffort};
-use crate::headers::list;
+use crate::headers::{is_weak, list, weaken};
 
 /// What is compressed, and how.
 #[derive(Debug)]
@@ -161,21 +161,6 @@ impl Accepted<'_> {
             weaken(headers);
             vary(headers);
         }
-    }
-}
-
-fn is_weak(tag: &HeaderValue) -> bool {
-    tag.as_bytes().starts_with(b"W/")
-}
-
-/// The bytes are others than those that the tag was given for.
-fn weaken(headers: &mut HeaderMap) {
-    let Some(tag) = headers.get(ETAG).filter(|tag| !is_weak(tag)) else {
-        return;
-    };
-    let weak = [b"W/", tag.as_bytes()].concat();
-    if let Ok(weak) = HeaderValue::from_maybe_shared(Bytes::from(weak)) {
-        headers.insert(ETAG, weak);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, IF_RANGE, RANGE, TRAILER,
+    IF_RANGE, RANGE, TRAILER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use crate::body::{Body, BoxError};
 use crate::config::{EditConfig, TransformConfig};
 use crate::guard::Checked;
-use crate::headers::{self, list};
+use crate::headers::{self, list, weaken};
 use crate::policy::identity::Identity;
 use crate::policy::rename::{RenameError, Renames};
 use crate::policy::size_limits::TooLarge;
@@ -393,16 +393,6 @@ fn changed(headers: &mut HeaderMap) {
     }
     headers.remove(ACCEPT_RANGES);
     weaken(headers);
-}
-
-fn weaken(headers: &mut HeaderMap) {
-    let weak = headers
-        .get(ETAG)
-        .filter(|tag| !tag.as_bytes().starts_with(b"W/"));
-    let weak = weak.map(|tag| [b"W/", tag.as_bytes()].concat());
-    if let Some(weak) = weak.and_then(|weak| HeaderValue::from_bytes(&weak).ok()) {
-        headers.insert(ETAG, weak);
-    }
 }
 
 const DEPEND_ON_BYTES: [HeaderName; 5] = [

@@ -257,6 +257,8 @@ fn settings(before: &Config, after: &Config) -> Vec<&'static str> {
 pub(crate) struct Live {
     /// Held from reading a configuration to the swap.
     state: Mutex<State>,
+    /// The oldest first.
+    history: Mutex<VecDeque<ReloadReport>>,
     config: watch::Sender<Arc<Config>>,
     source: Option<Source>,
     /// `false` inside another program, which listens itself.
@@ -272,8 +274,6 @@ struct State {
     /// What was found in the source and tried last, good or bad.
     tried: Option<Look>,
     number: u64,
-    /// The oldest first.
-    history: VecDeque<ReloadReport>,
 }
 
 /// Content as a number; `None` cannot be read.
@@ -319,8 +319,8 @@ impl Live {
                 files,
                 tried,
                 number: 0,
-                history: VecDeque::from([start]),
             }),
+            history: Mutex::new(VecDeque::from([start])),
             config: watch::Sender::new(Arc::new(config)),
             source,
             listens,
@@ -337,8 +337,7 @@ impl Live {
     }
 
     pub(crate) fn history(&self) -> Vec<ReloadReport> {
-        let state = self.state.lock();
-        state.history.iter().rev().cloned().collect()
+        self.history.lock().iter().rev().cloned().collect()
     }
 
     /// What the source holds now, with the files that it names, or that are named now.
@@ -366,9 +365,10 @@ impl Inner {
         let changed = changed.and_then(|config| self.replace(&mut state, config));
         state.number += 1;
         let report = self.report(state.number, trigger, changed);
-        state.history.push_back(report.clone());
-        if state.history.len() > HISTORY {
-            state.history.pop_front();
+        let mut history = live.history.lock();
+        history.push_back(report.clone());
+        if history.len() > HISTORY {
+            history.pop_front();
         }
         report
     }

@@ -29,8 +29,6 @@ pub(super) struct Operation {
     pub(super) answers: &'static [(StatusCode, Shape)],
     /// Refusals of its own, besides those that all have.
     pub(super) problems: &'static [(StatusCode, &'static str)],
-    /// It reads files.
-    pub(super) blocks: bool,
     pub(super) run: fn(&Asked) -> Result<Reply, Problem>,
 }
 
@@ -85,7 +83,7 @@ impl Operation {
         segments.next().is_none().then_some(parameters)
     }
 
-    fn writes(&self) -> bool {
+    pub(super) fn writes(&self) -> bool {
         self.method != Method::GET
     }
 }

@@ -143,10 +143,10 @@ impl Inner {
             revision: revision(&parts)?,
             actor,
         };
-        // Reads and changes are short; a reload reads files.
-        if !operation.blocks {
+        if !operation.writes() {
             return asked.run(operation);
         }
+        // Changes wait for each other, and a reload, which is one, reads files.
         let run = tokio::task::spawn_blocking(move || asked.run(operation));
         run.await.unwrap_or_else(|_| Err(Problem::internal()))
     }

@@ -191,7 +191,6 @@ pub(super) fn all() -> &'static [Operation] {
                     StatusCode::UNPROCESSABLE_ENTITY,
                     "The configuration was refused, and the old one stays.",
                 )],
-                blocks: true,
                 ..write::<(), ReloadReport>(
                     Method::POST,
                     "/admin/reload",
@@ -220,7 +219,6 @@ fn read<T: schemars::JsonSchema>(
         body: None,
         answers: const { &[(StatusCode::OK, Shape::of::<T>())] },
         problems: &[],
-        blocks: false,
         run,
     }
 }

@@ -1,5 +1,7 @@
 //! What it changes, and what that does to traffic.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use resilience_core::clock::ManualClock;
@@ -9,7 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use gateway_kit::config::AdminToken;
 
 use super::{SECTION, TOKEN, get, send, start, start_at};
-use crate::support::{Running, Upstream, nobody, raw_between, read_head, routed, soon};
+use crate::support::{
+    PATIENCE, Running, Upstream, nobody, raw_between, read_head, routed, soon, until,
+};
 
 #[tokio::test]
 async fn a_changed_limit_holds_from_the_next_request_on_the_same_connection() {
@@ -301,9 +305,15 @@ async fn a_split_is_moved_at_once_and_never_to_nowhere() {
 #[tokio::test]
 async fn a_bulkhead_is_made_narrower_and_wider() {
     let upstream = Upstream::start().await;
-    let config = routed(&[upstream.addr]) + "bulkhead = { limit = 10 }\n";
-    let gateway = start(&config).await;
+    let line = "bulkhead = { limit = 10, max_queue = 3, max_wait = \"7s\" }\n";
+    let gateway = start(&(routed(&[upstream.addr]) + line)).await;
     let path = "/admin/limits/bulkhead";
+    // What is not said stays.
+    let narrow = json!({ "service": "shop", "limit": 2 });
+    assert_eq!(send("PUT", path, narrow).of(&gateway).await.status, 200);
+    let now = gateway.handle.bulkheads().remove(0).config;
+    let wait = Some(Duration::from_secs(7));
+    assert_eq!((now.limit(), now.max_queue(), now.max_wait()), (2, 3, wait));
     let answer = send(
         "PUT",
         path,
@@ -321,7 +331,7 @@ async fn a_bulkhead_is_made_narrower_and_wider() {
     let answer = send(
         "PUT",
         path,
-        json!({ "service": "shop", "limit": 10, "max_queue": 0 }),
+        json!({ "service": "shop", "limit": 10, "max_queue": 3 }),
     )
     .of(&gateway)
     .await;
@@ -362,6 +372,9 @@ async fn of_two_changes_to_the_same_revision_the_second_is_refused() {
         (second.status, second.json()["code"].as_str()),
         (409, Some("revision_changed"))
     );
+    // Whoever only looks cannot be too late.
+    let look = get("/admin/status").with(&field).of(&gateway).await;
+    assert_eq!(look.status, 200);
     for bad in [
         "if-revision: x\r\n",
         "if-revision: -1\r\n",
@@ -662,4 +675,77 @@ async fn what_the_guard_refuses_is_refused_here_too() {
             Some("application/problem+json")
         );
     }
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_its_time_holds_up_changes_and_nothing_else() {
+    let upstream = Upstream::start().await;
+    let file = std::env::temp_dir().join(format!("gateway-{}-slow.toml", std::process::id()));
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nreload = false\n{}{SECTION}",
+        routed(&[upstream.addr])
+    );
+    std::fs::write(&file, &text).unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = parking_lot::Mutex::new(Some(held));
+    let (hold, reads) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let (holds, reading) = (Arc::clone(&hold), Arc::clone(&reads));
+    // As a file system that hangs.
+    let source = gateway_kit::config::Source::file(&file).variables(move |name| {
+        if holds.load(Ordering::SeqCst)
+            && let Some(held) = held.lock().take()
+        {
+            reading.store(true, Ordering::SeqCst);
+            let _ = held.recv_timeout(PATIENCE);
+        }
+        (name == "ADMIN_TOKEN").then(|| TOKEN.to_owned())
+    });
+    let builder = gateway_kit::Gateway::builder(source.load().unwrap()).source(source);
+    let gateway = Arc::new(Running::of(builder).await);
+    let field = format!("if-revision: {}\r\n", gateway.handle.revision());
+    std::fs::write(&file, text.replace("prefix = \"/\"", "prefix = \"/a\"")).unwrap();
+    hold.store(true, Ordering::SeqCst);
+    let asked = Arc::clone(&gateway);
+    let reload = tokio::spawn(async move {
+        let reload = super::Ask {
+            method: "POST",
+            ..get("/admin/reload")
+        };
+        reload.of(&asked).await
+    });
+    until(|| reads.load(Ordering::SeqCst)).await;
+    let path = format!("/admin/loadbalancer/shop/endpoints/{}", upstream.addr);
+    let drain = send("PATCH", &path, json!({ "weight": 0 })).with(&field);
+    let mut drain = std::pin::pin!(drain.of(&gateway));
+    let early = tokio::time::timeout(Duration::from_millis(100), drain.as_mut()).await;
+    assert!(early.is_err(), "{early:?}");
+    for path in [
+        "/admin/reloads",
+        "/admin/status",
+        "/admin/config",
+        "/admin/changes",
+    ] {
+        assert_eq!(get(path).of(&gateway).await.status, 200, "{path}");
+    }
+    assert_eq!(gateway.get("/").await.status, 200);
+    release.send(()).unwrap();
+    assert_eq!(soon(reload).await.unwrap().json()["outcome"], "applied");
+    // It was meant for what was in force before.
+    assert_eq!(soon(drain).await.status, 409);
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[tokio::test]
+async fn the_admin_stays_at_its_address_until_the_next_start() {
+    let text = routed(&[nobody().await]) + SECTION;
+    let gateway = start(&routed(&[nobody().await])).await;
+    let mut config = crate::support::parsed(&text.replace("127.0.0.1:0", "127.0.0.1:1"));
+    config.admin.as_mut().unwrap().token = AdminToken::try_from(TOKEN).ok();
+    config.listen = gateway.handle.config().listen;
+    let report = gateway.handle.reload(config);
+    assert_eq!(report.at_next_start, ["admin.listen"]);
+    let (now, then) = (gateway.handle.config(), crate::support::parsed(&text));
+    let listen = |config: &gateway_kit::Config| config.admin.as_ref().map(|admin| admin.listen);
+    assert_eq!(listen(&now), listen(&then));
+    assert_eq!(get("/admin/status").of(&gateway).await.status, 200);
 }

@@ -320,16 +320,15 @@ impl Transforms {
         head: bool,
     ) -> Result<Response<Body>, Problem> {
         response = match &self.response.rename {
+            // What the client knows by a weak tag, as the bytes were changed.
+            Some(_) if response.status() == StatusCode::NOT_MODIFIED => {
+                weaken(response.headers_mut());
+                response
+            }
             Some(renames) if is_json(response.headers()) => {
                 self.answer_renamed(renames, response, head).await?
             }
-            renames => {
-                // What the client knows by a weak tag, as the bytes were changed.
-                if renames.is_some() && response.status() == StatusCode::NOT_MODIFIED {
-                    weaken(response.headers_mut());
-                }
-                response
-            }
+            _ => response,
         };
         self.response.apply(response.headers_mut());
         let status = response.status();
@@ -350,9 +349,7 @@ impl Transforms {
         head: bool,
     ) -> Result<Response<Body>, Problem> {
         let (mut parts, body) = response.into_parts();
-        let none = head
-            || parts.status == StatusCode::NOT_MODIFIED
-            || parts.status == StatusCode::NO_CONTENT;
+        let none = head || parts.status == StatusCode::NO_CONTENT;
         if is_encoded(&parts.headers) || parts.headers.contains_key(CONTENT_RANGE) {
             tracing::warn!("an answer whose fields are to be renamed is encoded, or a part");
             return Err(untransformed());

@@ -351,3 +351,25 @@ fn what_tells_who_a_client_is_is_not_for_a_transform_to_say() {
         assert!(error.contains("tells who the client is"), "{error}");
     }
 }
+
+/// Whatever it says of its type: the client knows the changed bytes by a weak tag.
+#[tokio::test]
+async fn a_304_is_about_the_bytes_that_the_client_has() {
+    let upstream = Upstream::answering(|seen| {
+        let answer = Response::builder().status(304).header("etag", "\"a\"");
+        let answer = match seen.target.as_str() {
+            "/json" => answer.header("content-type", "application/json"),
+            _ => answer,
+        };
+        answer.body(Full::default()).unwrap()
+    })
+    .await;
+    for (settings, tag) in [(RENAMING, "W/\"a\""), ("", "\"a\"")] {
+        let gateway = Running::start(&(routed(&[upstream.addr]) + settings)).await;
+        for path in ["/", "/json"] {
+            let answer = gateway.get(path).await;
+            assert_eq!(answer.status, 304);
+            assert_eq!(answer.header("etag"), Some(tag), "{path}");
+        }
+    }
+}

@@ -173,3 +173,47 @@ impl fmt::Debug for ClientBody {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// How long a client is waited for that has sent so many bytes, and was waited for so long.
+    async fn patience(bytes: u64, waited: u64) -> u64 {
+        let mut body = ClientBody {
+            incoming: None,
+            patience: Some(Patience {
+                pause: Duration::from_secs(30),
+                rate: 100,
+            }),
+            waiting: None,
+            waited: Duration::from_secs(waited),
+            bytes,
+            drains: false,
+        };
+        let begin = Instant::now();
+        poll_fn(|cx| body.poll_patience(cx)).await;
+        begin.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_add_up_and_bytes_earn_time() {
+        for (bytes, waited, wanted) in [
+            (0, 0, 30),
+            (0, 10, 20),
+            (0, 30, 0),
+            (99, 30, 0),
+            (1000, 30, 10),
+            (1000, 35, 5),
+            (1000, 40, 0),
+            // No pause is longer, whatever was earned.
+            (1_000_000, 0, 30),
+            (1_000_000, 10_020, 10),
+            (u64::MAX, 1_000_000, 30),
+        ] {
+            assert_eq!(patience(bytes, waited).await, wanted, "{bytes} {waited}");
+        }
+    }
+}

@@ -72,3 +72,39 @@ fn key(address: IpAddr) -> IpAddr {
         address => address,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[test]
+    fn a_subscriber_has_one_count() {
+        let places = Arc::new(Semaphore::new(100));
+        let clients = Arc::<PerClient>::default();
+        let take = |client: &str| {
+            let place = Arc::clone(&places).try_acquire_owned().unwrap();
+            Slot::take(place, &clients, client.parse().unwrap(), Some(2))
+        };
+        for (first, second, same, other) in [
+            (
+                "2001:db8::1",
+                "2001:db8:0:0:ffff::",
+                "2001:db8::2",
+                "2001:db8:0:1::1",
+            ),
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ] {
+            let held = [take(first), take(second)];
+            assert!(held.iter().all(Option::is_some));
+            assert!(take(same).is_none());
+            assert!(take(other).is_some());
+            drop(held);
+            // Nothing is remembered of those who left.
+            assert!(clients.open.lock().is_empty());
+            assert!(take(same).is_some());
+        }
+        assert_eq!(places.available_permits(), 100);
+    }
+}

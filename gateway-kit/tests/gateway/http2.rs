@@ -10,16 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::cases::{Recorder, config};
 use crate::support::{Running, read_head, routed, soon, until};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RESET: u8 = 3;
-const GOAWAY: u8 = 7;
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RESET: u8 = 3;
+pub(crate) const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut all = length[1..].to_vec();
     all.extend([kind, flags]);
@@ -944,4 +944,137 @@ async fn after_its_last_request_a_connection_is_closed_in_order() {
     }
     let _ = soon(connection).await.unwrap();
     assert_eq!(upstream.take().len(), 2);
+}
+
+/// Streams that are reset before the gateway has taken them.
+#[tokio::test]
+async fn a_burst_of_resets_is_told_to_be_calm() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start(&config(upstream.addr)).await;
+    let block = block(fields("GET", &[]));
+    let mut burst = PREFACE.to_vec();
+    for stream in (1..120).step_by(2) {
+        burst.extend(frame(HEADERS, END_STREAM | END_HEADERS, stream, &block));
+        burst.extend(frame(RESET, 0, stream, &8_u32.to_be_bytes()));
+    }
+    // Should one come in parts, some of its streams are taken.
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        let mut client = gateway.connect().await;
+        client.write_all(&burst).await.unwrap();
+        said = goodbye(&mut client).await;
+        if !said.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(said, ENHANCE_YOUR_CALM);
+    assert_eq!(gateway.get("/").await.status, 200);
+}
+
+/// Streams that the gateway resets, because the client breaks the protocol on them (CVE-2025-8671):
+/// here by a window that grows beyond what there is (RFC 9113, section 6.9.1).
+#[tokio::test]
+async fn a_client_that_has_its_streams_reset_is_told_to_be_calm() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start(&config(upstream.addr)).await;
+    let mut client = gateway.connect().await;
+    client.write_all(PREFACE).await.unwrap();
+    let health = block(fields("GET", &[(":path", "/health")]));
+    let mut bytes = Vec::new();
+    let mut stream = 1;
+    // More that end well, or the resets alone would do.
+    for _ in 0..300 {
+        let get = frame(HEADERS, END_STREAM | END_HEADERS, stream, &health);
+        client.write_all(&get).await.unwrap();
+        soon(next(&mut client, &mut bytes, DATA, stream)).await;
+        stream += 2;
+    }
+    let bad = block(fields("POST", &[]));
+    for turn in 0..300 {
+        let post = frame(HEADERS, END_HEADERS, stream, &bad);
+        let window = frame(8, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
+        if client.write_all(&[post, window].concat()).await.is_err() {
+            break;
+        }
+        if turn < 256 {
+            // FLOW_CONTROL_ERROR
+            let reset = soon(next(&mut client, &mut bytes, RESET, stream)).await;
+            assert_eq!(reset, [0, 0, 0, 3], "{turn}");
+        }
+        stream += 2;
+    }
+    assert_eq!(goodbye(&mut client).await, ENHANCE_YOUR_CALM);
+    assert_eq!(gateway.get("/").await.status, 200);
+}
+
+const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 11];
+
+/// Reads to the end; the code of a GOAWAY on the way, if it names an error.
+async fn goodbye(client: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = soon(client.read_to_end(&mut bytes)).await;
+    let mut rest = &bytes[..];
+    let mut said = Vec::new();
+    while let Some((head, after)) = rest.split_at_checked(9) {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let Some((payload, after)) = after.split_at_checked(length) else {
+            break;
+        };
+        if head[3] == GOAWAY && payload[4..8] != [0; 4] {
+            said = payload[4..8].to_vec();
+        }
+        rest = after;
+    }
+    said
+}
+
+/// Calls that were made and then given up: so many, and more than of others.
+#[tokio::test]
+async fn a_connection_that_gives_most_of_its_calls_up_is_closed_and_another_is_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(&routed(&[listener.local_addr().unwrap()])).await;
+    for finished in [0, 250] {
+        let stream = TcpStream::connect(gateway.addr).await.unwrap();
+        let (mut client, connection) = soon(h2::client::handshake(stream)).await.unwrap();
+        let mut connection = tokio::spawn(connection);
+        for _ in 0..finished {
+            let request = http::Request::get("http://h/health").body(()).unwrap();
+            let (answer, _) = client.send_request(request, true).unwrap();
+            let mut body = soon(answer).await.unwrap().into_body();
+            while let Some(data) = soon(body.data()).await {
+                data.unwrap();
+            }
+        }
+        let mut given_up = 0;
+        while given_up < 400 {
+            let Ok(mut ready) = soon(client.clone().ready()).await else {
+                break;
+            };
+            let request = http::Request::get("http://h/").body(()).unwrap();
+            let Ok((answer, mut call)) = ready.send_request(request, true) else {
+                break;
+            };
+            let taken = soon(async {
+                tokio::select! {
+                    taken = listener.accept() => Some(taken.unwrap().0),
+                    _ = &mut connection => None,
+                }
+            });
+            let Some(mut upstream) = taken.await else {
+                break;
+            };
+            read_head(&mut upstream).await;
+            call.send_reset(h2::Reason::CANCEL);
+            drop(answer);
+            given_up += 1;
+            // The call upstream ends with it.
+            let _ = soon(upstream.read_to_end(&mut Vec::new())).await;
+        }
+        let least = finished.max(200) + 1;
+        assert!(
+            (least..least + 5).contains(&given_up),
+            "{finished}: {given_up}"
+        );
+        assert_eq!(gateway.get("/health").await.status, 200);
+    }
 }

@@ -192,13 +192,19 @@ mod tests {
 
     /// Endpoints `a:1` and `b:1` in turn.
     fn two() -> Arc<Upstream> {
-        let text = "[upstream.shop]\nendpoints = [\"http://a:1\", \"http://b:1\"]\n\
-                    breaker = { failure_rate = \"off\", consecutive_failures = 1000 }\n";
-        let config = Config::from_toml(text).unwrap();
-        let shared = Shared::new(SharedClock::new(ManualClock::new()));
+        of("breaker = { failure_rate = \"off\", consecutive_failures = 1000 }\n").0
+    }
+
+    /// The same with these settings.
+    fn of(settings: &str) -> (Arc<Upstream>, ManualClock) {
+        let text =
+            format!("[upstream.shop]\nendpoints = [\"http://a:1\", \"http://b:1\"]\n{settings}");
+        let config = Config::from_toml(&text).unwrap();
+        let clock = ManualClock::new();
+        let shared = Shared::new(SharedClock::new(clock.clone()));
         let snapshot = Snapshot::compile(&config, &shared).unwrap();
         snapshot.attach(&config, &shared);
-        Arc::clone(&snapshot.upstreams["shop"])
+        (Arc::clone(&snapshot.upstreams["shop"]), clock)
     }
 
     fn next(picks: &mut Picks<'_>) -> Result<(String, Picked), Nobody> {
@@ -253,6 +259,42 @@ mod tests {
         assert_eq!(views[1].known.failures, 5);
         assert_eq!(views[0].known.failures, 0);
         assert!(views[0].known.ejected_for.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_drained_endpoint_is_not_asked_because_it_is_ejected() {
+        let upstream = two();
+        while upstream.service.views()[1].known.ejected_for.is_none() {
+            let (address, mut picked) = next(&mut upstream.picks(None)).unwrap();
+            picked.record(match &*address {
+                "b:1" => Outcome::Failure,
+                _ => Outcome::Success,
+            });
+        }
+        upstream.service.endpoints()[0]
+            .breaker
+            .set_mode(Mode::ForcedOpen);
+        assert_eq!(next(&mut upstream.picks(None)).unwrap().0, "b:1");
+        assert!(upstream.service.set_weight("b:1", 0));
+        assert!(upstream.service.views()[1].known.ejected_for.is_some());
+        let refused = upstream.picks(None).next().unwrap_err();
+        assert!(matches!(refused, Nobody::Open(_)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn the_first_breaker_that_lets_a_call_through_says_how_long_to_wait() {
+        let breaker = "{ failure_rate = \"off\", consecutive_failures = 1, reset_timeout = \"30s\", jitter = 0 }";
+        let (upstream, clock) = of(&format!("ejection = false\nbreaker = {breaker}\n"));
+        for wait in [5, 1] {
+            let (_, mut picked) = next(&mut upstream.picks(None)).unwrap();
+            picked.record(Outcome::Failure);
+            clock.advance(Duration::from_secs(wait));
+        }
+        // One has 24 s left, the other 29 s, whoever is asked first.
+        for _ in 0..2 {
+            let refused = upstream.picks(None).next().unwrap_err();
+            assert_eq!(refused, Nobody::Open(Duration::from_secs(24)));
+        }
     }
 
     #[tokio::test]

@@ -224,3 +224,105 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+    use crate::body::BoxError;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const BODY: Duration = Duration::from_secs(30);
+
+    /// How long an upload is waited for whose pieces come after these pauses, and whose upstream
+    /// answers after `answers`.
+    async fn waited(
+        pauses: &[u64],
+        answers: Duration,
+        end: Option<Duration>,
+    ) -> (Duration, Result<(), AttemptError>) {
+        let pauses = pauses.to_vec();
+        let pieces = stream::unfold(pauses.into_iter(), async |mut pauses| {
+            tokio::time::sleep(Duration::from_secs(pauses.next()?)).await;
+            let piece = Frame::data(Bytes::from_static(b"x"));
+            Some((Ok::<_, BoxError>(piece), pauses))
+        });
+        let upload = Upload::new(Body::new(StreamBody::new(Box::pin(pieces))));
+        let progress = upload.progress();
+        let begin = Instant::now();
+        let patience = Patience {
+            head: HEAD,
+            of_try: None,
+            body: BODY,
+            end: end.map(|end| begin + end),
+            asked: None,
+            alarm: None,
+        };
+        let sending = async {
+            upload.collect().await.unwrap();
+            tokio::time::sleep(answers).await;
+        };
+        let waited = patiently(sending, progress.as_deref(), patience).await;
+        (begin.elapsed(), waited)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_upload_is_no_slow_upstream_and_no_slow_client() {
+        let second = Duration::from_secs(1);
+        // Each piece comes in time, and all together take longer than any of the times.
+        let (took, answered) = waited(&[0, 25, 25, 25, 25], second, None).await;
+        assert!(answered.is_ok(), "{answered:?}");
+        assert!(took >= 101 * second);
+        // Behind the last piece the upstream has its own time.
+        let (took, late) = waited(&[0, 25, 25], second * 1000, None).await;
+        assert!(matches!(
+            late,
+            Err(AttemptError::TimedOut { of_try: false })
+        ));
+        assert!(took >= 50 * second + HEAD && took <= 50 * second + HEAD + BODY);
+        let (took, late) = waited(&[0, 1000], second, None).await;
+        assert!(matches!(
+            late,
+            Err(AttemptError::Client { timed_out: true })
+        ));
+        assert!(took >= BODY && took <= HEAD + BODY);
+        // The call as a whole has an end whoever is slow.
+        let (took, late) = waited(&[0, 25, 25, 25], second, Some(60 * second)).await;
+        assert!(matches!(
+            late,
+            Err(AttemptError::TimedOut { of_try: false })
+        ));
+        assert!(took >= 60 * second && took < 61 * second);
+    }
+
+    #[test]
+    fn a_length_is_digits_and_there_is_one() {
+        let check = |lengths: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for length in lengths {
+                headers.append(CONTENT_LENGTH, length.parse().unwrap());
+            }
+            check_answer(StatusCode::OK, &mut headers, None)
+        };
+        for good in [&[][..], &["0"], &["007"], &["18446744073709551615"]] {
+            assert!(check(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "+5",
+            "-5",
+            " 5",
+            "5 ",
+            "0x5",
+            "5,5",
+            "18446744073709551616",
+        ] {
+            assert!(check(&[bad]).is_err(), "{bad:?}");
+        }
+        assert!(check(&["5", "5"]).is_err());
+    }
+}

@@ -559,3 +559,42 @@ fn log(service: &str, event: &Event) {
         _ => tracing::info!(service, endpoint, change, "endpoint changed"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use resilience_core::clock::ManualClock;
+
+    use super::*;
+    use crate::shared::Shared;
+    use crate::snapshot::Snapshot;
+
+    #[tokio::test]
+    async fn there_are_so_many_registrations_and_no_more_until_one_ends() {
+        let config = Config::from_toml("[upstream.shop]\ndiscovery = { api = true }\n").unwrap();
+        let clock = ManualClock::new();
+        let shared = Shared::new(SharedClock::new(clock.clone()));
+        let snapshot = Snapshot::compile(&config, &shared).unwrap();
+        snapshot.attach(&config, &shared);
+        let service = &snapshot.upstreams["shop"].service;
+        let endpoint = |n: usize| EndpointConfig::new(format!("http://a{n}:1").try_into().unwrap());
+        let minute = Duration::from_secs(60);
+        // One by one they would take a while.
+        let known = (0..MOST - 1).map(|n| {
+            let spec = Spec::of(&endpoint(n));
+            let until = clock.now() + minute;
+            (spec.address.clone(), Registered { spec, until })
+        });
+        service.state.lock().registered = known.collect();
+        assert_eq!(service.register(&endpoint(MOST), minute * 2), Ok(()));
+        let refused = service.register(&endpoint(MOST + 1), minute);
+        assert_eq!(refused, Err(RegisterError::TooMany));
+        // Those that are there are renewed.
+        assert_eq!(service.register(&endpoint(7), minute * 2), Ok(()));
+        assert_eq!(service.state.lock().registered.len(), MOST);
+        clock.advance(minute);
+        assert_eq!(service.register(&endpoint(MOST + 1), minute), Ok(()));
+        let left = service.endpoints();
+        let left: Vec<_> = left.iter().map(|one| one.address.as_str()).collect();
+        assert_eq!(left, ["a10000:1", "a10001:1", "a7:1"]);
+    }
+}

@@ -1,15 +1,16 @@
 //! Balancing, breakers and limits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Response;
 use http_body_util::Full;
 use resilience_core::breaker::{Mode, State};
 use resilience_core::clock::ManualClock;
+use tokio::net::TcpListener;
 
-use crate::support::{Running, Upstream, nobody, routed};
+use crate::support::{Running, Upstream, nobody, read_head, routed};
 
 const BREAKER: &str =
     "[upstream.shop.breaker]\nconsecutive_failures = 3\nreset_timeout = \"30s\"\n";
@@ -255,4 +256,40 @@ async fn the_eleventh_quick_request_is_429_and_one_more_passes_after_600_ms() {
             .metrics()
             .contains("rate_limit_rejected_total{limit=\"address\"} 4")
     );
+}
+
+/// What the call came to, not what a try on the way did.
+#[tokio::test]
+async fn the_breaker_of_a_service_hears_the_last_try_of_a_call() {
+    let (well, mute) = (
+        Upstream::start().await,
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    );
+    let config = format!(
+        "{}breaker = {{ failure_rate = \"off\", consecutive_failures = 1000 }}\nejection = false\n\
+         [upstream.shop.service_breaker]\nconsecutive_failures = 1\n",
+        routed(&[mute.local_addr().unwrap(), well.addr]),
+    );
+    let gateway = Running::start(&config).await;
+    let count = Arc::<AtomicUsize>::default();
+    let seen = Arc::clone(&count);
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = mute.accept().await {
+            read_head(&mut stream).await;
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_ne!(count.load(Ordering::SeqCst), 0);
+    let breaker = gateway.handle.service_breaker("shop").unwrap();
+    assert_eq!(breaker.state(), State::Closed);
+    // A call that a POST cannot try twice fails.
+    let post = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    for _ in 0..2 {
+        gateway.raw(post).await;
+    }
+    assert_eq!(breaker.state(), State::Open);
+    task.abort();
 }

@@ -1,17 +1,21 @@
 //! Connections to upstreams.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use gateway_kit::Body;
 use gateway_kit::pool::{self, Pool};
 use http::Request;
 use http_body_util::BodyExt;
+use resilience_core::clock::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Running, Upstream, read_head, routed, soon, until};
+use crate::support::{Running, Upstream, parsed, read_head, routed, soon, until};
 
 const POST: &str = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
 
 fn idle(gateway: &Running) -> usize {
     gateway.handle.endpoints()[0].idle_connections
@@ -164,7 +168,96 @@ async fn no_more_idle_connections_are_kept_than_may_be() {
     }
     until(|| pool.idle() == 2).await;
     for _ in 0..20 {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
         assert_eq!(pool.idle(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_too_long_or_too_old_is_not_used() {
+    for setting in [
+        "idle_timeout = \"30s\"",
+        "idle_timeout = \"1h\"\nmax_age = \"30s\"",
+    ] {
+        let upstream = Upstream::start().await;
+        let clock = ManualClock::new();
+        let config = format!("{}{setting}\n", routed(&[upstream.addr]));
+        let gateway = Running::start_with_clock(&config, clock.clone()).await;
+        for (wait, connections) in [(0, 1), (29, 1), (30, 2), (29, 2)] {
+            clock.advance(Duration::from_secs(wait));
+            assert_eq!(gateway.get("/").await.status, 200);
+            until(|| idle(&gateway) == 1).await;
+            let opened = upstream.connections.load(Ordering::SeqCst);
+            assert_eq!(opened, connections, "{setting} {wait}");
+        }
+    }
+}
+
+/// Reads one answer's worth of request and answers it.
+async fn answer(stream: &mut TcpStream) {
+    read_head(stream).await;
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    stream.write_all(answer).await.unwrap();
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    matches!(soon(stream.read(&mut [0; 64])).await, Ok(0) | Err(_))
+}
+
+#[tokio::test]
+async fn a_retired_pool_keeps_no_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let pool = Pool::new(format!("http://{addr}").parse().unwrap());
+    let call = || pool.send(Request::get("/").body(Body::empty()).unwrap());
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream).await;
+        stream
+    };
+    let (first, mut one) = soon(async { tokio::join!(call(), serve) }).await;
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream).await;
+        stream
+    };
+    let (second, mut other) = soon(async { tokio::join!(call(), serve) }).await;
+    soon(first.unwrap().into_body().collect()).await.unwrap();
+    until(|| pool.idle() == 1).await;
+    pool.retire();
+    assert!(is_closed(&mut one).await);
+    // What ran is let end, and its connection goes then.
+    let body = soon(second.unwrap().into_body().collect()).await.unwrap();
+    assert_eq!(body.to_bytes(), "ok");
+    assert!(is_closed(&mut other).await);
+    assert_eq!(pool.idle(), 0);
+}
+
+/// Also while calls run there: an endpoint that is gone gets no further request, and holds nothing
+/// that nobody uses.
+#[tokio::test]
+async fn a_reload_closes_the_idle_connections_of_an_endpoint_that_goes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = Upstream::start().await;
+    let addr = listener.local_addr().unwrap();
+    let before = routed(&[addr]);
+    for after in [
+        routed(&[other.addr]),
+        before.clone() + "connect_timeout = \"7s\"\n",
+    ] {
+        let gateway = Running::start(&before).await;
+        let mut client = gateway.connect().await;
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let (mut busy, _) = soon(listener.accept()).await.unwrap();
+        read_head(&mut busy).await;
+        let mut unused = pooled(&gateway, &listener).await;
+        assert!(!gateway.handle.reload(parsed(&after)).is_refused());
+        assert!(is_closed(&mut unused).await, "{after}");
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone";
+        busy.write_all(answer).await.unwrap();
+        let mut bytes = Vec::new();
+        soon(client.read_to_end(&mut bytes)).await.unwrap();
+        assert!(bytes.ends_with(b"done"), "{after}");
+        assert!(is_closed(&mut busy).await, "{after}");
     }
 }

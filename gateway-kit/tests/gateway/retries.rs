@@ -313,6 +313,45 @@ async fn a_try_that_takes_too_long_is_given_up_and_made_elsewhere() {
     assert_eq!(statuses, [200, 504]);
 }
 
+/// What came first was given up; the second is the last, and has the time of the call.
+#[tokio::test]
+async fn the_second_try_takes_as_long_as_an_answer_may() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = routed(&[listener.local_addr().unwrap()])
+        + "try_timeout = \"50ms\"\nresponse_timeout = \"30s\"\n";
+    let gateway = Running::start(&config).await;
+    let serve = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        read_head(&mut first).await;
+        let (mut second, _) = listener.accept().await.unwrap();
+        read_head(&mut second).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        second.write_all(answer).await.unwrap();
+    };
+    let (answer, ()) = soon(async { tokio::join!(gateway.get("/"), serve) }).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_too_much_to_do_as_well() {
+    let mute = Mute::start(false).await;
+    let clock = ManualClock::new();
+    let config = format!(
+        "{}retry = false\nejection = false\nresponse_timeout = \"20ms\"\n\
+         breaker = {{ failure_rate = \"off\", consecutive_failures = 1000 }}\n\
+         [upstream.shop.adaptive]\nmin_samples = 1\nbackoff_ratio = 0.5\nmax_limit = 20\n",
+        routed(&[mute.addr])
+    );
+    let gateway = Running::start_with_clock(&config, clock.clone()).await;
+    for _ in 0..3 {
+        clock.advance(Duration::from_millis(150));
+        assert_eq!(gateway.get("/").await.status, 504);
+    }
+    let found = gateway.handle.upstreams()[0].adaptive_limit.unwrap();
+    assert!(found < 20, "{found}");
+}
+
 #[tokio::test]
 async fn no_answer_in_time_is_504_and_counts_against_the_endpoint() {
     for timeout in ["response_timeout", "total_timeout", "try_timeout"] {

@@ -16,10 +16,12 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use resilience_core::clock::ManualClock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::http2::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RESET, frame};
 use crate::support::{Running, routed, soon, until};
 
 type Frames = UnsyncBoxBody<Bytes, Infallible>;
@@ -349,7 +351,6 @@ async fn hold(gateway: &Running, server: &Server, calls: usize) -> Vec<JoinHandl
     for call in 1..=calls {
         let mut stream = gateway.connect().await;
         tasks.push(tokio::spawn(async move {
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
             let get = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
             stream.write_all(get).await.unwrap();
             let mut bytes = Vec::new();
@@ -452,5 +453,146 @@ async fn a_client_that_leaves_resets_its_stream_and_no_other() {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// What a raw server does with a request.
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    Answers,
+    /// Resets its stream with this code (RFC 9113, section 7).
+    Resets(u32),
+    /// Says goodbye with this code, and whether it has taken the request; then closes.
+    Leaves(u32, bool),
+    Closes,
+    Nothing,
+}
+
+/// A server that takes requests whole and does this with one after the other.
+struct Scripted {
+    addr: SocketAddr,
+    requests: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Scripted {
+    async fn start(script: &'static [Does]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let requests = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&requests);
+        let task = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let count = Arc::clone(&count);
+                open.spawn(scripted(stream, script, count));
+            }
+        });
+        Self {
+            addr,
+            requests,
+            task,
+        }
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn scripted(mut stream: TcpStream, script: &[Does], count: Arc<AtomicUsize>) {
+    let settings = frame(4, 0, 0, &[]);
+    stream.write_all(&settings).await.unwrap();
+    let mut bytes = vec![0; 24];
+    stream.read_exact(&mut bytes).await.unwrap();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        bytes.resize(length as usize, 0);
+        stream.read_exact(&mut bytes).await.unwrap();
+        let ends = matches!(head[3], HEADERS | DATA) && head[4] & END_STREAM != 0;
+        if !ends {
+            continue;
+        }
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        let (answer, stays) = match script.get(number).unwrap_or(&Does::Answers) {
+            // `:status: 200`
+            Does::Answers => (frame(HEADERS, END_STREAM | END_HEADERS, id, &[0x88]), true),
+            Does::Resets(code) => (frame(RESET, 0, id, &code.to_be_bytes()), true),
+            Does::Leaves(code, taken) => {
+                let last = if *taken { id } else { id - 1 };
+                let told = [last.to_be_bytes(), code.to_be_bytes()].concat();
+                (frame(GOAWAY, 0, 0, &told), false)
+            }
+            Does::Closes => (Vec::new(), false),
+            Does::Nothing => (Vec::new(), true),
+        };
+        let written = stream.write_all(&answer).await;
+        if written.is_err() || !stays {
+            return;
+        }
+    }
+}
+
+/// RFC 9113, sections 6.8 and 8.7: what the server says that it has not looked at was not sent,
+/// whatever the method; everything else may have been acted on.
+#[tokio::test]
+async fn only_what_the_server_has_not_looked_at_is_sent_again_whatever_the_method() {
+    use Does::{Answers, Closes, Leaves, Nothing, Resets};
+    const NO_ERROR: u32 = 0;
+    const PROTOCOL_ERROR: u32 = 1;
+    const REFUSED: u32 = 7;
+    const CANCEL: u32 = 8;
+    let short = "content-length: 2\r\n\r\nhi";
+    let rows: [(&'static [Does], &str, &str, u16, usize); 19] = [
+        (&[Resets(REFUSED)], "POST", "\r\n", 200, 2),
+        (&[Resets(REFUSED)], "PATCH", "\r\n", 200, 2),
+        (&[Resets(REFUSED)], "GET", "\r\n", 200, 2),
+        // The body has passed whole, and is kept.
+        (&[Resets(REFUSED)], "POST", short, 200, 2),
+        // Once.
+        (&[Resets(REFUSED), Resets(REFUSED)], "POST", "\r\n", 502, 2),
+        (&[Leaves(NO_ERROR, false)], "POST", "\r\n", 200, 2),
+        (&[Leaves(NO_ERROR, false)], "POST", short, 200, 2),
+        (&[Leaves(NO_ERROR, false)], "GET", "\r\n", 200, 2),
+        // It was taken, or nothing is said of it.
+        (&[Leaves(NO_ERROR, true)], "POST", "\r\n", 502, 1),
+        (&[Leaves(NO_ERROR, true)], "POST", short, 502, 1),
+        (&[Leaves(NO_ERROR, true)], "GET", "\r\n", 200, 2),
+        (&[Leaves(PROTOCOL_ERROR, true)], "POST", "\r\n", 502, 1),
+        (&[Resets(CANCEL)], "POST", "\r\n", 502, 1),
+        (&[Resets(CANCEL)], "GET", "\r\n", 200, 2),
+        (&[Closes], "POST", "\r\n", 502, 1),
+        (&[Closes], "GET", "\r\n", 200, 2),
+        (&[Nothing], "POST", "\r\n", 504, 1),
+        (&[Nothing], "GET", "\r\n", 200, 2),
+        (&[Answers], "POST", "\r\n", 200, 1),
+    ];
+    for (script, method, rest, status, requests) in rows {
+        let name = format!("{method} {rest:?}: {script:?}");
+        let server = Scripted::start(script).await;
+        let patience = match script {
+            [Nothing] => "100ms",
+            _ => "20s",
+        };
+        let more = format!(
+            "protocol = \"http2\"\nreplay_bytes = 2\ntry_timeout = \"{patience}\"\n\
+             response_timeout = \"30s\"\n"
+        );
+        let gateway = Running::start(&(routed(&[server.addr]) + &more)).await;
+        let answer = gateway
+            .raw(&format!(
+                "{method} / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{rest}"
+            ))
+            .await;
+        assert_eq!(answer.status, status, "{name}: {answer:?}");
+        assert_eq!(server.requests(), requests, "{name}");
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn text_of(id: Uuid) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use uuid::{Variant, Version};
 
@@ -59,6 +60,22 @@ mod tests {
                 assert_eq!(id.get_variant(), Variant::RFC4122);
                 // Without the time and the count: what another process differs by.
                 assert!(seen.insert(id.as_u64_pair().1));
+            }
+        }
+    }
+
+    #[test]
+    fn ids_are_in_the_order_in_which_they_were_made() {
+        let ids = Ids::default();
+        let mut last = HeaderValue::from_static("");
+        for millis in [0, 1, 7_000_000_000_000] {
+            let now = UNIX_EPOCH + Duration::from_millis(millis);
+            for _ in 0..1000 {
+                let id = ids.next(now);
+                assert!(last < id, "{last:?} {id:?}");
+                let bits: Uuid = id.to_str().unwrap().parse().unwrap();
+                assert_eq!(bits.as_u128() >> 80, millis.into());
+                last = id;
             }
         }
     }

@@ -255,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn wrong_tokens_count_for_a_subscriber() {
+        let key = |text: &str| key(text.parse().unwrap());
+        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:0:0:1"));
+        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+        assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    }
+
+    #[test]
     fn a_token_is_known_only_as_a_whole() {
         let config = AdminConfig {
             token: AdminToken::try_from("0123456789abcdef").ok(),

@@ -64,3 +64,28 @@ impl State {
         changes.push_front(change);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_changes_are_remembered() {
+        let state = State::new(&SharedClock::std());
+        for revision in 1..=MOST as u64 + 50 {
+            state.record(types::Change {
+                revision,
+                uptime_seconds: 0.0,
+                actor: "127.0.0.1".to_owned(),
+                by: "token",
+                action: "endpoint.weight",
+                target: "shop/a:1".to_owned(),
+                before: Value::Null,
+                after: Value::Null,
+            });
+        }
+        let changes = state.changes().into_iter();
+        let revisions: Vec<u64> = changes.map(|change| change.revision).collect();
+        assert_eq!(revisions, (51..=250).rev().collect::<Vec<_>>());
+    }
+}

@@ -16,8 +16,10 @@ use crate::support::{
     Answer, Running, Seen, Upstream, nobody, parsed, read_head, routed, soon, until,
 };
 
+type Fields = &'static [(&'static str, &'static str)];
+
 /// An upstream that numbers its answers and adds these fields.
-async fn numbering(fields: &'static [(&'static str, &'static str)]) -> Upstream {
+async fn numbering(fields: Fields) -> Upstream {
     let count = AtomicUsize::new(0);
     Upstream::answering(move |_| {
         let number = count.fetch_add(1, Ordering::SeqCst) + 1;
@@ -187,6 +189,166 @@ async fn a_stale_answer_is_asked_about_and_kept_on() {
     assert_eq!(status(&answer), "gateway-kit; fwd=stale; stored");
     assert_eq!(with(&gateway, "").await.body, "\"v2\"");
     assert_eq!(upstream.calls(), 3);
+}
+
+/// An upstream whose first answer is kept for a minute, and that says this of it when it is asked.
+async fn saying(first: Fields, then: Fields) -> Upstream {
+    let count = AtomicUsize::new(0);
+    Upstream::answering(move |seen: &Seen| {
+        let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+        let asked = seen.headers.contains_key("if-none-match");
+        let fields = if asked { then } else { first };
+        let mut answer = Response::builder().status(if asked { 304 } else { 200 });
+        for (name, value) in fields {
+            answer = answer.header(*name, *value);
+        }
+        let body = if asked {
+            String::new()
+        } else {
+            format!("answer {number}")
+        };
+        answer.body(Full::from(body)).unwrap()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_304_brings_what_is_new_and_nothing_of_the_body() {
+    let upstream = saying(
+        &[
+            ("cache-control", "max-age=60"),
+            ("etag", "W/\"v1\""),
+            ("content-type", "text/plain"),
+            ("x-a", "old"),
+            ("x-b", "old"),
+        ],
+        &[
+            ("cache-control", "max-age=10"),
+            ("etag", "\"v1\""),
+            ("content-type", "text/html"),
+            ("content-encoding", "br"),
+            ("x-a", "new"),
+        ],
+    )
+    .await;
+    let (gateway, clock) = cached(&upstream, "").await;
+    with(&gateway, "").await;
+    // By weak comparison.
+    for known in ["\"v1\"", "W/\"v1\""] {
+        let answer = with(&gateway, &format!("if-none-match: {known}\r\n")).await;
+        assert_eq!(answer.status, 304, "{known}");
+    }
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..2 {
+        let answer = with(&gateway, "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "answer 1"));
+        for (name, wanted) in [
+            ("x-a", Some("new")),
+            ("x-b", Some("old")),
+            ("content-type", Some("text/plain")),
+            ("content-encoding", None),
+            ("etag", Some("\"v1\"")),
+        ] {
+            assert_eq!(answer.header(name), wanted, "{name}");
+        }
+    }
+    assert_eq!(upstream.calls(), 2);
+    // Its time is the new one.
+    clock.advance(Duration::from_secs(10));
+    with(&gateway, "").await;
+    assert_eq!(upstream.calls(), 3);
+}
+
+#[tokio::test]
+async fn a_304_that_forbids_keeping_is_good_once() {
+    for then in [
+        ("cache-control", "no-store"),
+        ("cache-control", "private"),
+        ("set-cookie", "a=b"),
+    ] {
+        let then: Fields = Box::leak(Box::new([then]));
+        let upstream = saying(MINUTE, then).await;
+        let (gateway, clock) = cached(&upstream, "").await;
+        with(&gateway, "").await;
+        clock.advance(Duration::from_secs(60));
+        let answer = with(&gateway, "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "answer 1"));
+        assert_eq!(answer.header("set-cookie"), None);
+        let answer = with(&gateway, "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "answer 3"));
+        assert!(!upstream.last().headers.contains_key("if-none-match"));
+    }
+}
+
+#[tokio::test]
+async fn a_304_about_another_answer_is_refused_and_what_is_kept_forgotten() {
+    let upstream = saying(MINUTE, &[("etag", "\"v9\"")]).await;
+    let (gateway, clock) = cached(&upstream, "").await;
+    with(&gateway, "").await;
+    clock.advance(Duration::from_secs(60));
+    let answer = with(&gateway, "").await;
+    assert_eq!(
+        (answer.status, answer.json()["code"].as_str()),
+        (502, Some("upstream_bad_answer"))
+    );
+    // Whoever asks next asks for all of it.
+    assert_eq!(with(&gateway, "").await.body, "answer 3");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_the_whole_answer_whatever_the_client_wants_of_it() {
+    let upstream = numbering(MINUTE).await;
+    let (gateway, clock) = cached(&upstream, "").await;
+    let conditions =
+        "if-none-match: \"v0\"\r\nif-modified-since: Sun, 22 Nov 2026 00:00:00 GMT\r\n";
+    let answer = with(&gateway, conditions).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "answer 1"));
+    for name in ["if-none-match", "if-modified-since"] {
+        assert!(!upstream.last().headers.contains_key(name), "{name}");
+    }
+    // What came new to a HEAD is for everybody.
+    clock.advance(Duration::from_secs(60));
+    let head = send(&gateway, "HEAD /", "").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(upstream.last().method, "GET");
+    assert_eq!(with(&gateway, "").await.body, "answer 2");
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_client_has_what_its_tag_says_else_what_its_date_says() {
+    let upstream = Upstream::answering(|seen| {
+        let answer = Response::builder()
+            .status(if seen.target == "/gone" { 404 } else { 200 })
+            .header("cache-control", "max-age=60")
+            .header("etag", "\"v1\"")
+            .header("last-modified", "Sun, 22 Nov 2026 00:00:00 GMT");
+        answer.body(Full::from("all of it")).unwrap()
+    })
+    .await;
+    let (gateway, _) = cached(&upstream, "").await;
+    let (before, same, after) = ("Sat, 21", "Sun, 22", "Mon, 23");
+    for (path, tag, date, wanted) in [
+        ("/", None, Some(before), 200),
+        ("/", None, Some(same), 304),
+        ("/", None, Some(after), 304),
+        // A tag is looked at alone.
+        ("/", Some("\"v0\""), Some(after), 200),
+        ("/", Some("\"v1\""), Some(before), 304),
+        // Nobody has what is not there.
+        ("/gone", Some("\"v1\""), None, 404),
+        ("/gone", None, Some(after), 404),
+    ] {
+        let tag = tag.map(|tag| format!("if-none-match: {tag}\r\n"));
+        let date = date.map(|day| format!("if-modified-since: {day} Nov 2026 00:00:00 GMT\r\n"));
+        let fields = tag.clone().unwrap_or_default() + &date.clone().unwrap_or_default();
+        for _ in 0..2 {
+            let answer = send(&gateway, &format!("GET {path}"), &fields).await;
+            assert_eq!(answer.status, wanted, "{path} {fields}");
+            assert_eq!(answer.body.is_empty(), wanted == 304, "{path} {fields}");
+        }
+    }
+    assert_eq!(upstream.calls(), 2);
 }
 
 #[tokio::test]
@@ -461,6 +623,7 @@ async fn what_changes_something_makes_the_cache_forget() {
         let answer = Response::builder().header("cache-control", "max-age=60");
         match (seen.method.as_str(), seen.target.as_str()) {
             ("POST", "/list") => answer.status(201).header("location", "/list/../one?a=1"),
+            ("POST", "/one?a=1") => answer.status(500),
             ("POST", "/far") => answer.header("content-location", "http://other.test/one?a=1"),
             ("POST", _) => answer.status(409),
             _ => answer,
@@ -480,6 +643,8 @@ async fn what_changes_something_makes_the_cache_forget() {
         (get("/list").await, get("/one?a=1").await),
         (list.clone(), one.clone())
     );
+    // Nothing was changed.
+    post("/one?a=1").await;
     post("/far").await;
     assert_eq!(get("/one?a=1").await, one);
     post("/list").await;

@@ -438,3 +438,107 @@ async fn a_service_inside_another_program_reloads_by_its_handle() {
     assert_eq!(report.outcome, ReloadOutcome::Applied);
     assert_eq!(get().await, "b");
 }
+
+/// A file that is different at each look is being written.
+#[tokio::test]
+async fn a_file_is_taken_when_two_looks_find_the_same() {
+    let dir = Dir::new("settles");
+    let file = dir.file("gateway.toml");
+    let upstream = Upstream::start().await;
+    let text = LISTEN.to_owned() + FAST + &routed(&[upstream.addr]);
+    std::fs::write(&file, &text).unwrap();
+    // Each look finds another line, until there are none left.
+    let lines = Arc::new(AtomicUsize::new(0));
+    let (left, path, begin) = (Arc::clone(&lines), file.clone(), text.clone());
+    let source = Source::file(&file).variables(move |name| {
+        let left = (name == "PORT").then(|| {
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            })
+        });
+        if let Some(Ok(left)) = left {
+            std::fs::write(&path, format!("{begin}max_idle = {left}\n")).unwrap();
+        }
+        None
+    });
+    let builder = Gateway::builder(source.load().unwrap()).source(source);
+    let gateway = Running::of(builder).await;
+    lines.store(12, Ordering::SeqCst);
+    let idle = || gateway.handle.config().upstreams["shop"].max_idle;
+    until(|| lines.load(Ordering::SeqCst) == 0 && idle() == 1).await;
+    assert_eq!(gateway.handle.reloads().len(), 2);
+}
+
+/// Somebody wrote the file between its reading and the start.
+#[tokio::test]
+async fn what_the_file_holds_besides_what_was_loaded_is_taken() {
+    let dir = Dir::new("between");
+    let file = dir.file("gateway.toml");
+    let [a, b] = [named("a").await, named("b").await];
+    let text = |upstream: &Upstream| LISTEN.to_owned() + FAST + &routed(&[upstream.addr]);
+    std::fs::write(&file, text(&a)).unwrap();
+    let source = Source::file(&file);
+    let config = source.load().unwrap();
+    std::fs::write(&file, text(&b)).unwrap();
+    let gateway = Running::of(Gateway::builder(config).source(source)).await;
+    soon(async { while gateway.get("/").await.body != "b" {} }).await;
+}
+
+#[tokio::test]
+async fn files_that_the_configuration_names_count_as_part_of_it() {
+    let dir = Dir::new("named");
+    let (file, keys) = (dir.file("gateway.toml"), dir.file("keys.json"));
+    let key = |bytes: &str| format!(r#"{{"keys":[{{"kty":"oct","alg":"HS256","k":"{bytes}"}}]}}"#);
+    let upstream = Upstream::start().await;
+    let jwt = format!("[jwt]\nalgorithms = [\"HS256\"]\nkeys_file = {keys:?}\n");
+    std::fs::write(&keys, key(&"YWJj".repeat(11))).unwrap();
+    let text = LISTEN.to_owned() + FAST + &routed(&[upstream.addr]) + &jwt;
+    std::fs::write(&file, text).unwrap();
+    let gateway = following(&file).await;
+    std::fs::write(&keys, key(&"ZGVm".repeat(11))).unwrap();
+    let last = || gateway.handle.reloads().remove(0);
+    until(|| last().number == 1).await;
+    assert_eq!(
+        (last().trigger, last().outcome),
+        (ReloadTrigger::File, ReloadOutcome::Applied)
+    );
+    assert_eq!(last().diff.files, std::slice::from_ref(&keys));
+    // A bad one is refused, once, and the configuration before it stays.
+    std::fs::write(&keys, "{}").unwrap();
+    until(|| last().number == 2).await;
+    assert!(last().is_refused());
+    assert_eq!(gateway.get("/").await.status, 401);
+}
+
+#[tokio::test]
+async fn the_time_of_the_last_good_configuration_is_told() {
+    let seconds = Arc::new(AtomicUsize::new(1000));
+    let wall = Arc::clone(&seconds);
+    let text = routed(&["127.0.0.1:1".parse().unwrap()]);
+    let gateway = Running::start_with(&text, |builder| {
+        builder.wall_clock(move || {
+            UNIX_EPOCH + Duration::from_secs(wall.load(Ordering::SeqCst) as u64)
+        })
+    })
+    .await;
+    let told = || {
+        let metrics = gateway.handle.metrics();
+        let name = "config_last_reload_success_timestamp_seconds ";
+        let mut lines = metrics.lines();
+        let told = lines.find_map(|line| line.strip_prefix(name));
+        told.unwrap().parse::<usize>().unwrap()
+    };
+    assert_eq!(told(), 1000);
+    let mut bad = parsed(&text);
+    bad.routes[0].upstream = Some("nobody".to_owned());
+    for (at, config, wanted) in [
+        (2000, parsed(&(text.clone() + "max_idle = 1\n")), 2000),
+        (3000, bad, 2000),
+        (4000, parsed(&(text.clone() + "max_idle = 1\n")), 4000),
+    ] {
+        seconds.store(at, Ordering::SeqCst);
+        let report = gateway.handle.reload(config);
+        assert_eq!(report.at, UNIX_EPOCH + Duration::from_secs(at as u64));
+        assert_eq!(told(), wanted);
+    }
+}

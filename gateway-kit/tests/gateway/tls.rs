@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gateway_kit::ReloadOutcome;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -299,6 +300,18 @@ async fn a_reload_takes_other_certificates_and_refuses_bad_ones_with_all_the_res
             .is_err()
     );
     assert!(connect(addr, "shop.test", &[&new], BOTH, &[]).await.is_ok());
+    // The address belongs to a socket.
+    let moved = "[tls]\nlisten = \"127.0.0.1:1\"\n";
+    let mut moved =
+        parsed(&(config("127.0.0.1:1".parse().unwrap()) + moved + &dir.certificate("new")));
+    moved.listen = gateway.handle.config().listen;
+    let report = gateway.handle.reload(moved);
+    assert_eq!(
+        (report.outcome, &*report.at_next_start),
+        (ReloadOutcome::Unchanged, &["tls.listen"][..])
+    );
+    let now = gateway.handle.config().tls.as_ref().map(|tls| tls.listen);
+    assert_eq!(now, parsed(&text("new")).tls.map(|tls| tls.listen));
     // What else the bad configuration says is not in force either.
     let bad = text("none") + "[[route]]\nprefix = \"/more\"\nupstream = \"u\"\n";
     let report = gateway.handle.reload(parsed(&bad));

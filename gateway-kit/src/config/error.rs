@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and where.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 /// Why a configuration was refused: the place, the field, its value and what is allowed.
@@ -36,26 +36,29 @@ impl ConfigError {
         if short.len() < value.len() {
             short.push('…');
         }
-        self.value = Some(short.replace(['\n', '\r'], " "));
+        self.value = Some(short);
         self
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
         if let Some(file) = &self.file {
-            write!(f, "{}:", file.display())?;
+            write!(text, "{}:", file.display())?;
         }
         match (self.line, &self.file) {
-            (Some(line), Some(_)) => write!(f, "{line}: ")?,
-            (Some(line), None) => write!(f, "line {line}: ")?,
-            (None, Some(_)) => f.write_str(" ")?,
+            (Some(line), Some(_)) => write!(text, "{line}: ")?,
+            (Some(line), None) => write!(text, "line {line}: ")?,
+            (None, Some(_)) => text.push(' '),
             (None, None) => {}
         }
-        f.write_str(&self.field)?;
+        text.push_str(&self.field);
         if let Some(value) = &self.value {
-            write!(f, " = {value}")?;
+            write!(text, " = {value}")?;
         }
-        write!(f, ": {}", self.reason)
+        write!(text, ": {}", self.reason)?;
+        // Names and values in quotation marks may hold line ends.
+        f.write_str(&text.replace(char::is_control, " "))
     }
 }

@@ -267,6 +267,18 @@ fn a_refusal_names_line_field_value_and_what_is_allowed() {
 }
 
 #[test]
+fn an_error_is_one_line_whatever_was_written() {
+    for text in [
+        "[log]\nlevel = \"\"\"a\nb\u{85}\"\"\"\n",
+        "\"a\\r\\nb\" = 1\n",
+        "[upstream.\"a\\nb\"]\nendpoints = [\"http://a:1\"]\n",
+    ] {
+        let told = Config::from_toml(text).unwrap_err().to_string();
+        assert!(!told.contains(char::is_control), "{told:?}");
+    }
+}
+
+#[test]
 fn a_bad_breaker_setting_is_told_with_its_field() {
     let text = format!("{GOOD}[upstream.shop.breaker]\nhalf_open_permits = 0\n");
     let told = Config::from_toml(&text).unwrap_err().to_string();

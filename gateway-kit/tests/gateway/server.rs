@@ -7,10 +7,11 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::cases::{Recorder, config};
-use crate::support::{Answer, Running, Upstream, read_head, routed, soon, until};
+use crate::support::{Answer, PATIENCE, Running, Upstream, read_head, routed, soon, until};
 
 /// Reads to the end, which must come without a reset.
 async fn rest(stream: &mut TcpStream) -> Answer {
@@ -417,11 +418,28 @@ async fn a_body_that_looks_like_a_refusal_is_passed_on_as_it_is() {
     }
 }
 
+/// Sends a byte every now and then until the gateway closes the connection.
+async fn trickle(mut client: TcpStream) {
+    let (mut reader, mut writer) = client.split();
+    let bytes = async {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    let mut answer = Vec::new();
+    tokio::select! {
+        () = bytes => {}
+        _ = reader.read_to_end(&mut answer) => {}
+    }
+}
+
 #[tokio::test]
-async fn a_thousand_clients_that_trickle_do_not_keep_another_out() {
+async fn a_thousand_clients_that_trickle_are_cut_while_another_is_served() {
     let upstream = Recorder::start().await;
-    let gateway = Running::start(&config(upstream.addr)).await;
-    let mut slow = Vec::new();
+    let text = config(upstream.addr)
+        + "[server]\nheader_timeout = \"2s\"\nbody_timeout = \"2s\"\nmin_body_rate = 1000000000\n";
+    let gateway = Running::start(&text).await;
+    let mut slow = JoinSet::new();
     for n in 0..1000 {
         let mut client = gateway.connect().await;
         let start: &[u8] = match n % 3 {
@@ -430,14 +448,21 @@ async fn a_thousand_clients_that_trickle_do_not_keep_another_out() {
             _ => b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nx",
         };
         client.write_all(start).await.unwrap();
-        slow.push(client);
+        slow.spawn(trickle(client));
     }
-    for _ in 0..3 {
-        assert_eq!(gateway.get("/").await.status, 200);
-        for client in &mut slow {
-            client.write_all(b"x").await.unwrap();
+    let all_cut = async {
+        while !slow.is_empty() {
+            assert_eq!(gateway.get("/").await.status, 200);
+            while let Some(cut) = slow.try_join_next() {
+                cut.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
+    };
+    // As many take their time on a busy machine.
+    let in_time = tokio::time::timeout(6 * PATIENCE, all_cut).await;
+    in_time.expect("all are cut");
+    assert_eq!(gateway.get("/").await.status, 200);
     let seen = upstream.take();
     assert!(
         seen.iter().all(|(line, _)| line == "GET / gateway.test"),

@@ -36,6 +36,9 @@ impl Config {
         {
             let secrets = webhook.secrets.iter();
             files.extend(secrets.filter_map(|secret| secret.file.clone()));
+            let replay = webhook.replay.on();
+            let redis = replay.and_then(|replay| replay.redis.as_ref());
+            files.extend(redis.and_then(|redis| redis.file.clone()));
         }
         for upstream in self.upstreams.values() {
             let tls = &upstream.tls;

@@ -137,7 +137,15 @@ fn is_name_byte(byte: u8) -> bool {
 /// Adds line and value to an error of the deserializer.
 fn locate_serde(text: &str, error: &serde_path_to_error::Error<toml::de::Error>) -> ConfigError {
     let path = error.path().to_string();
-    let refused = ConfigError::new(path.clone(), error.inner().message());
+    let message = error.inner().message();
+    let expected = message
+        .strip_prefix("invalid ")
+        .filter(|_| is_hidden(&path));
+    let refused = match expected.and_then(|told| told.split_once(", expected")) {
+        // What stands between is the value.
+        Some((_, expected)) => ConfigError::new(&*path, format!("invalid, expected{expected}")),
+        None => ConfigError::new(&*path, message),
+    };
     if path != "." {
         let located = locate(text, refused.clone());
         if located.line.is_some() {
@@ -174,12 +182,18 @@ fn locate(text: &str, mut error: ConfigError) -> ConfigError {
     }
     if let Some(found) = found {
         error.line = Some(line_of(text, found.span().start));
-        let shown = !matches!(found.get_ref(), DeValue::Table(_));
+        let shown = !matches!(found.get_ref(), DeValue::Table(_)) && !is_hidden(&error.field);
         if let Some(value) = text.get(found.span()).filter(|_| shown) {
             return error.value(value);
         }
     }
     error
+}
+
+/// Whether a secret may stand there, be it by mistake.
+fn is_hidden(field: &str) -> bool {
+    let mut parts = field.split(['.', '[']);
+    parts.any(|part| part.starts_with("secret") || part == "keys")
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

@@ -48,6 +48,8 @@ mod url;
 mod values;
 #[cfg(feature = "webhook")]
 mod webhook;
+#[cfg(feature = "webhook")]
+mod webhook_scheme;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -100,7 +102,15 @@ pub use self::values::{
     EndpointUrl, FieldName, HostPattern, MethodName, Network, PlainPath, Prefix,
 };
 #[cfg(feature = "webhook")]
-pub use self::webhook::{ReplayConfig, WebhookConfig, WebhookOrder, WebhookSecretConfig};
+pub use self::webhook::{
+    ReplayConfig, ReplayRedisConfig, WebhookConfig, WebhookMessageConfig, WebhookOrder,
+    WebhookSecretConfig,
+};
+#[cfg(feature = "webhook")]
+pub use self::webhook_scheme::{
+    WebhookAlgorithm, WebhookEncoding, WebhookKeyFormat, WebhookSchemeConfig, WebhookTimeUnit,
+    WebhookTimestampConfig,
+};
 
 /// Everything a gateway can be told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::load::{check_duration, check_range};
-use super::{ByteSize, ConfigError, MethodName, Network, Switch};
+use super::{ByteSize, ConfigError, FieldName, MethodName, Network, Switch, WebhookSchemeConfig};
 
 /// `[route.webhook]`: requests of the route are deliveries of a service that signs them; only
 /// genuine ones, in time and each once, go on.
@@ -16,11 +16,18 @@ use super::{ByteSize, ConfigError, MethodName, Network, Switch};
 #[non_exhaustive]
 pub struct WebhookConfig {
     /// Who signs, by the name of a preset of webhook-verify (`"stripe"`, `"github"`,
-    /// `"paytabs_callback"`, …), or `"square"` and `"twilio"`, which need `url`.
+    /// `"paytabs_callback"`, …), or `"custom"`, which needs `scheme`.
     pub provider: String,
-    /// The address that the provider knows and signs; of `square` and `twilio` only.
+    /// What is signed, and where the signature stands; of `custom` only.
+    pub scheme: Option<WebhookSchemeConfig>,
+    /// The address that the provider knows and signs; of `square` and `twilio` only. Of
+    /// `http_message` the origin, `https://hooks.example`.
     pub url: Option<String>,
-    /// The keys; a delivery under any of them is good.
+    /// The id of the webhook, as the provider shows it; of `paypal` only.
+    pub webhook_id: Option<String>,
+    /// What signatures have to cover; of `http_message` only.
+    pub message: Option<WebhookMessageConfig>,
+    /// The keys; a delivery under any of them is good. Of `http_message` the id is the `keyid`.
     pub secrets: Vec<WebhookSecretConfig>,
     /// How old, and how far ahead, a signed time may be; default the preset's. Not for schemes
     /// without a signed time.
@@ -56,13 +63,31 @@ pub struct WebhookConfig {
 pub struct WebhookSecretConfig {
     /// What logs call it.
     pub id: String,
-    /// The environment variable that holds it; or `file`.
+    /// The environment variable that holds it; or `file`, or `public_key`.
     pub env: Option<String>,
     /// The file that holds it, without white space at its end; read at the start and at each
     /// reload.
     pub file: Option<PathBuf>,
+    /// A public key itself, as the provider shows it or in PEM. Secrets are refused here.
+    pub public_key: Option<String>,
     /// When it ends, in seconds since 1970, for a key that is being replaced; default never.
     pub until: Option<u64>,
+}
+
+/// `[route.webhook.message]`: HTTP message signatures (RFC 9421).
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct WebhookMessageConfig {
+    /// Header fields that have to be signed besides method, target and body; default none.
+    pub fields: Vec<FieldName>,
+    /// The `tag` that signatures have; default any.
+    pub tag: Option<String>,
+    /// Whether each delivery has a `nonce`, by which it is remembered; default false.
+    pub nonce: bool,
+    /// Whether RSA keys are for `rsa-v1_5-sha256`; default `rsa-pss-sha512`.
+    pub rsa_v1_5: bool,
 }
 
 /// The order of the checks.
@@ -83,9 +108,11 @@ pub enum WebhookOrder {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ReplayConfig {
-    /// Most deliveries remembered, 1 to 10 000 000, 56 bytes each; default 100 000. A full memory
-    /// refuses with 503 rather than forget one.
+    /// Most deliveries remembered in memory, 1 to 10 000 000, 56 bytes each; default 100 000. A full
+    /// memory refuses with 503 rather than forget one.
     pub max_deliveries: usize,
+    /// Where they are remembered for several gateways together; default in the memory of this one.
+    pub redis: Option<ReplayRedisConfig>,
     /// How long a delivery is remembered; default as long as it could pass the time check, and a
     /// day without a signed time.
     #[serde(with = "super::Human")]
@@ -100,8 +127,46 @@ impl Default for ReplayConfig {
     fn default() -> Self {
         Self {
             max_deliveries: 100_000,
+            redis: None,
             lifetime: None,
             lease: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `[route.webhook.replay.redis]`: deliveries are remembered in Redis (feature `webhook-redis`).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ReplayRedisConfig {
+    /// `redis://host[:port][/db]`, without a password; or `env`, or `file`.
+    pub url: Option<String>,
+    /// The environment variable that holds the address, as with a password:
+    /// `redis://[user]:password@host[:port][/db]`.
+    pub env: Option<String>,
+    /// The file that holds it.
+    pub file: Option<PathBuf>,
+    /// What names there begin with; gateways that share deliveries have the same, and the same
+    /// `name` of the route. Default `gateway:webhook:`.
+    pub prefix: String,
+    /// Longest wait for an answer; default 500 ms.
+    #[serde(with = "super::Human")]
+    pub timeout: Duration,
+    /// Whether deliveries pass while Redis does not answer, so that one may be handled twice;
+    /// default false: 503.
+    pub insecure_accept_on_outage: bool,
+}
+
+impl Default for ReplayRedisConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            env: None,
+            file: None,
+            prefix: "gateway:webhook:".to_owned(),
+            timeout: Duration::from_millis(500),
+            insecure_accept_on_outage: false,
         }
     }
 }
@@ -130,26 +195,44 @@ impl WebhookConfig {
                 format!("must be one of: {known}"),
             ));
         }
-        let wants_url = crate::policy::webhook::signs_url(&self.provider);
-        match &self.url {
-            None if wants_url => {
-                return Err(ConfigError::new(
-                    field("url"),
-                    "is missing; the address as the provider knows it",
-                ));
+        let need = crate::policy::webhook::need(&self.provider);
+        for (name, is_set) in [
+            ("scheme", self.scheme.is_some()),
+            ("url", self.url.is_some()),
+            ("webhook_id", self.webhook_id.is_some()),
+        ] {
+            let what = need.and_then(|(field, what)| (field == name).then_some(what));
+            match what {
+                Some(what) if !is_set => {
+                    return Err(ConfigError::new(field(name), format!("is missing; {what}")));
+                }
+                None if is_set => {
+                    return Err(ConfigError::new(
+                        field(name),
+                        "is of no use here: this provider does not need it",
+                    ));
+                }
+                _ => {}
             }
-            Some(_) if !wants_url => {
-                return Err(ConfigError::new(
-                    field("url"),
-                    "is of no use here: this provider does not sign it",
-                ));
-            }
-            _ => {}
+        }
+        if self.message.is_some() && self.provider != "http_message" {
+            return Err(ConfigError::new(
+                field("message"),
+                "is of http_message only",
+            ));
+        }
+        let scheme = crate::policy::webhook::scheme(self)
+            .map_err(|(name, why)| ConfigError::new(field(name), why))?;
+        if self.tolerance.is_some() && scheme.tolerance().is_none() {
+            return Err(ConfigError::new(
+                field("tolerance"),
+                "is of no use here: no time is signed",
+            ));
         }
         if self.secrets.is_empty() {
             return Err(ConfigError::new(
                 field("secrets"),
-                "needs at least one key, { id = \"…\", env = \"…\" } or { id = \"…\", file = \"…\" }",
+                "needs at least one key, { id = \"…\", env = \"…\" }, or with file or public_key",
             ));
         }
         for (index, secret) in self.secrets.iter().enumerate() {
@@ -161,11 +244,25 @@ impl WebhookConfig {
                     "must be a name that no other key of the list has",
                 ));
             }
-            if secret.env.is_some() == secret.file.is_some() {
+            let places = [
+                secret.env.is_some(),
+                secret.file.is_some(),
+                secret.public_key.is_some(),
+            ];
+            if places.into_iter().filter(|there| *there).count() != 1 {
                 return Err(ConfigError::new(
                     place("env"),
-                    "needs either env, the name of a variable, or file",
+                    "needs either env, the name of a variable, or file, or public_key",
                 ));
+            }
+            if let Some(key) = &secret.public_key {
+                // The table, which is not shown: what stands there by mistake may be a secret.
+                crate::policy::webhook::public(&scheme, &secret.id, key).map_err(|why| {
+                    ConfigError::new(
+                        field(&format!("secrets[{index}]")),
+                        format!("public_key {why}"),
+                    )
+                })?;
             }
         }
         let most = usize::try_from(self.max_body.bytes()).unwrap_or(usize::MAX);
@@ -184,7 +281,36 @@ impl WebhookConfig {
                 1..=10_000_000,
             )?;
             check_duration(field("replay.lease"), replay.lease)?;
+            if let Some(redis) = &replay.redis {
+                redis.check(|name| field(&format!("replay.redis{name}")))?;
+            }
         }
         Ok(())
+    }
+}
+
+impl ReplayRedisConfig {
+    fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
+        if cfg!(not(feature = "webhook-redis")) {
+            return Err(ConfigError::new(
+                field(""),
+                "needs a program that is built with the feature \"webhook-redis\"",
+            ));
+        }
+        let places = [self.url.is_some(), self.env.is_some(), self.file.is_some()];
+        if places.into_iter().filter(|there| *there).count() != 1 {
+            return Err(ConfigError::new(
+                field(""),
+                "needs either url, or env, the name of a variable, or file",
+            ));
+        }
+        if self.url.as_ref().is_some_and(|url| url.contains('@')) {
+            // The table, which is not shown.
+            return Err(ConfigError::new(
+                field(""),
+                "url must not have a password, which belongs into a variable (env) or file",
+            ));
+        }
+        check_duration(field(".timeout"), self.timeout)
     }
 }

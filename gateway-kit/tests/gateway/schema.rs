@@ -38,6 +38,8 @@ impl Schema {
             "minItems",
             "maxItems",
             "uniqueItems",
+            "minLength",
+            "maxLength",
         ];
         let Value::Object(rules) = schema else {
             return schema.as_bool().expect("a schema");
@@ -53,6 +55,13 @@ impl Schema {
                     Value::Array(types) => types.iter().any(|one| is(one, value)),
                     one => is(one, value),
                 },
+                "minLength" | "maxLength" => value.as_str().is_none_or(|text| {
+                    let (length, told) = (text.chars().count() as u64, says.as_u64().unwrap());
+                    match rule.as_str() {
+                        "minLength" => length >= told,
+                        _ => length <= told,
+                    }
+                }),
                 "properties" => value.as_object().is_none_or(|object| {
                     object.iter().all(|(name, value)| {
                         says.get(name).is_none_or(|schema| self.fits(schema, value))
@@ -273,6 +282,22 @@ fn the_schema_names_every_field_with_a_description() {
         (
             "[[route]]\nwebhook = { replay = { zzz = 1 } }",
             "ReplayConfig",
+        ),
+        (
+            "[[route]]\nwebhook = { replay = { redis = { zzz = 1 } } }",
+            "ReplayRedisConfig",
+        ),
+        (
+            "[[route]]\nwebhook = { message = { zzz = 1 } }",
+            "WebhookMessageConfig",
+        ),
+        (
+            "[[route]]\nwebhook = { scheme = { zzz = 1 } }",
+            "WebhookSchemeConfig",
+        ),
+        (
+            "[[route]]\nwebhook = { scheme = { timestamp = { zzz = 1 } } }",
+            "WebhookTimestampConfig",
         ),
     ]);
     #[cfg(feature = "jwt")]

@@ -217,6 +217,32 @@ impl Secret {
         &self.id
     }
 
+    /// Whether it is a public key: no secret, it verifies and cannot sign.
+    #[must_use]
+    pub const fn is_public(&self) -> bool {
+        match &self.key {
+            #[cfg(feature = "ed25519")]
+            Bytes::Public(_) => true,
+            #[cfg(feature = "ecdsa")]
+            Bytes::EcdsaPublic(_) => true,
+            #[cfg(feature = "rsa")]
+            Bytes::RsaPublic(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is the private key of a pair, which a sender needs and a receiver does not.
+    #[must_use]
+    pub const fn is_private(&self) -> bool {
+        match &self.key {
+            #[cfg(feature = "ed25519")]
+            Bytes::Private(_) => true,
+            #[cfg(feature = "ecdsa")]
+            Bytes::EcdsaPrivate(_) => true,
+            _ => false,
+        }
+    }
+
     /// What verifies.
     pub(crate) fn material(&self) -> Material {
         match &self.key {

@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn kind(secret: &Secret) -> &'static str {
-        match secret.key {
+        let kind = match secret.key {
             #[cfg(feature = "ed25519")]
             Bytes::Public(_) => "ed25519 public",
             #[cfg(feature = "ed25519")]
@@ -248,7 +248,10 @@ mod tests {
             #[cfg(feature = "rsa")]
             Bytes::RsaPublic(_) => "rsa public",
             Bytes::Shared(_) => "shared",
-        }
+        };
+        assert_eq!(secret.is_public(), kind.ends_with(" public"));
+        assert_eq!(secret.is_private(), kind.ends_with(" private"));
+        kind
     }
 
     /// What a feature that is off makes of a key.

@@ -2,6 +2,9 @@
 //!
 //! What is checked and how is webhook-verify's; here are the settings, the answers and the counts.
 
+mod scheme;
+mod secrets;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,13 +15,18 @@ use http::header::{ALLOW, CONTENT_LENGTH};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use webhook_verify::replay::MemoryReplayStore;
-use webhook_verify::{
-    Error, HeaderPolicy, IpRules, Reason, Reservation, Scheme, Step, Verified, Verifier, presets,
-};
+use webhook_verify::replay::{MemoryReplayStore, ReplayStore};
+#[cfg(feature = "webhook-redis")]
+use webhook_verify::replay::{RedisOptions, RedisReplayStore};
+use webhook_verify::{Error, HeaderPolicy, IpRules, Reason, Reservation, Step, Verified, Verifier};
+
+pub(crate) use self::scheme::{need, providers, scheme};
+pub(crate) use self::secrets::public;
 
 use crate::body::Body;
-use crate::config::{Switch, WebhookConfig, WebhookOrder, WebhookSecretConfig};
+#[cfg(feature = "webhook-redis")]
+use crate::config::ReplayRedisConfig;
+use crate::config::{Switch, WebhookConfig, WebhookOrder};
 use crate::guard::Checked;
 use crate::metrics::Metrics;
 use crate::policy::transform::{Unread, late, too_large};
@@ -51,56 +59,6 @@ pub(crate) enum Checks {
     Repeated(Response<Body>),
 }
 
-/// Those whose signature covers the address.
-const BY_URL: [&str; 3] = ["square", "twilio", "twilio_shared_key"];
-
-/// All names of providers, in alphabetical order.
-pub(crate) fn providers() -> Vec<&'static str> {
-    let mut names: Vec<_> = presets::names().chain(BY_URL).collect();
-    names.sort_unstable();
-    names
-}
-
-pub(crate) fn signs_url(provider: &str) -> bool {
-    BY_URL.contains(&provider)
-}
-
-fn scheme(config: &WebhookConfig) -> Result<Scheme, String> {
-    let url = config.url.as_deref().unwrap_or_default();
-    match config.provider.as_str() {
-        "square" => Ok(presets::square(url)),
-        "twilio" => presets::twilio(url).map_err(|error| error.to_string()),
-        "twilio_shared_key" => presets::twilio_shared_key(url).map_err(|error| error.to_string()),
-        name => presets::by_name(name).ok_or_else(|| format!("no provider {name}")),
-    }
-}
-
-/// The text of a key. What is wrong is told by the name of its place and never by what is there.
-fn secret_text(config: &WebhookSecretConfig) -> Result<String, String> {
-    let id = &config.id;
-    if let Some(name) = &config.env {
-        return match std::env::var(name) {
-            Ok(text) if !text.is_empty() => Ok(text),
-            Ok(_) => Err(format!("secret {id}: the variable {name} is empty")),
-            Err(std::env::VarError::NotPresent) => {
-                Err(format!("secret {id}: the variable {name} is not set"))
-            }
-            Err(std::env::VarError::NotUnicode(_)) => {
-                Err(format!("secret {id}: the variable {name} is not text"))
-            }
-        };
-    }
-    let file = config.file.as_deref().unwrap_or_else(|| "".as_ref());
-    let shown = file.display();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| format!("secret {id}: {shown} cannot be read: {}", error.kind()))?;
-    let text = text.trim_end();
-    match text.is_empty() {
-        true => Err(format!("secret {id}: {shown} is empty")),
-        false => Ok(text.to_owned()),
-    }
-}
-
 impl Webhook {
     /// Reads the keys and builds the verifier of the route of that label.
     pub(crate) fn new(
@@ -110,7 +68,7 @@ impl Webhook {
     ) -> Result<Self, crate::Error> {
         let failed =
             |reason: String| crate::Error::Settings(format!("route {label}: webhook: {reason}"));
-        let scheme = scheme(config).map_err(failed)?;
+        let scheme = scheme(config).map_err(|(field, why)| failed(format!("{field} {why}")))?;
         let mut headers = HeaderPolicy::new();
         if let Some(kind) = &config.content_type {
             headers = headers.content_type(kind);
@@ -126,10 +84,7 @@ impl Webhook {
             .body_limit(config.max_body.bytes() as usize)
             .clock(shared.wall.clone());
         for secret in &config.secrets {
-            let text = secret_text(secret).map_err(failed)?;
-            // The error names the form and not the text.
-            let read = scheme.secret(&secret.id, &text);
-            let read = read.map_err(|error| failed(format!("secret {}: {error}", secret.id)))?;
+            let read = secrets::read(&scheme, secret).map_err(failed)?;
             builder = match secret.until {
                 Some(until) => builder.secret_until(read, Duration::from_secs(until)),
                 None => builder.secret(read),
@@ -145,9 +100,23 @@ impl Webhook {
         }
         let mut deliveries = None;
         if let Switch::On(replay) = &config.replay {
-            let known = shared.deliveries.get(label);
-            let store = known.unwrap_or_else(|| Arc::new(Deliveries::new(replay.max_deliveries)));
-            deliveries = Some((label.to_owned(), Arc::clone(&store)));
+            let store: Arc<dyn ReplayStore> = match &replay.redis {
+                #[cfg(feature = "webhook-redis")]
+                Some(redis) => {
+                    if redis.insecure_accept_on_outage {
+                        builder = builder.insecure_accept_on_replay_outage();
+                    }
+                    Arc::new(in_redis(redis).map_err(failed)?)
+                }
+                // `None`: what it is of has no values without the feature.
+                _ => {
+                    let known = shared.deliveries.get(label);
+                    let new = || Arc::new(Deliveries::new(replay.max_deliveries));
+                    let store = known.unwrap_or_else(new);
+                    deliveries = Some((label.to_owned(), Arc::clone(&store)));
+                    store
+                }
+            };
             builder = builder
                 .replay_shared(store)
                 .replay_namespace(label)
@@ -170,7 +139,7 @@ impl Webhook {
         })
     }
 
-    /// What remembers the deliveries, by the name of the route.
+    /// What remembers the deliveries in memory, by the name of the route.
     pub(crate) fn deliveries(&self) -> Option<(String, Arc<Deliveries>)> {
         self.deliveries.clone()
     }
@@ -307,6 +276,24 @@ impl Webhook {
     }
 }
 
+/// Deliveries remembered in Redis. It is not asked for a connection before it is needed.
+#[cfg(feature = "webhook-redis")]
+fn in_redis(config: &ReplayRedisConfig) -> Result<RedisReplayStore, String> {
+    let url = match &config.url {
+        Some(url) => url.clone(),
+        None => secrets::text(
+            "replay.redis",
+            config.env.as_deref(),
+            config.file.as_deref(),
+        )?,
+    };
+    let options = RedisOptions::default()
+        .prefix(&config.prefix)
+        .timeout(config.timeout);
+    let store = RedisReplayStore::new(&url, options);
+    store.map_err(|error| format!("replay.redis: {error}"))
+}
+
 impl Delivery {
     /// Remembers the delivery if the service has taken it. Any other answer gives it back, as does
     /// dropping this, so that the sender's next try is handled.
@@ -351,7 +338,7 @@ impl webhook_verify::clock::WallClock for WallClock {
     }
 }
 
-/// What remembers the deliveries of a route.
+/// What remembers the deliveries of a route in memory.
 pub(crate) type Deliveries = MemoryReplayStore;
 
 impl fmt::Debug for Webhook {

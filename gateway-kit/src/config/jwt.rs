@@ -26,11 +26,15 @@ pub struct JwtConfig {
     pub jwks_url: Option<HttpUrl>,
     /// The authorities that are believed at `jwks_url`, in PEM; default those of Mozilla.
     pub ca_file: Option<PathBuf>,
-    /// Keys, each a JSON Web Key (RFC 7517).
+    /// Keys, each a JSON Web Key (RFC 7517), or a public key in PEM, `{ pem = "…", kid = "a" }`.
     #[serde(default)]
     pub keys: Vec<JwtKey>,
-    /// A file with a JSON Web Key Set.
+    /// A file with a JSON Web Key Set, or with up to 8 public keys in PEM (RSA, EC, Ed25519).
     pub keys_file: Option<PathBuf>,
+    /// What a token has to call itself, one of these: `["at+jwt"]` for access tokens (RFC 9068);
+    /// default `JWT`, `at+jwt` or nothing.
+    #[serde(default)]
+    pub types: Vec<String>,
     /// The issuers, one of which `iss` has to be; default any that has the key.
     #[serde(default)]
     pub issuers: Vec<String>,
@@ -104,7 +108,8 @@ impl JwtAlgorithm {
     }
 }
 
-/// A JSON Web Key: `{ kty = "OKP", crv = "Ed25519", x = "…", kid = "a" }`. Shown without secrets.
+/// A JSON Web Key, `{ kty = "OKP", crv = "Ed25519", x = "…", kid = "a" }`, or one with a public key in
+/// PEM in place of its own members, `{ pem = "…", kid = "a" }`. Shown without secrets.
 #[derive(Clone, Deserialize, Eq, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -133,8 +138,10 @@ impl JwtKey {
     /// Its members, secret ones hidden.
     fn shown(&self) -> Map<String, Value> {
         const SHOWN: [&str; 9] = ["kty", "kid", "alg", "use", "crv", "x", "y", "n", "e"];
+        // Then it is one public key and nothing else, or the configuration is refused.
+        let is_pem = |name: &str| name == "pem" && !self.0.contains_key("kty");
         let shown = |(name, value): (&String, &Value)| {
-            let value = match SHOWN.contains(&name.as_str()) {
+            let value = match SHOWN.contains(&name.as_str()) || is_pem(name) {
                 true => value.clone(),
                 false => "[redacted]".into(),
             };
@@ -184,6 +191,7 @@ impl JwtConfig {
             ca_file: None,
             keys: Vec::new(),
             keys_file: None,
+            types: Vec::new(),
             issuers: Vec::new(),
             audiences: Vec::new(),
             required_claims: Vec::new(),
@@ -235,9 +243,15 @@ impl JwtConfig {
         {
             return wrong("realm", "must not have quotes or backslashes");
         }
+        for (name, list) in [("issuers", &self.issuers), ("audiences", &self.audiences)] {
+            if list.iter().any(String::is_empty) {
+                return wrong(name, "must not have an empty one");
+            }
+        }
         for (name, list) in [
             ("scopes", &self.scopes),
             ("required_claims", &self.required_claims),
+            ("types", &self.types),
         ] {
             let bad =
                 |one: &String| one.is_empty() || one.contains([' ', '"', '\\']) || !one.is_ascii();

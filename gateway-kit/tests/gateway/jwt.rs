@@ -21,19 +21,19 @@ use crate::perimeter::{code, config, head};
 use crate::support::{Answer, Running, Upstream, nobody, until};
 
 /// What the gateway takes for now, in seconds.
-const NOW: u64 = 2_000_000_000;
+pub(crate) const NOW: u64 = 2_000_000_000;
 
 fn wall() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
 /// A key of an issuer.
-struct Signer {
-    algorithm: Algorithm,
-    key: EncodingKey,
-    id: &'static str,
+pub(crate) struct Signer {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key: EncodingKey,
+    pub(crate) id: &'static str,
     /// As an issuer publishes it; a secret for HMAC.
-    jwk: Value,
+    pub(crate) jwk: Value,
 }
 
 impl Signer {
@@ -56,7 +56,7 @@ impl Signer {
         }
     }
 
-    fn edwards(id: &'static str) -> Self {
+    pub(crate) fn edwards(id: &'static str) -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "use": "sig",
             "x": BASE64.encode(pair.public_key_raw()) });
@@ -85,7 +85,7 @@ impl Signer {
         }
     }
 
-    fn secret(id: &'static str, secret: &[u8]) -> Self {
+    pub(crate) fn secret(id: &'static str, secret: &[u8]) -> Self {
         let jwk = json!({ "kty": "oct", "kid": id, "k": BASE64.encode(secret) });
         let key = EncodingKey::from_secret(secret);
         Self {
@@ -97,7 +97,7 @@ impl Signer {
     }
 
     /// A token with this header.
-    fn sign_with(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn sign_with(&self, header: &Value, claims: &Value) -> String {
         let part = |value: &Value| BASE64.encode(value.to_string());
         let message = format!("{}.{}", part(header), part(claims));
         let signer = (DEFAULT_PROVIDER.signer_factory)(&self.algorithm, &self.key).unwrap();
@@ -105,18 +105,18 @@ impl Signer {
         format!("{message}.{}", BASE64.encode(signature))
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         let algorithm = format!("{:?}", self.algorithm);
         let header = json!({ "alg": algorithm, "typ": "JWT", "kid": self.id });
         self.sign_with(&header, claims)
     }
 
     /// A token that is good where nothing is asked of it.
-    fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.sign(&json!({ "sub": "ada", "exp": NOW + 60 }))
     }
 
-    fn with(mut self, algorithm: Algorithm) -> Self {
+    pub(crate) fn with(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
         self
     }
@@ -132,7 +132,7 @@ impl Signer {
 }
 
 /// `jwt` with these keys and algorithms, and more.
-fn jwt(algorithms: &str, keys: &[&Signer], more: &str) -> String {
+pub(crate) fn jwt(algorithms: &str, keys: &[&Signer], more: &str) -> String {
     let keys: Vec<_> = keys.iter().map(|key| key.inline()).collect();
     format!(
         "jwt = {{ algorithms = [{algorithms}], keys = [{}], {more} }}",
@@ -140,16 +140,16 @@ fn jwt(algorithms: &str, keys: &[&Signer], more: &str) -> String {
     )
 }
 
-async fn start(text: &str) -> Running {
+pub(crate) async fn start(text: &str) -> Running {
     Running::start_with(text, |builder| builder.wall_clock(wall)).await
 }
 
-async fn ask(gateway: &Running, path: &str, token: &str) -> Answer {
+pub(crate) async fn ask(gateway: &Running, path: &str, token: &str) -> Answer {
     let fields = format!("authorization: Bearer {token}\r\n");
     gateway.raw(&head(&format!("GET {path}"), &fields)).await
 }
 
-const ROOT: [(&str, &str); 1] = [("/", "")];
+pub(crate) const ROOT: [(&str, &str); 1] = [("/", "")];
 
 #[tokio::test]
 async fn a_token_of_each_algorithm_lets_in_and_a_changed_one_does_not() {

@@ -22,6 +22,8 @@ mod health;
 mod http2;
 #[cfg(feature = "jwt")]
 mod jwt;
+#[cfg(feature = "jwt")]
+mod jwt_practices;
 mod limits;
 mod nginx;
 mod operation;
@@ -48,6 +50,8 @@ mod upgrade;
 mod upstream_http2;
 #[cfg(all(feature = "http2", feature = "tls"))]
 mod upstream_tls;
+#[cfg(feature = "webhook")]
+mod webhook_schemes;
 #[cfg(feature = "webhook")]
 mod webhooks;
 mod websocket;

@@ -7,6 +7,7 @@ use jsonwebtoken::jwk::{
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
+use super::pem;
 use crate::config::JwtAlgorithm;
 
 /// A key, and the algorithms that it is used with: those that are configured, as far as they go
@@ -23,6 +24,12 @@ pub(crate) struct Key {
 pub(crate) enum Unusable {
     #[error("is no JSON Web Key")]
     Malformed,
+    #[error(
+        "is no public key in PEM, \"-----BEGIN PUBLIC KEY-----\", of RSA, P-256, P-384 or Ed25519"
+    )]
+    Pem,
+    #[error("has pem beside members of a JSON Web Key other than kid, alg, use and key_ops")]
+    PemBeside,
     #[error("is a private key; only its public part belongs here")]
     Private,
     #[error("is a secret, which no public place has")]
@@ -44,6 +51,13 @@ impl Key {
         allowed: &[JwtAlgorithm],
         public: bool,
     ) -> Result<Self, Unusable> {
+        // Of what is a JSON Web Key already it would be a member that nobody knows.
+        let pem = members.get("pem").filter(|_| !members.contains_key("kty"));
+        let of_pem = match pem {
+            Some(pem) => Some(pem::beside(members, pem)?),
+            None => None,
+        };
+        let members = of_pem.as_ref().unwrap_or(members);
         let jwk = Jwk::deserialize_from(members)?;
         let kind: &[Algorithm] = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => &[

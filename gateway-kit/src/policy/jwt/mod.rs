@@ -5,6 +5,7 @@
 
 mod fetch;
 mod keys;
+mod pem;
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -52,6 +53,8 @@ pub(crate) enum Refusal {
     /// Several that could be meant.
     Ambiguous,
     Malformed,
+    /// It calls itself something else than what is taken here.
+    Type,
     Algorithm,
     UnknownKey,
     Signature,
@@ -67,6 +70,8 @@ pub(crate) enum Refusal {
 
 /// The longest token.
 const LONGEST: usize = 16 * 1024;
+/// What tokens usually call themselves, if they do.
+const USUAL_TYPES: [&str; 2] = ["JWT", "at+jwt"];
 /// The most keys that a token without a key's name is tried with.
 const MOST_TRIES: usize = 8;
 
@@ -76,8 +81,14 @@ const MOST_TRIES: usize = 8;
 struct Header {
     alg: String,
     kid: Option<String>,
-    /// Extensions that have to be understood; none is.
+    typ: Option<String>,
+    /// Extensions that have to be understood; none is. Not `None` for `null`.
+    #[serde(default, deserialize_with = "there")]
     crit: Option<Value>,
+}
+
+fn there<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl Jwt {
@@ -157,6 +168,9 @@ impl Jwt {
         if header.crit.is_some() {
             return Err(Refusal::Malformed);
         }
+        if !self.takes(header.typ.as_deref()) {
+            return Err(Refusal::Type);
+        }
         let algorithm: Algorithm = header.alg.parse().map_err(|_| Refusal::Algorithm)?;
         let allowed = &self.config.algorithms;
         if !allowed.iter().any(|one| keys::of_config(*one) == algorithm) {
@@ -188,6 +202,21 @@ impl Jwt {
         let claims: Value = decode(claims)?;
         self.check_claims(&claims)?;
         Ok(claims)
+    }
+
+    /// Whether tokens that call themselves so are taken: a media type (RFC 7515, section 4.1.9), in any
+    /// case, with `application/` or without. One made for something else is not, though it may have
+    /// the same key (RFC 8725, section 3.11).
+    fn takes(&self, kind: Option<&str>) -> bool {
+        let types = &self.config.types;
+        let Some(kind) = kind else {
+            return types.is_empty();
+        };
+        let is = |known: &str| bare_type(kind).eq_ignore_ascii_case(bare_type(known));
+        match types.is_empty() {
+            true => USUAL_TYPES.into_iter().any(is),
+            false => types.iter().any(|known| is(known)),
+        }
     }
 
     /// What a token that is genuine has to say.
@@ -310,6 +339,7 @@ impl Refusal {
             Self::Missing => "missing",
             Self::Ambiguous => "ambiguous",
             Self::Malformed => "malformed",
+            Self::Type => "type",
             Self::Algorithm => "algorithm",
             Self::UnknownKey => "unknown_key",
             Self::Signature => "signature",
@@ -328,6 +358,7 @@ impl Refusal {
             Self::Missing => "this needs a token",
             Self::Ambiguous => "there is more than one token",
             Self::Malformed => "the token is malformed",
+            Self::Type => "the token is of another kind",
             Self::Algorithm | Self::UnknownKey | Self::Signature => "the token is not genuine",
             Self::Expired => "the token has expired",
             Self::NotYet => "the token is not valid yet",
@@ -353,6 +384,11 @@ pub(crate) fn fixed_keys(config: &JwtConfig) -> Result<Vec<Key>, (String, String
         let field = || "keys_file".to_owned();
         let text =
             std::fs::read(file).map_err(|error| (field(), format!("cannot be read: {error}")))?;
+        let pem = std::str::from_utf8(&text).ok();
+        let pem = pem.filter(|text| !text.trim_start().starts_with('{'));
+        if let Some(text) = pem.filter(|text| text.contains(pem::BEGIN)) {
+            return in_pem(text, config).map_err(|why| (field(), why));
+        }
         // What serde says might quote a secret.
         let read = read_set(&text, &config.algorithms, false)
             .map_err(|_| (field(), "is no JSON Web Key Set".to_owned()))?;
@@ -374,6 +410,30 @@ pub(crate) fn fixed_keys(config: &JwtConfig) -> Result<Vec<Key>, (String, String
         key.map_err(|why| (format!("keys[{index}]"), why.to_string()))
     });
     keys.collect()
+}
+
+/// The keys of a file in PEM. They have no names, so all of a kind are tried.
+fn in_pem(text: &str, config: &JwtConfig) -> Result<Vec<Key>, String> {
+    let keys = pem::blocks(text).map(|block| {
+        let members = pem::read(block)?;
+        Key::of(&members, &config.algorithms, true)
+    });
+    let keys: Result<Vec<_>, _> = keys.collect();
+    let keys = keys.map_err(|why| format!("has a key that {why}"))?;
+    match keys.len() > MOST_TRIES {
+        true => Err(format!("has more than {MOST_TRIES} keys without names")),
+        false => Ok(keys),
+    }
+}
+
+/// A media type without `application/`, as it may be written.
+fn bare_type(name: &str) -> &str {
+    const PREFIX: &str = "application/";
+    let prefix = name.get(..PREFIX.len());
+    let is_long = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
+    // Another slash needs the prefix.
+    let bare = name.get(PREFIX.len()..).filter(|bare| !bare.contains('/'));
+    bare.filter(|_| is_long).unwrap_or(name)
 }
 
 /// The token of `Authorization: Bearer …`.

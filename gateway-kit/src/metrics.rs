@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use resilience_core::breaker::{CircuitBreaker, State, Subscription};
+use resilience_core::clock::{Clock, SharedClock};
 
 use crate::reload::ReloadOutcome;
 use crate::upstream::{Upstream, View};
@@ -39,6 +41,7 @@ mod name {
     pub(super) const ADAPTIVE_REFUSED: &str = "adaptive_limit_rejected_total";
     pub(super) const BACKEND_UP: &str = "lb_backend_up";
     pub(super) const POOL_IN_USE: &str = "pool_in_use";
+    pub(super) const POOL_WAIT: &str = "pool_wait_seconds";
     pub(super) const CPU: &str = "process_cpu_seconds_total";
     pub(super) const MEMORY: &str = "process_resident_memory_bytes";
     pub(super) const RELOADS: &str = "config_reloads_total";
@@ -193,6 +196,34 @@ pub(crate) struct ServiceMetrics {
     pub(crate) budget_spent: Counter,
     pub(crate) full: Counter,
     pub(crate) refused: Counter,
+    /// Waits for a place in the bulkhead, and for a connection.
+    pub(crate) place: Histogram,
+    pub(crate) connection: Histogram,
+}
+
+/// A wait, recorded when it ends, however it ends.
+pub(crate) struct Wait<'a> {
+    histogram: &'a Histogram,
+    clock: &'a SharedClock,
+    began: Duration,
+}
+
+impl<'a> Wait<'a> {
+    pub(crate) fn begin(histogram: &'a Histogram, clock: &'a SharedClock) -> Self {
+        let began = clock.now();
+        Self {
+            histogram,
+            clock,
+            began,
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let waited = self.clock.now().saturating_sub(self.began);
+        self.histogram.record(waited.as_secs_f64());
+    }
 }
 
 impl Metrics {
@@ -352,7 +383,14 @@ impl Metrics {
             counter.increment(0);
             counter
         };
+        let wait = |reason| {
+            let service = Label::new("service", upstream.to_owned());
+            let reason = Label::from_static_parts("reason", reason);
+            self.histogram(name::POOL_WAIT, vec![service, reason])
+        };
         ServiceMetrics {
+            place: wait("bulkhead"),
+            connection: wait("connection"),
             retries: counter(name::RETRIES),
             budget_spent: counter(name::RETRY_BUDGET_SPENT),
             full: counter(name::BULKHEAD_FULL),
@@ -609,6 +647,12 @@ pub(crate) fn state_name(state: State) -> &'static str {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Wait<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wait").finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -56,6 +58,7 @@ impl Collector {
 
     async fn send(&self, message: Vec<u8>) -> Result<usize, Failed> {
         let for_now = |why: String| Failed::ForNow(why, None);
+        let length = message.len();
         let mut request = Request::new(Upload::new(Body::from(Bytes::from(message))));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from(self.path.clone());
@@ -64,6 +67,7 @@ impl Collector {
         let host = HeaderValue::from_str(self.pool.authority());
         headers.insert(HOST, host.map_err(|why| Failed::ForGood(why.to_string()))?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, length.into());
         let agent = concat!("gateway-kit/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         let sent = self.pool.send(request).await;
@@ -91,7 +95,7 @@ impl Collector {
     }
 
     /// How long the collector asks to be left alone.
-    fn after(&self, headers: &HeaderMap) -> Option<Duration> {
+    pub(super) fn after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
         if let Ok(seconds) = text.parse() {
             return Some(Duration::from_secs(seconds));

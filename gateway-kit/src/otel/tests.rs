@@ -154,6 +154,36 @@ async fn a_batch_is_sent_again_when_it_was_asked_for_and_no_more_than_five_times
     assert_eq!(counted(&shared, EXPORTED), 2);
 }
 
+/// RFC 9110, sections 10.2.3 and 5.6.7: seconds, or a date in any of three forms.
+#[test]
+fn a_collector_asks_to_be_left_alone_for_seconds_or_until_a_date() {
+    // Sun, 06 Nov 1994 08:49:37 GMT.
+    let now = std::time::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    let mut shared = Shared::new(SharedClock::new(ManualClock::new()));
+    shared.wall = crate::wall::WallClock::new(move || now);
+    let collector = http::Collector::new(&OtelConfig::default(), &shared).unwrap();
+    for (text, seconds) in [
+        ("120", Some(120)),
+        ("0", Some(0)),
+        ("Sun, 06 Nov 1994 08:49:44 GMT", Some(7)),
+        ("Sunday, 06-Nov-94 08:49:44 GMT", Some(7)),
+        ("Sun Nov  6 08:49:44 1994", Some(7)),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+        ("Sun, 06 Nov 1994 08:49:30 GMT", Some(0)),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("99999999999999999999999", None),
+        ("", None),
+    ] {
+        let mut headers = ::http::HeaderMap::new();
+        headers.insert("retry-after", HeaderValue::from_static(text));
+        let after = collector.after(&headers).map(|after| after.as_secs());
+        assert_eq!(after, seconds, "{text}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_is_not_sent_again_and_counted() {
     let refused = Some(Err(Failed::ForGood("status 400".to_owned())));

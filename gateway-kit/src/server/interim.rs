@@ -27,6 +27,8 @@ pub(crate) struct Interims {
 struct Waiting {
     /// The request that is not answered; 0 is none.
     request: u64,
+    /// Whether it was passed any.
+    passed: bool,
     bytes: Vec<u8>,
     /// Whoever is about to answer.
     answer: Option<Waker>,
@@ -60,10 +62,17 @@ impl Interim {
         }
         let mut waiting = self.interims.waiting.lock();
         if waiting.request == self.request {
+            waiting.passed = true;
             write(&mut waiting.bytes, status, fields.clone());
             drop(waiting);
             self.interims.connection.wake();
         }
+    }
+
+    /// Whether one was passed on: those of a further try would be about another answer.
+    pub(crate) fn has_passed(&self) -> bool {
+        let waiting = self.interims.waiting.lock();
+        waiting.request == self.request && waiting.passed
     }
 
     /// Before the answer: waits until what has come is on its way, and takes no more.

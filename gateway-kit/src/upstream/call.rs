@@ -64,6 +64,7 @@ pub(crate) fn outgoing(
     parts.extensions.clear();
     let mut request = Request::from_parts(parts, Upload::new(body));
     if let Some(interim) = interim {
+        request.extensions_mut().insert(interim.clone());
         hyper::ext::on_informational(&mut request, move |answer| {
             interim.pass(answer.status(), answer.headers());
         });
@@ -235,6 +236,8 @@ impl Call<'_> {
             *spare.method_mut() = parts.method.clone();
             *spare.uri_mut() = parts.uri.clone();
             *spare.headers_mut() = parts.headers.clone();
+            // Where interim answers go, if that is asked for.
+            spare.extensions_mut().clone_from(&parts.extensions);
             spare
         });
         (Request::from_parts(parts, upload), spare)
@@ -247,7 +250,7 @@ impl Call<'_> {
         error: &AttemptError,
         spare: &mut Option<Request<Spare>>,
     ) -> Option<Request<Upload>> {
-        let (parts, spare) = spare.take()?.into_parts();
+        let (mut parts, spare) = spare.take()?.into_parts();
         // A part of a body is none.
         let body = spare.whole()?;
         let harmless = match error {
@@ -256,6 +259,10 @@ impl Call<'_> {
             | AttemptError::TimedOut { of_try: true } => parts.method.is_idempotent(),
             _ => false,
         };
+        let interim = parts.extensions.get::<Interim>();
+        if interim.is_some_and(Interim::has_passed) {
+            parts.extensions.clear();
+        }
         let may = harmless && self.upstream.service.limits.may_retry();
         may.then(|| Request::from_parts(parts, Upload::new(body)))
     }

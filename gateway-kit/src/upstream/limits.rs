@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::poll_fn;
 use http::StatusCode;
+use metrics::Histogram;
 use parking_lot::Mutex;
 use resilience_core::adaptive::{self, AdaptiveLimit};
 use resilience_core::breaker::{self, CircuitBreaker};
@@ -15,7 +16,7 @@ use resilience_core::retry::{BudgetConfig, RetryBudget};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::config::UpstreamConfig;
-use crate::metrics::{BreakerMetrics, ServiceMetrics};
+use crate::metrics::{BreakerMetrics, ServiceMetrics, Wait};
 use crate::problem::Problem;
 
 /// The limits of one service; whether they are in force is for the settings to say.
@@ -29,6 +30,7 @@ pub(crate) struct Limits {
     breaker: CircuitBreaker,
     breaker_metrics: BreakerMetrics,
     metrics: ServiceMetrics,
+    clock: SharedClock,
 }
 
 /// Told to a client that found no place; when one comes free is not known.
@@ -45,6 +47,7 @@ impl Limits {
             configured: Mutex::default(),
             budget: RetryBudget::with_clock(BudgetConfig::default(), clock.clone()),
             metrics,
+            clock: clock.clone(),
         }
     }
 
@@ -102,11 +105,45 @@ impl Limits {
         if let Ok(permit) = self.bulkhead.try_acquire_owned() {
             return Ok(Some(permit));
         }
-        let permit = Box::pin(wait(&self.bulkhead)).await;
+        let permit = Box::pin(self.wait()).await;
         if permit.is_none() {
             self.metrics.full.increment(1);
         }
         permit.map(Some).ok_or_else(overloaded)
+    }
+
+    /// Waits in line, on tokio's timer.
+    async fn wait(&self) -> Option<OwnedPermit> {
+        if self.bulkhead.config().max_queue() == 0 {
+            return None;
+        }
+        let mut waiter = self.bulkhead.enqueue(Priority::Normal, None).ok()?;
+        let _wait = Wait::begin(&self.metrics.place, &self.clock);
+        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(move |cx| {
+            loop {
+                let left = match waiter.poll(cx.waker()) {
+                    Turn::Admitted(permit) => return Poll::Ready(Some(permit)),
+                    Turn::Wait(left) => left,
+                    _ => return Poll::Ready(None),
+                };
+                let Some(left) = left else {
+                    return Poll::Pending;
+                };
+                let timer = timer.get_or_insert_with(|| Box::pin(sleep(left)));
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                // The bulkhead's clock decides; tokio's only says when to ask it again.
+                timer.as_mut().reset(Instant::now() + left.max(TICK));
+            }
+        })
+        .await
+    }
+
+    /// Where waits for a connection are recorded.
+    pub(crate) fn connection_waits(&self) -> Histogram {
+        self.metrics.connection.clone()
     }
 
     /// A place among the calls that wait for the head of their answer.
@@ -197,34 +234,6 @@ impl Trial {
             _ => self.0.success(),
         }
     }
-}
-
-/// Waits in line, on tokio's timer.
-async fn wait(bulkhead: &Bulkhead) -> Option<OwnedPermit> {
-    if bulkhead.config().max_queue() == 0 {
-        return None;
-    }
-    let mut waiter = bulkhead.enqueue(Priority::Normal, None).ok()?;
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
-    poll_fn(move |cx| {
-        loop {
-            let left = match waiter.poll(cx.waker()) {
-                Turn::Admitted(permit) => return Poll::Ready(Some(permit)),
-                Turn::Wait(left) => left,
-                _ => return Poll::Ready(None),
-            };
-            let Some(left) = left else {
-                return Poll::Pending;
-            };
-            let timer = timer.get_or_insert_with(|| Box::pin(sleep(left)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            // The bulkhead's clock decides; tokio's only says when to ask it again.
-            timer.as_mut().reset(Instant::now() + left.max(TICK));
-        }
-    })
-    .await
 }
 
 /// The least time between two looks at a clock that is not tokio's.

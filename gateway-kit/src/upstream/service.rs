@@ -491,6 +491,7 @@ impl Service {
             }
         };
         let pool = Pool::new(target, settings, self.clock.clone());
+        let pool = pool.measured(self.limits.connection_waits());
         Arc::new(Endpoint {
             upstream: self.name.clone(),
             address: address.clone(),

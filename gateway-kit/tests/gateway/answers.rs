@@ -556,3 +556,66 @@ async fn interim_answers_do_not_reach_clients_of_http_1_0_and_100_is_our_own() {
         assert!(seen.ends_with("\r\n\r\nok"), "{seen}");
     }
 }
+
+/// The first try is gone without a word; what the second one says in between reaches the client.
+#[tokio::test]
+async fn interim_answers_of_a_second_try_are_passed_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = routed(&[listener.local_addr().unwrap()]) + "[server]\ninterim_answers = true\n";
+    let gateway = Running::start(&config).await;
+    let mut client = gateway.connect().await;
+    let request = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (mut first, _) = soon(listener.accept()).await.unwrap();
+    read_head(&mut first).await;
+    drop(first);
+    let (mut second, _) = soon(listener.accept()).await.unwrap();
+    read_head(&mut second).await;
+    let hint = "HTTP/1.1 103 Early Hints\r\nlink: </2>\r\n\r\n";
+    second.write_all(hint.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    reads(&mut client, &mut seen, hint).await;
+    assert_eq!(seen, hint.as_bytes());
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    second.write_all(answer).await.unwrap();
+    soon(client.read_to_end(&mut seen)).await.unwrap();
+    let seen = String::from_utf8(seen).unwrap();
+    assert!(
+        seen.starts_with(&format!("{hint}HTTP/1.1 200 OK\r\n")) && seen.ends_with("ok"),
+        "{seen}"
+    );
+}
+
+/// The client was told of one answer; the hints of another one are not mixed with it.
+#[tokio::test]
+async fn interim_answers_come_from_one_try() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = routed(&[listener.local_addr().unwrap()])
+        + "try_timeout = \"10m\"\nresponse_timeout = \"1h\"\n\
+           [server]\ninterim_answers = true\nmin_body_rate = 1\n";
+    let gateway = Running::start(&config).await;
+    let mut client = gateway.connect().await;
+    let request = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (mut first, _) = soon(listener.accept()).await.unwrap();
+    read_head(&mut first).await;
+    let hint = "HTTP/1.1 103 Early Hints\r\nlink: </1>\r\n\r\n";
+    first.write_all(hint.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    reads(&mut client, &mut seen, hint).await;
+    // And then nothing, for longer than a try may take.
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(601)).await;
+    tokio::time::resume();
+    let (mut second, _) = soon(listener.accept()).await.unwrap();
+    read_head(&mut second).await;
+    let answer = b"HTTP/1.1 103 Early Hints\r\nlink: </2>\r\n\r\n\
+                   HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    second.write_all(answer).await.unwrap();
+    soon(client.read_to_end(&mut seen)).await.unwrap();
+    let seen = String::from_utf8(seen).unwrap();
+    assert!(
+        seen.starts_with(&format!("{hint}HTTP/1.1 200 OK\r\n")) && seen.ends_with("ok"),
+        "{seen}"
+    );
+}

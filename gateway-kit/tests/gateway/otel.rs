@@ -232,6 +232,99 @@ async fn a_collector_that_is_busy_is_asked_again() {
     assert_eq!(seen[0].body, seen[1].body);
 }
 
+/// A layer of the program around the upstream that has a span of its own: what comes behind it is
+/// told of that one, at each try.
+#[tokio::test]
+async fn the_span_of_a_layer_stays_the_parent_of_what_is_behind_it() {
+    let (collector, upstream) = (collector(|_| 200).await, Upstream::start().await);
+    // The first try ends without an answer.
+    let breaks = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let first = format!("http://{}", breaks.local_addr().unwrap());
+    let heads = tokio::spawn(async move {
+        let (mut stream, _) = breaks.accept().await.unwrap();
+        crate::support::read_head(&mut stream).await.0
+    });
+    let routed = routed(&[upstream.addr]).replace(
+        "endpoints = [",
+        &format!("endpoints = [{{ url = \"{first}\", weight = 1000 }}, "),
+    );
+    let own = "balance = { strategy = \"weighted_round_robin\" }\n";
+    let config = routed + own + &section(collector.addr, "");
+    let told = PARENT.replace("b7ad6b7169203331", "00f067aa0ba902b7");
+    let value = http::HeaderValue::try_from(&told).unwrap();
+    let layer = tower::util::MapRequestLayer::new(move |mut request: http::Request<_>| {
+        request.headers_mut().insert("traceparent", value.clone());
+        request
+    });
+    let gateway = Running::start_with(&config, |builder| builder.upstream(layer)).await;
+    let parent = format!("traceparent: {PARENT}\r\n");
+    assert_eq!(gateway.raw(&ask("/", &parent)).await.status, 200);
+    let head = soon(heads).await.unwrap();
+    assert!(head.contains(&format!("traceparent: {told}\r\n")), "{head}");
+    assert_eq!(upstream.last().header("traceparent"), Some(&*told));
+    // The tries are told to the collector all the same, under the request's own span.
+    until(|| spans(&collector).len() == 3).await;
+    let [server, first, second] = <[Value; 3]>::try_from(spans(&collector)).unwrap();
+    assert_eq!(server["parentSpanId"], "b7ad6b7169203331");
+    for one in [&first, &second] {
+        assert_eq!(one["parentSpanId"], server["spanId"]);
+        assert_ne!(one["spanId"], "00f067aa0ba902b7");
+    }
+}
+
+/// A span leaves by TLS to a collector whose authority is believed, and to no other.
+#[cfg(all(feature = "http2", feature = "tls"))]
+#[tokio::test]
+async fn a_collector_is_verified_by_its_ca_file() {
+    use crate::upstream_tls::Authority;
+    use tokio::io::AsyncWriteExt;
+
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (certificate, key) = authority.issue("localhost");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for (believed, is_good) in [(&authority, true), (&other, false)] {
+        let file = believed.file();
+        let more = format!("ca_file = {:?}\n", file.0);
+        let section = section(format!("localhost:{port}"), &more).replace("http:", "https:");
+        let gateway = Running::start(&section).await;
+        assert_eq!(gateway.get("/").await.status, 404);
+        let (stream, _) = soon(listener.accept()).await.unwrap();
+        let stream = soon(acceptor.accept(stream)).await;
+        if !is_good {
+            assert!(stream.is_err());
+            continue;
+        }
+        let mut stream = stream.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"}") {
+            assert_ne!(soon(stream.read_buf(&mut head)).await.unwrap(), 0);
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
+        assert!(
+            head.contains("content-length: ") && !head.contains("chunked"),
+            "{head}"
+        );
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        stream.write_all(answer).await.unwrap();
+        let exported = || {
+            let metrics = gateway.handle.metrics();
+            metrics.contains("otel_spans_exported_total 1\n")
+        };
+        until(exported).await;
+    }
+}
+
 #[tokio::test]
 async fn a_collector_that_hangs_costs_spans_and_no_request() {
     let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();

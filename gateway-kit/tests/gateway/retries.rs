@@ -481,7 +481,8 @@ async fn calls_wait_in_line_for_a_place_until_an_answer_has_ended() {
         "{}[upstream.shop.bulkhead]\nlimit = 1\nmax_queue = 1\nmax_wait = \"off\"\n",
         routed(&[listener.local_addr().unwrap()])
     );
-    let gateway = Running::start(&config).await;
+    let clock = ManualClock::new();
+    let gateway = Running::start_with_clock(&config, clock.clone()).await;
     let mut first = gateway.connect().await;
     first.write_all(request("GET").as_bytes()).await.unwrap();
     let (mut stream, _) = soon(listener.accept()).await.unwrap();
@@ -502,6 +503,7 @@ async fn calls_wait_in_line_for_a_place_until_an_answer_has_ended() {
     }
     let refused = soon(more.join_next()).await.unwrap().unwrap();
     assert!(refused.starts_with(b"HTTP/1.1 503"));
+    clock.advance(Duration::from_millis(300));
     stream.write_all(b"lf").await.unwrap();
     read_head(&mut stream).await;
     stream
@@ -510,4 +512,18 @@ async fn calls_wait_in_line_for_a_place_until_an_answer_has_ended() {
         .unwrap();
     let waited = soon(more.join_next()).await.unwrap().unwrap();
     assert!(waited.ends_with(b"ok"));
+    // Who found a place or an open connection has not waited.
+    let metrics = gateway.handle.metrics();
+    for (reason, line) in [
+        ("bulkhead", "_count{} 1"),
+        ("bulkhead", "_sum{} 0.3"),
+        ("bulkhead", "_bucket{,le=\"0.25\"} 0"),
+        ("bulkhead", "_bucket{,le=\"0.5\"} 1"),
+        ("connection", "_count{} 1"),
+        ("connection", "_sum{} 0"),
+    ] {
+        let labels = format!("{{service=\"shop\",reason=\"{reason}\"");
+        let line = format!("pool_wait_seconds{}", line.replacen('{', &labels, 1));
+        assert!(metrics.contains(&format!("{line}\n")), "{line}\n{metrics}");
+    }
 }

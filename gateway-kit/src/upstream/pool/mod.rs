@@ -14,6 +14,7 @@ use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use metrics::Histogram;
 use parking_lot::Mutex;
 use resilience_core::clock::{Clock, SharedClock};
 
@@ -22,6 +23,7 @@ use self::connect::{Connected, Http1};
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::check as check_tls;
 use crate::config::{Protocol, UpstreamConfig, UpstreamTlsConfig};
+use crate::metrics::Wait;
 use crate::upstream::upload::Upload;
 
 /// The connections of one endpoint. Those of HTTP/1 carry one call at a time; of the idle ones
@@ -32,6 +34,8 @@ pub(crate) struct Pool {
     target: Target,
     settings: Settings,
     clock: SharedClock,
+    /// Of requests that find no open connection.
+    waits: Histogram,
     kept: Mutex<Kept>,
     #[cfg(feature = "http2")]
     shared: multiplexed::Connections,
@@ -176,10 +180,17 @@ impl Pool {
             target,
             settings,
             clock,
+            waits: Histogram::noop(),
             kept: Mutex::default(),
             #[cfg(feature = "http2")]
             shared: multiplexed::Connections::default(),
         }
+    }
+
+    /// Records how long requests wait for a connection.
+    pub(crate) fn measured(mut self, waits: Histogram) -> Self {
+        self.waits = waits;
+        self
     }
 
     /// The name of the server, `host:port`.
@@ -219,7 +230,10 @@ impl Pool {
         if self.may_be_http2() {
             return self.send_shared(request).await;
         }
-        match self.connect().await {
+        let wait = Wait::begin(&self.waits, &self.clock);
+        let connected = self.connect().await;
+        drop(wait);
+        match connected {
             Ok(Connected::Http1(connection)) => {
                 self.send_on(connection, self.clock.now(), request).await
             }
@@ -253,7 +267,10 @@ impl Pool {
                 }
                 Err(back) => request = back,
             }
-            match self.open_shared().await {
+            let wait = Wait::begin(&self.waits, &self.clock);
+            let opened = self.open_shared().await;
+            drop(wait);
+            match opened {
                 Ok(None) => {}
                 Ok(Some(connection)) => {
                     return self.send_on(connection, self.clock.now(), request).await;

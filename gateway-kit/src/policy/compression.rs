@@ -56,7 +56,10 @@ impl Compression {
     /// Reads what the client of `request` accepts.
     pub(crate) fn accepted<B>(&self, request: &Request<B>) -> Accepted<'_> {
         let headers = request.headers();
-        let (coding, identity_refused) = negotiate(headers, &self.config.codings);
+        let (mut coding, identity_refused) = negotiate(headers, &self.config.codings);
+        if is_fixed(headers) {
+            coding = None;
+        }
         let tags = headers.get(IF_NONE_MATCH);
         let weak = tags.filter(|tags| tags.as_bytes().windows(2).any(|two| two == b"W/"));
         Accepted {
@@ -124,9 +127,7 @@ impl Accepted<'_> {
             return false;
         }
         let encoded = list(headers, &CONTENT_ENCODING).any(|coding| coding != b"identity");
-        let fixed = list(headers, &CACHE_CONTROL)
-            .any(|directive| directive.eq_ignore_ascii_case(b"no-transform"));
-        !encoded && !fixed && self.is_listed(headers)
+        !encoded && !is_fixed(headers) && self.is_listed(headers)
     }
 
     fn is_listed(&self, headers: &HeaderMap) -> bool {
@@ -162,6 +163,13 @@ impl Accepted<'_> {
             vary(headers);
         }
     }
+}
+
+/// Whether a request, or an answer, is not to be changed on its way (RFC 9111, sections 5.2.1.6 and
+/// 5.2.2.6).
+fn is_fixed(headers: &HeaderMap) -> bool {
+    let mut directives = list(headers, &CACHE_CONTROL);
+    directives.any(|directive| directive.eq_ignore_ascii_case(b"no-transform"))
 }
 
 fn vary(headers: &mut HeaderMap) {

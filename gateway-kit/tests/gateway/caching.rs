@@ -615,6 +615,85 @@ async fn what_a_trusted_proxy_says_is_part_of_the_address() {
     assert_eq!(upstream.calls(), 4);
 }
 
+/// A proxy that writes `X-Forwarded-*` may pass on what a client wrote elsewhere.
+#[tokio::test]
+async fn what_a_trusted_proxy_does_not_look_at_is_part_of_the_address_too() {
+    let upstream = Upstream::answering(|seen| {
+        let told = |name: &str| seen.header(name).unwrap_or("-").to_owned();
+        // As servers do that take the first.
+        let forwarded = told("forwarded");
+        let first = forwarded.split(',').next().unwrap_or_default();
+        let mut pairs = first.split(';').map(str::trim);
+        let host = pairs.find_map(|pair| pair.strip_prefix("host="));
+        let host = host.map(|host| host.trim_matches('"'));
+        let scheme = [told("x-scheme"), told("front-end-https")].join(" ");
+        Response::builder()
+            .header("cache-control", "max-age=60")
+            .body(Full::from(format!("{} {scheme}", host.unwrap_or("-"))))
+            .unwrap()
+    })
+    .await;
+    let config = format!(
+        "trusted_proxies = [\"127.0.0.0/8\"]\n{}[cache]\n",
+        routed(&[upstream.addr])
+    );
+    let (gateway, _) = start(&config).await;
+    for _ in 0..2 {
+        for (fields, body) in [
+            ("", "h - -"),
+            ("forwarded: for=10.0.0.1;host=evil\r\n", "evil - -"),
+            ("forwarded: For=10.0.0.2; host=evil\r\n", "evil - -"),
+            ("forwarded: for=\"a;host=evil2\"\r\n", "evil2 - -"),
+            ("x-scheme: https\r\n", "h https -"),
+            ("front-end-https: on\r\n", "h - on"),
+        ] {
+            assert_eq!(with(&gateway, fields).await.body, body, "{fields}");
+        }
+    }
+    // One for each that differs in more than the client's address.
+    assert_eq!(upstream.calls(), 5);
+    // And the address itself is no part of it.
+    let other = with(&gateway, "forwarded: for=192.0.2.1;host=evil\r\n").await;
+    assert_eq!((other.body.as_str(), upstream.calls()), ("evil - -", 5));
+}
+
+/// What an upstream says of an answer that it confirms counts, also where that ends its being kept.
+#[tokio::test]
+async fn an_answer_that_is_confirmed_as_private_is_given_as_that_and_to_one() {
+    let count = AtomicUsize::new(0);
+    let upstream = Upstream::answering(move |_| {
+        let answer = Response::builder().header("etag", "\"v1\"");
+        match count.fetch_add(1, Ordering::SeqCst) {
+            0 => answer
+                .header("cache-control", "public, max-age=60")
+                .body(Full::from("page")),
+            1 => answer
+                .status(304)
+                .header("cache-control", "private")
+                .header("set-cookie", "sid=1")
+                .body(Full::default()),
+            _ => answer
+                .header("cache-control", "no-store")
+                .body(Full::from("next")),
+        }
+        .unwrap()
+    })
+    .await;
+    let (gateway, clock) = cached(&upstream, "").await;
+    assert_eq!(with(&gateway, "").await.body, "page");
+    clock.advance(Duration::from_secs(60));
+    let once = with(&gateway, "").await;
+    assert_eq!((once.status, once.body.as_str()), (200, "page"));
+    assert_eq!(once.header("cache-control"), Some("private"));
+    assert_eq!(once.header("set-cookie"), Some("sid=1"));
+    let next = with(&gateway, "").await;
+    assert_eq!(
+        (next.body.as_str(), next.header("set-cookie")),
+        ("next", None)
+    );
+    assert_eq!(upstream.calls(), 3);
+}
+
 #[tokio::test]
 async fn what_changes_something_makes_the_cache_forget() {
     let count = AtomicUsize::new(0);

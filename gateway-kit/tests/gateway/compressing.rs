@@ -226,6 +226,29 @@ async fn what_is_short_fixed_or_compressed_already_stays_as_it_is() {
     }
 }
 
+/// RFC 9111, section 5.2.1.6: a client may ask for what the service sent.
+#[tokio::test]
+async fn what_a_client_wants_unchanged_stays_as_it_is() {
+    let body = json(9000);
+    let (_upstream, gateway) = compressing(body.clone(), "", of_json).await;
+    for (fields, is_plain) in [
+        ("cache-control: no-transform\r\n", true),
+        ("cache-control: max-age=0, No-Transform\r\n", true),
+        (
+            "cache-control: max-age=0\r\ncache-control: no-transform\r\n",
+            true,
+        ),
+        ("cache-control: transform\r\n", false),
+        ("", false),
+    ] {
+        let fields = format!("accept-encoding: gzip\r\n{fields}");
+        let answer = get(&gateway, &fields).await;
+        let coding = answer.header("content-encoding");
+        assert_eq!(coding, (!is_plain).then_some("gzip"), "{fields}");
+        assert_eq!(answer.body == body, is_plain, "{fields}");
+    }
+}
+
 #[tokio::test]
 async fn the_settings_say_what_is_compressed() {
     let settings =

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     AGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE,
-    CONTENT_TYPE, COOKIE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, VARY,
+    CONTENT_TYPE, COOKIE, DATE, ETAG, FORWARDED, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
@@ -104,11 +105,12 @@ impl Wanted {
     }
 }
 
-/// `X-Forwarded-*` but for the client's address, in one order.
+/// What tells where a request came in: `X-Forwarded-*` and its like, but for the client's address, in
+/// one order.
 fn came_in(headers: &HeaderMap) -> Vec<u8> {
     let told = headers.iter().filter(|(name, _)| {
         let rest = name.as_str().strip_prefix("x-forwarded-");
-        rest.is_some_and(|rest| rest != "for")
+        rest.is_some_and(|rest| rest != "for") || CAME_IN.contains(name)
     });
     let mut told: Vec<_> = told.collect();
     told.sort_by_key(|(name, _)| name.as_str());
@@ -119,8 +121,30 @@ fn came_in(headers: &HeaderMap) -> Vec<u8> {
         text.extend_from_slice(value.as_bytes());
         text.push(b'\n');
     }
+    // A proxy may pass on what a client wrote there. What is quoted may be cut wrongly, and is then
+    // part of the key for nothing.
+    for line in headers.get_all(FORWARDED) {
+        let pairs = line.as_bytes().split(|byte| b",;".contains(byte));
+        for pair in pairs.map(<[u8]>::trim_ascii) {
+            let address = [&b"for="[..], b"by="].into_iter().any(|name| {
+                let start = pair.get(..name.len());
+                start.is_some_and(|start| start.eq_ignore_ascii_case(name))
+            });
+            if !address {
+                text.extend_from_slice(pair);
+                text.push(b'\n');
+            }
+        }
+    }
     text
 }
+
+/// What some servers take the scheme from.
+const CAME_IN: [HeaderName; 3] = [
+    HeaderName::from_static("front-end-https"),
+    HeaderName::from_static("x-scheme"),
+    HeaderName::from_static("x-url-scheme"),
+];
 
 /// A tag without its `W/`.
 fn opaque(tag: &[u8]) -> &[u8] {

@@ -477,16 +477,17 @@ impl Fetch<'_> {
         let headers = stored.with_news(news.headers());
         let times = self.lookup.times();
         let freshness = assess(self.asked(), stored.status(), &headers, times.wall);
-        let Some(freshness) = freshness else {
-            // It is good for this once.
-            self.lookup.store.forget(key);
-            let response = stored.answer(self.wanted, times.clock);
-            return Ok(self.lookup.note(response, Became::Revalidated, None));
-        };
         let came = Came {
             status: stored.status(),
             headers: &headers,
             body: stored.body(),
+        };
+        let Some(freshness) = freshness else {
+            // It is good for this once, as the news have it: others on the way are not to keep it.
+            self.lookup.store.forget(key);
+            let once = self.stored(&came, stored.freshness, times);
+            let response = once.answer(self.wanted, times.clock);
+            return Ok(self.lookup.note(response, Became::Revalidated, None));
         };
         let renewed = self.stored(&came, freshness, times);
         self.keep(&renewed);

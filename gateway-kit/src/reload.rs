@@ -276,6 +276,9 @@ struct State {
     number: u64,
 }
 
+/// What a configuration changes, and what of it has to wait.
+type Told = (ConfigDiff, Vec<&'static str>);
+
 /// Content as a number; `None` cannot be read.
 type Files = BTreeMap<PathBuf, Option<u64>>;
 
@@ -362,10 +365,15 @@ impl Inner {
             Some(config) => config.check().map(|()| config).map_err(|e| e.to_string()),
             None => self.read_source(&mut state),
         };
-        let changed = changed.and_then(|config| self.replace(&mut state, config));
+        let prepared = changed.and_then(|config| self.prepare(&state, config));
+        // Whoever finds the new configuration in force finds its report.
+        let mut history = live.history.lock();
+        let changed = prepared.map(|(told, put_in_force)| {
+            put_in_force(&mut state);
+            told
+        });
         state.number += 1;
         let report = self.report(state.number, trigger, changed);
-        let mut history = live.history.lock();
         history.push_back(report.clone());
         if history.len() > HISTORY {
             history.pop_front();
@@ -391,12 +399,12 @@ impl Inner {
         parsed.map_err(|error| error.to_string())
     }
 
-    /// Puts a checked configuration in force; what it changes, and what has to wait.
-    fn replace(
-        &self,
-        state: &mut State,
+    /// Builds all that a checked configuration needs; what puts it in force cannot fail.
+    fn prepare<'g>(
+        &'g self,
+        state: &State,
         mut config: Config,
-    ) -> Result<(ConfigDiff, Vec<&'static str>), String> {
+    ) -> Result<(Told, impl FnOnce(&mut State) + use<'g>), String> {
         let before = self.live.config();
         let waiting = self.put_back(&before, &mut config);
         let files = contents(config.files());
@@ -417,18 +425,19 @@ impl Inner {
             before.is_some_and(|before| before != *content)
         });
         diff.files = known.map(|(path, _)| path.clone()).collect();
-        // From here on nothing fails.
-        snapshot.attach(&config, &self.shared);
-        let old = self.snapshot.swap(Arc::new(snapshot));
-        #[cfg(feature = "tls")]
-        if let Some((tls, prepared)) = tls {
-            tls.replace(prepared);
-        }
-        state.files = files;
-        self.live.config.send_replace(Arc::new(config));
-        // Requests that run hold it as long as they need it.
-        drop(old);
-        Ok((diff, waiting))
+        let put_in_force = move |state: &mut State| {
+            snapshot.attach(&config, &self.shared);
+            let old = self.snapshot.swap(Arc::new(snapshot));
+            #[cfg(feature = "tls")]
+            if let Some((tls, prepared)) = tls {
+                tls.replace(prepared);
+            }
+            state.files = files;
+            self.live.config.send_replace(Arc::new(config));
+            // Requests that run hold it as long as they need it.
+            drop(old);
+        };
+        Ok(((diff, waiting), put_in_force))
     }
 
     /// Gives settings that cannot change while the gateway runs their old values; their names.
@@ -484,7 +493,7 @@ impl Inner {
         &self,
         number: u64,
         trigger: ReloadTrigger,
-        changed: Result<(ConfigDiff, Vec<&'static str>), String>,
+        changed: Result<Told, String>,
     ) -> ReloadReport {
         let at = self.shared.wall.now();
         let (outcome, reason, diff, at_next_start) = match changed {

@@ -21,6 +21,13 @@ impl TempFile {
         std::fs::write(&path, text).unwrap();
         Self(path)
     }
+
+    /// Gives it other content at once: a file that is written in place is empty for a moment.
+    fn replace(&self, text: &str) {
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &self.0).unwrap();
+    }
 }
 
 impl Drop for TempFile {
@@ -271,7 +278,7 @@ fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
     assert!(get(address, "/").starts_with("HTTP/1.1 503"));
     let following = "reload = { interval = \"5ms\" }\n".to_owned() + CONFIG;
     let off = following.replace("upstream = \"a\"", "upstream = \"a\"\nenabled = false");
-    std::fs::write(&config.0, &off).unwrap();
+    config.replace(&off);
     hangup();
     let event = log.event("configuration reloaded");
     assert_eq!(
@@ -280,7 +287,7 @@ fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
     );
     assert!(get(address, "/").starts_with("HTTP/1.1 404"));
     // It follows the file now, and says less.
-    std::fs::write(&config.0, off + "[log]\nlevel = \"error\"\nx = 1\n").unwrap();
+    config.replace(&(off + "[log]\nlevel = \"error\"\nx = 1\n"));
     let event = log.event("configuration refused, the old one stays");
     let reason = event["reason"].as_str().unwrap();
     assert!(
@@ -290,10 +297,10 @@ fn it_reloads_on_a_changed_file_and_on_sighup_and_keeps_the_old_on_a_bad_one() {
     assert_eq!(event["by"], "file");
     assert!(get(address, "/").starts_with("HTTP/1.1 404"));
     let quiet = following + "[log]\nlevel = \"warn\"\n";
-    std::fs::write(&config.0, quiet).unwrap();
+    config.replace(&quiet);
     eventually(|| get(address, "/").starts_with("HTTP/1.1 503"));
     // The lines of requests end once the level has changed; a line of a later warning comes.
-    std::fs::write(&config.0, "nonsense").unwrap();
+    config.replace("nonsense");
     log.event("configuration refused, the old one stays");
 }
 
@@ -447,4 +454,59 @@ fn the_access_log_is_sampled_or_off_and_failures_are_always_in_it() {
             .any(|line| line.contains("gateway_kit::access")),
         "{lines:?}"
     );
+}
+
+#[test]
+fn changes_and_refusals_of_the_admin_are_logged_and_tokens_are_not() {
+    const TOKEN: &str = "the-token-of-the-operator";
+    const WRONG: &str = "the-token-of-a-stranger";
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let config = TempFile::new("audit", &format!("reload = false\n{CONFIG}{admin}"));
+    let mut child = gateway();
+    child.arg("--config").arg(&config.0).stdout(Stdio::piped());
+    let mut child = Running(child.env("ADMIN_TOKEN", TOKEN).spawn().unwrap());
+    let log = Log::of(&mut child);
+    let address = log.event("the admin listens")["address"].clone();
+    let address = address.as_str().unwrap();
+    let path = "/admin/loadbalancer/a/endpoints/127.0.0.1:1";
+    let drain = |token: &str| {
+        let body = "{\"weight\":0}";
+        let mut client = TcpStream::connect(address).unwrap();
+        let request = format!(
+            "PATCH {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(drain(WRONG).starts_with("HTTP/1.1 401"));
+    assert!(drain(TOKEN).starts_with("HTTP/1.1 200"));
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let line = log.line();
+        assert!(!line.contains(TOKEN) && !line.contains(WRONG), "{line}");
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if event["target"] == "gateway_kit::admin" {
+            told.push(event);
+        }
+    }
+    for (event, name, wanted) in [
+        (0, "level", "WARN"),
+        (0, "message", "refused"),
+        (0, "actor", "127.0.0.1"),
+        (0, "code", "token_wrong"),
+        (1, "level", "INFO"),
+        (1, "message", "changed"),
+        (1, "actor", "127.0.0.1"),
+        (1, "by", "token"),
+        (1, "action", "endpoint.weight"),
+        (1, "on", "a/127.0.0.1:1"),
+        (1, "before", "1"),
+        (1, "after", "0"),
+    ] {
+        assert_eq!(told[event][name], wanted, "{name}: {told:?}");
+    }
 }

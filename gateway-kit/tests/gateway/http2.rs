@@ -766,7 +766,7 @@ async fn stopping_says_goodbye_and_finishes_what_runs() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let text = routed(&[listener.local_addr().unwrap()]) + "[server]\nheader_timeout = \"50ms\"\n";
+    let text = routed(&[listener.local_addr().unwrap()]) + "[server]\nheader_timeout = \"300ms\"\n";
     let gateway = Running::start(&text).await;
     // One that says nothing but its preface, and one that waits for an answer.
     let mut idle = TcpStream::connect(gateway.addr).await.unwrap();

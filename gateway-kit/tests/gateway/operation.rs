@@ -100,7 +100,7 @@ async fn stopping_turns_readiness_off_first_then_finishes_what_runs() {
     // M.c6
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = routed(&[listener.local_addr().unwrap()])
-        + "[shutdown]\ndelay = \"300ms\"\ntimeout = \"10s\"\n";
+        + "[shutdown]\ndelay = \"1s\"\ntimeout = \"10s\"\n";
     let mut gateway = Running::start(&config).await;
     let mut client = gateway.connect().await;
     client
@@ -120,7 +120,7 @@ async fn stopping_turns_readiness_off_first_then_finishes_what_runs() {
     assert_eq!(gateway.get("/health/live").await.status, 200);
     soon(async {
         while tokio::net::TcpStream::connect(gateway.addr).await.is_ok() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;

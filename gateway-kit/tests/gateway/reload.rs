@@ -38,6 +38,13 @@ impl Drop for Dir {
     }
 }
 
+/// Gives a file other content at once: one that is written in place is empty for a moment.
+fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(&new, file).unwrap();
+}
+
 const LISTEN: &str = "listen = \"127.0.0.1:0\"\n";
 const FAST: &str = "[reload]\ninterval = \"5ms\"\n";
 
@@ -245,7 +252,7 @@ async fn a_bad_file_keeps_the_old_configuration_and_says_why_in_one_line() {
     let dir = Dir::new("bad");
     let file = dir.file("gateway.toml");
     let upstream = Upstream::start().await;
-    let good = LISTEN.to_owned() + &routed(&[upstream.addr]);
+    let good = LISTEN.to_owned() + "[reload]\ninterval = \"1h\"\n" + &routed(&[upstream.addr]);
     std::fs::write(&file, &good).unwrap();
     let source = Source::file(&file);
     let builder = Gateway::builder(source.load().unwrap()).source(source);
@@ -254,14 +261,11 @@ async fn a_bad_file_keeps_the_old_configuration_and_says_why_in_one_line() {
     for (text, wanted) in [
         (
             good.replace("\"/\"", "\"x\""),
-            "gateway.toml:3: route[0].prefix = \"x\": must be",
+            "gateway.toml:5: route[0].prefix = \"x\": must be",
         ),
         (good.clone() + "nonsense\n", "gateway.toml:"),
         ("\n".to_owned(), "gateway.toml: (file): is empty"),
-        (
-            good.clone() + "\n[reload]\ninterval = \"0s\"\n",
-            "reload.interval",
-        ),
+        (good.replace("1h", "0s"), "reload.interval"),
     ] {
         std::fs::write(&file, text).unwrap();
         let report = gateway.handle.reload_source(ReloadTrigger::Admin);
@@ -332,8 +336,7 @@ async fn a_changed_file_is_taken_however_it_was_changed() {
     std::fs::write(&file, text(&a)).unwrap();
     answers("a").await;
     // As editors do: written beside, and renamed over.
-    std::fs::write(dir.file("new"), text(&b)).unwrap();
-    std::fs::rename(dir.file("new"), &file).unwrap();
+    replace(&file, &text(&b));
     answers("b").await;
     // Gone, and back.
     std::fs::remove_file(&file).unwrap();
@@ -342,11 +345,11 @@ async fn a_changed_file_is_taken_however_it_was_changed() {
     until(|| gateway.handle.reloads()[0].outcome == ReloadOutcome::Unchanged).await;
     // Half of a file is refused, once, and the rest makes it good.
     let whole = text(&a);
-    std::fs::write(&file, &whole[..whole.len() - 9]).unwrap();
+    replace(&file, &whole[..whole.len() - 9]);
     until(|| gateway.handle.reloads()[0].is_refused()).await;
     answers("b").await;
     let refused = gateway.handle.reloads()[0].number;
-    std::fs::write(&file, &whole).unwrap();
+    replace(&file, &whole);
     answers("a").await;
     let last = gateway.handle.reloads().remove(0);
     assert_eq!(
@@ -368,7 +371,7 @@ async fn what_a_call_put_in_force_stays_until_the_file_changes() {
     // Long enough for many looks; what must not happen cannot be waited for.
     tokio::time::sleep(Duration::from_millis(60)).await;
     assert_eq!(gateway.get("/").await.body, "b");
-    std::fs::write(&file, text + "# changed\n").unwrap();
+    replace(&file, &(text + "# changed\n"));
     until(|| gateway.handle.reloads().len() == 3).await;
     assert_eq!(gateway.get("/").await.body, "a");
 }
@@ -495,7 +498,7 @@ async fn files_that_the_configuration_names_count_as_part_of_it() {
     let text = LISTEN.to_owned() + FAST + &routed(&[upstream.addr]) + &jwt;
     std::fs::write(&file, text).unwrap();
     let gateway = following(&file).await;
-    std::fs::write(&keys, key(&"ZGVm".repeat(11))).unwrap();
+    replace(&keys, &key(&"ZGVm".repeat(11)));
     let last = || gateway.handle.reloads().remove(0);
     until(|| last().number == 1).await;
     assert_eq!(
@@ -504,7 +507,7 @@ async fn files_that_the_configuration_names_count_as_part_of_it() {
     );
     assert_eq!(last().diff.files, std::slice::from_ref(&keys));
     // A bad one is refused, once, and the configuration before it stays.
-    std::fs::write(&keys, "{}").unwrap();
+    replace(&keys, "{}");
     until(|| last().number == 2).await;
     assert!(last().is_refused());
     assert_eq!(gateway.get("/").await.status, 401);

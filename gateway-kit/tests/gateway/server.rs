@@ -119,7 +119,7 @@ async fn a_refused_client_is_not_asked_for_its_body() {
 #[tokio::test]
 async fn a_slow_head_ends_the_connection() {
     let upstream = Recorder::start().await;
-    let text = config(upstream.addr) + "[server]\nheader_timeout = \"50ms\"\n";
+    let text = config(upstream.addr) + "[server]\nheader_timeout = \"300ms\"\n";
     let gateway = Running::start(&text).await;
     for start in ["", "G", "PRI * HT", "GET / HTTP/1.1\r\nhost: h\r\n"] {
         let mut client = gateway.connect().await;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{Running, read_head, routed, soon, until};
 
@@ -114,21 +114,38 @@ async fn a_slow_upstream_slows_the_client_down() {
     assert!(soon(sender).await.unwrap().starts_with("HTTP/1.1 204"));
 }
 
+/// A call ends upstream a second after its client left at the latest; a machine that stood still
+/// meanwhile gets another try.
+async fn in_a_second(call: impl AsyncFn() -> (TcpStream, TcpStream)) {
+    for _ in 0..5 {
+        let (client, mut upstream) = call().await;
+        let begin = Instant::now();
+        drop(client);
+        let end = soon(upstream.read(&mut [0; 16])).await;
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        if begin.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+    }
+    panic!("each time it took longer than a second");
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_ends_the_upstream_call() {
     // I1.c4
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = Running::start(&routed(&[listener.local_addr().unwrap()])).await;
-    let mut client = gateway.connect().await;
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
-        .await
-        .unwrap();
-    let (mut stream, _) = soon(listener.accept()).await.unwrap();
-    read_head(&mut stream).await;
-    drop(client);
-    let end = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut [0; 16])).await;
-    assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
+    in_a_second(async || {
+        let mut client = gateway.connect().await;
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+            .await
+            .unwrap();
+        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        read_head(&mut stream).await;
+        (client, stream)
+    })
+    .await;
     until(|| gateway.handle.endpoints()[0].in_flight == 0).await;
     // A client's impatience is not the upstream's failure.
     assert_eq!(gateway.handle.endpoints()[0].breaker.failures, 0);
@@ -140,21 +157,22 @@ async fn a_client_that_leaves_inside_the_answer_ends_the_upstream_call() {
     // I1.c4
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = Running::start(&routed(&[listener.local_addr().unwrap()])).await;
-    let mut client = gateway.connect().await;
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
-        .await
-        .unwrap();
-    let (mut stream, _) = soon(listener.accept()).await.unwrap();
-    read_head(&mut stream).await;
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
-        .await
-        .unwrap();
-    read_head(&mut client).await;
-    drop(client);
-    let end = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut [0; 16])).await;
-    assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
+    in_a_second(async || {
+        let mut client = gateway.connect().await;
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+            .await
+            .unwrap();
+        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        read_head(&mut stream).await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            .await
+            .unwrap();
+        read_head(&mut client).await;
+        (client, stream)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -197,7 +215,7 @@ async fn a_cut_answer_stays_visibly_cut_and_a_cut_request_never_looks_whole() {
 async fn a_client_that_stalls_in_its_body_is_408_and_not_the_upstreams_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = routed(&[listener.local_addr().unwrap()])
-        + "response_timeout = \"50ms\"\n[server]\nbody_timeout = \"50ms\"\n";
+        + "response_timeout = \"300ms\"\n[server]\nbody_timeout = \"300ms\"\n";
     let gateway = Running::start(&config).await;
     let mut client = gateway.connect().await;
     let half = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nhalf";

@@ -84,7 +84,7 @@ async fn after_a_101_that_was_asked_for_bytes_pass_both_ways() {
 #[tokio::test]
 async fn a_tunnel_on_which_nothing_moves_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = routed(&[listener.local_addr().unwrap()]) + "upgrade_timeout = \"100ms\"\n";
+    let config = routed(&[listener.local_addr().unwrap()]) + "upgrade_timeout = \"300ms\"\n";
     let gateway = Running::start(&config).await;
     let (mut client, mut upstream) = tunnel(&gateway, &listener, "").await;
     ends(&mut client).await;

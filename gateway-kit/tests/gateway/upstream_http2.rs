@@ -579,7 +579,7 @@ async fn only_what_the_server_has_not_looked_at_is_sent_again_whatever_the_metho
         let name = format!("{method} {rest:?}: {script:?}");
         let server = Scripted::start(script).await;
         let patience = match script {
-            [Nothing] => "100ms",
+            [Nothing] => "500ms",
             _ => "20s",
         };
         let more = format!(

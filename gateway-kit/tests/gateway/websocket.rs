@@ -239,7 +239,7 @@ mod http2 {
     #[tokio::test]
     async fn a_tunnel_is_opened_for_a_client_of_http2_and_keeps_its_connection() {
         // Far less than the tunnel lives.
-        let (gateway, listener) = start("[server]\nheader_timeout = \"50ms\"\n").await;
+        let (gateway, listener) = start("[server]\nheader_timeout = \"300ms\"\n").await;
         let mut client = client(&gateway).await;
         let (response, mut send, mut upstream) = exchange(&mut client, &listener, AGREES).await;
         assert_eq!(response.status(), 200);
@@ -269,7 +269,7 @@ mod http2 {
                 back.extend(data);
             }
             assert_eq!(back, got);
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         assert_eq!(gateway.handle.endpoints()[0].in_flight, 1);
         drop(upstream);

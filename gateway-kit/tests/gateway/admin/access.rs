@@ -328,3 +328,30 @@ async fn bodies_are_bounded_and_json() {
         .await;
     assert_eq!(answer.status, 400);
 }
+
+/// On its own address the peer, on the public one whoever a trusted proxy says it is.
+#[tokio::test]
+async fn an_address_is_what_may_be_believed() {
+    let config = format!(
+        "trusted_proxies = [\"127.0.0.1\"]\n{}{SECTION}public = true\nallow = [\"192.0.2.0/24\"]\n",
+        routed(&[nobody().await])
+    );
+    let gateway = start_with(&config, Some(TOKEN)).await;
+    let own = gateway.admin_addr.unwrap();
+    let (operator, other) = (
+        "x-forwarded-for: 192.0.2.1\r\n",
+        "x-forwarded-for: 198.51.100.1\r\n",
+    );
+    for (address, peer, fields, status) in [
+        (gateway.addr, "127.0.0.1", operator, 200),
+        (gateway.addr, "127.0.0.1", other, 403),
+        (gateway.addr, "127.0.0.1", "", 403),
+        (gateway.addr, "127.0.0.2", operator, 403),
+        (own, "127.0.0.1", operator, 403),
+        (own, "127.0.0.2", operator, 403),
+    ] {
+        let ask = get("/admin/status").from(peer).with(fields);
+        let answer = ask.at(address).await;
+        assert_eq!(answer.status, status, "{address} {peer} {fields}");
+    }
+}

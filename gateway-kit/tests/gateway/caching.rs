@@ -219,6 +219,7 @@ async fn a_304_brings_what_is_new_and_nothing_of_the_body() {
             ("cache-control", "max-age=60"),
             ("etag", "W/\"v1\""),
             ("content-type", "text/plain"),
+            ("content-location", "/here"),
             ("x-a", "old"),
             ("x-b", "old"),
         ],
@@ -237,6 +238,9 @@ async fn a_304_brings_what_is_new_and_nothing_of_the_body() {
     for known in ["\"v1\"", "W/\"v1\""] {
         let answer = with(&gateway, &format!("if-none-match: {known}\r\n")).await;
         assert_eq!(answer.status, 304, "{known}");
+        // It has no body, and says nothing of one.
+        assert_eq!(answer.header("content-type"), None);
+        assert_eq!(answer.header("content-location"), Some("/here"));
     }
     clock.advance(Duration::from_secs(60));
     for _ in 0..2 {
@@ -513,6 +517,8 @@ async fn requests_that_are_not_the_caches_pass_it_by() {
         "x-rewrite-url: /admin\r\n",
         "cache-control: no-store\r\n",
         "content-length: 2\r\n\r\nhi",
+        "upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nconnection: upgrade\r\n",
     ];
     for (passed, fields) in rows.into_iter().enumerate() {
         let answer = with(&gateway, fields).await;
@@ -543,6 +549,48 @@ async fn requests_that_are_not_the_caches_pass_it_by() {
         let asks = usize::from(!wish.contains("max-age"));
         with(&gateway, &wish).await;
         assert_eq!(upstream.calls(), calls + asks, "{wish}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_may_gets_no_older_answer_than_it_wants() {
+    let upstream = numbering(MINUTE).await;
+    let (gateway, clock) = cached(&upstream, "client_refresh = true\n").await;
+    with(&gateway, "").await;
+    clock.advance(Duration::from_secs(30));
+    for (age, calls) in [(31, 1), (30, 1), (29, 2), (0, 2)] {
+        with(&gateway, &format!("cache-control: max-age={age}\r\n")).await;
+        assert_eq!(upstream.calls(), calls, "{age}");
+    }
+}
+
+/// A failure is over soon; what cannot be kept stays so for a time.
+#[tokio::test]
+async fn a_second_after_a_failure_many_requests_are_one_call_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = routed(&[listener.local_addr().unwrap()]) + "[cache]\nwait = \"1h\"\n";
+    let (gateway, clock) = start(&config).await;
+    let gateway = Arc::new(gateway);
+    let fail = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        let answer = "HTTP/1.1 503 Busy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    };
+    let (answer, ()) = soon(async { tokio::join!(gateway.get("/"), fail) }).await;
+    assert_eq!(answer.status, 503);
+    clock.advance(Duration::from_secs(1));
+    let mut clients = JoinSet::new();
+    for _ in 0..3 {
+        let gateway = Arc::clone(&gateway);
+        clients.spawn(async move { gateway.get("/").await });
+    }
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    read_head(&mut stream).await;
+    let answer = b"HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 4\r\n\r\nonce";
+    stream.write_all(answer).await.unwrap();
+    while let Some(answer) = soon(clients.join_next()).await {
+        assert_eq!(answer.unwrap().body, "once");
     }
 }
 

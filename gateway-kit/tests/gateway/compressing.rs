@@ -134,7 +134,9 @@ async fn a_long_text_is_compressed_in_the_coding_that_is_liked_best() {
     // K.c4
     let body = json(10 * 1024);
     let (_upstream, gateway) = compressing(body.clone(), "", |answer| {
-        of_json(answer).header("etag", "\"a\"")
+        of_json(answer)
+            .header("etag", "\"a\"")
+            .header("accept-ranges", "bytes")
     })
     .await;
     let rows: [(&str, Option<&str>); 7] = [
@@ -164,6 +166,8 @@ async fn a_long_text_is_compressed_in_the_coding_that_is_liked_best() {
         };
         assert!(text.1 && text.0 == body, "{accept}");
         assert_eq!(answer.header("etag"), Some(tag), "{accept}");
+        let ranges = coding.is_none().then_some("bytes");
+        assert_eq!(answer.header("accept-ranges"), ranges, "{accept}");
         if coding.is_some() {
             assert!(answer.body.len() < 1000, "{accept}");
             assert_eq!(answer.header("content-length"), None, "{accept}");
@@ -304,6 +308,8 @@ async fn a_304_is_about_the_answer_that_the_client_has() {
         let answer = get(&gateway, &fields).await;
         assert!(answer.head.starts_with("HTTP/1.1 304"));
         assert_eq!(answer.header("etag"), Some(told));
+        let varies = told.starts_with('W').then_some("accept-encoding");
+        assert_eq!(answer.header("vary"), varies, "{known}");
     }
 }
 

@@ -96,7 +96,7 @@ fuzz: ## each fuzz target for ten million runs; keeps what it finds in target/co
 
 examples: ## each example of the layers runs to its end
 	$(CARGO) build --quiet --locked $(AS_TESTS)
-	@set -e; for example in resilience-tower/examples/*.rs webhook-verify/examples/*.rs; do \
+	@set -e; for example in resilience-tower/examples/*.rs webhook-verify/examples/*.rs gateway-kit/examples/*.rs; do \
 		name=$$(basename $$example .rs); echo "example $$name"; \
 		log=$(TARGET)/example-$$name.log; \
 		timeout 60 $(TARGET)/debug/examples/$$name >$$log 2>&1 || { cat $$log; echo "example $$name failed"; exit 1; }; \

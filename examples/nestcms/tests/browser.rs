@@ -1,14 +1,11 @@
 //! The status page in a real browser: the breaker opens, goes half-open and closes, live,
 //! while the PayTabs sandbox fails and recovers.
 //!
-//! Needs Debian's packages `chromium` and `chromium-driver`; `make deps` installs them.
-//! With `NESTCMS_SCREENSHOTS` set to a folder the page is photographed in each state.
-
-mod driver;
+//! With `SCREENSHOTS` set to a folder the page is photographed in each state.
 
 use std::time::Duration;
 
-use driver::Browser;
+use browser::Browser;
 use nestcms::settings::Settings;
 use nestcms::stack::{Stack, StackConfig};
 
@@ -68,12 +65,12 @@ async fn watch(browser: &Browser, url: &str) -> Result<(), String> {
         .await?;
     browser.photograph("closed").await?;
 
-    browser.click("do-fail").await?;
+    browser.click("#do-fail").await?;
     browser
         .until("paytabs.innerText.includes('failing')")
         .await?;
     for payment in 1..=5 {
-        browser.click("do-pay").await?;
+        browser.click("#do-pay").await?;
         // One at a time: the row and the answer must both be there.
         let rows = "document.querySelectorAll('#payments tr[data-status=created]').length";
         browser.until(&format!("{rows} >= {payment}")).await?;
@@ -89,14 +86,14 @@ async fn watch(browser: &Browser, url: &str) -> Result<(), String> {
     browser.photograph("open").await?;
 
     // Slowly, so that the probe is under way for long enough to be seen.
-    browser.click("do-hold").await?;
+    browser.click("#do-hold").await?;
     browser.until("paytabs.innerText.includes('slow')").await?;
     browser
         .until(&format!(
             "{PAYTABS}.innerText.includes('the next call is a probe')"
         ))
         .await?;
-    browser.click("do-pay").await?;
+    browser.click("#do-pay").await?;
     browser
         .until(&format!("{PAYTABS}.dataset.state === 'half_open'"))
         .await?;
@@ -105,7 +102,7 @@ async fn watch(browser: &Browser, url: &str) -> Result<(), String> {
         .until(&format!("{PAYTABS}.dataset.state === 'closed'"))
         .await?;
 
-    browser.click("do-recover").await?;
+    browser.click("#do-recover").await?;
     browser
         .until("paytabs.innerText.includes('healthy')")
         .await?;

@@ -1,4 +1,7 @@
-//! Headless Chromium behind chromedriver; both end with the test.
+//! Headless Chromium behind chromedriver, for tests of pages; both end with the test.
+//!
+//! Needs Debian's packages `chromium` and `chromium-driver`; `make deps` installs them. With
+//! `SCREENSHOTS` set to a folder, pages are photographed on their way.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,7 +14,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// One browser with a profile of its own.
-pub(crate) struct Browser {
+#[derive(Debug)]
+pub struct Browser {
     client: Client,
     /// Chromedriver is killed when this is dropped.
     _driver: Child,
@@ -19,6 +23,7 @@ pub(crate) struct Browser {
 }
 
 /// Chromium's folder and process, both gone after the test, however it ends.
+#[derive(Debug)]
 struct Profile {
     folder: PathBuf,
     process: Option<u64>,
@@ -43,7 +48,11 @@ const START: Duration = Duration::from_secs(30);
 const WAIT: Duration = Duration::from_secs(20);
 
 impl Browser {
-    pub(crate) async fn start() -> Self {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// It cannot be started; the message says what to install.
+    pub async fn start() -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -66,7 +75,7 @@ impl Browser {
         // Keep its pipe empty.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
 
-        let folder = std::env::temp_dir().join(format!("gateway-browser-{}", uuid::Uuid::now_v7()));
+        let folder = std::env::temp_dir().join(format!("test-browser-{}", uuid::Uuid::now_v7()));
         let mut profile = Profile {
             folder,
             process: None,
@@ -91,18 +100,29 @@ impl Browser {
         }
     }
 
-    pub(crate) async fn open(&self, url: &str) -> Result<(), String> {
+    /// Goes to a page.
+    ///
+    /// # Errors
+    /// The page cannot be opened.
+    pub async fn open(&self, url: &str) -> Result<(), String> {
         let opened = self.client.goto(url).await;
         opened.map_err(|error| format!("{url} cannot be opened: {error}"))
     }
 
     /// Runs a script; what it returns.
-    pub(crate) async fn run(&self, script: &str) -> Result<Value, String> {
+    ///
+    /// # Errors
+    /// It throws.
+    pub async fn run(&self, script: &str) -> Result<Value, String> {
         let run = self.client.execute(script, Vec::new()).await;
         run.map_err(|error| format!("{script}: {error}"))
     }
 
-    pub(crate) async fn click(&self, css: &str) -> Result<(), String> {
+    /// Clicks what the selector finds.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be clicked.
+    pub async fn click(&self, css: &str) -> Result<(), String> {
         let button = self.client.find(Locator::Css(css)).await;
         let clicked = match button {
             Ok(button) => button.click().await,
@@ -112,7 +132,10 @@ impl Browser {
     }
 
     /// Writes into a field, key by key.
-    pub(crate) async fn write(&self, css: &str, text: &str) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It is not there, or takes no text.
+    pub async fn write(&self, css: &str, text: &str) -> Result<(), String> {
         let field = self.client.find(Locator::Css(css)).await;
         let written = match field {
             Ok(field) => field.send_keys(text).await,
@@ -122,7 +145,10 @@ impl Browser {
     }
 
     /// Waits until the expression is true in the page.
-    pub(crate) async fn until(&self, expression: &str) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It throws, or is not true for 20 seconds.
+    pub async fn until(&self, expression: &str) -> Result<(), String> {
         let holds = async {
             loop {
                 let value = self.run(&format!("return Boolean({expression})")).await?;
@@ -145,8 +171,11 @@ impl Browser {
     }
 
     /// Saves a picture of the page, if pictures are wanted.
-    pub(crate) async fn photograph(&self, name: &str) -> Result<(), String> {
-        let Some(folder) = std::env::var_os("GATEWAY_SCREENSHOTS") else {
+    ///
+    /// # Errors
+    /// It cannot be saved.
+    pub async fn photograph(&self, name: &str) -> Result<(), String> {
+        let Some(folder) = std::env::var_os("SCREENSHOTS") else {
             return Ok(());
         };
         let png = self
@@ -159,7 +188,7 @@ impl Browser {
     }
 
     /// Ends the session, and with it Chromium.
-    pub(crate) async fn stop(mut self) {
+    pub async fn stop(mut self) {
         if let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(10), self.client.close()).await
         {
             self.profile.process = None;

@@ -1,13 +1,10 @@
 //! The page in a real browser: who signs in, what it shows of traffic, what its buttons do.
 //!
-//! Needs Debian's packages `chromium` and `chromium-driver`; `make deps` installs them. With
-//! `GATEWAY_SCREENSHOTS` set to a folder the page is photographed on its way.
-
-mod driver;
+//! With `SCREENSHOTS` set to a folder the page is photographed on its way.
 
 use std::time::Duration;
 
-use driver::Browser;
+use browser::Browser;
 use gateway_kit::Gateway;
 use gateway_kit::config::Source;
 
@@ -25,7 +22,9 @@ async fn the_page_shows_what_runs_and_its_buttons_change_it() {
     let good = format!(
         "listen = \"127.0.0.1:0\"\nreload = false\n\
          [[route]]\nname = {HOSTILE:?}\nprefix = \"/\"\nupstream = \"shop\"\n\
+         [[route]]\nprefix = \"/kept\"\nupstream = \"more\"\ncache = {{}}\n\
          [upstream.shop]\nendpoints = [{}]\nbulkhead = {{ limit = 9 }}\n\
+         [upstream.more]\ndiscovery = {{ api = true }}\n\
          [rate_limit]\nrequests = 60000\n{SECTION}",
         endpoints.join(", ")
     );
@@ -61,6 +60,8 @@ async fn everything(
     traffic(browser, gateway).await?;
     drain(browser, gateway, upstreams).await?;
     limit(browser, gateway).await?;
+    registration(browser, gateway).await?;
+    cache(browser, gateway).await?;
     refused_reload(browser).await?;
     hostile_name(browser).await?;
     browser.photograph("admin").await?;
@@ -161,6 +162,100 @@ async fn limit(browser: &Browser, gateway: &Running) -> Result<(), String> {
         .await?;
     assert_eq!(gateway.handle.bulkheads()[0].config.limit(), 7);
     Ok(())
+}
+
+/// Confirms what a button asks, after `script` has filled in what it asks for.
+async fn confirm(browser: &Browser, button: &str, script: &str) -> Result<(), String> {
+    browser.click(button).await?;
+    browser.until("document.getElementById('ask').open").await?;
+    browser.run(script).await?;
+    browser.click("#ask-yes").await?;
+    browser.until("!document.getElementById('ask').open").await
+}
+
+async fn registration(browser: &Browser, gateway: &Running) -> Result<(), String> {
+    let upstream = Upstream::answering(|_| {
+        let answer = http::Response::builder().header("cache-control", "max-age=600");
+        answer.body(http_body_util::Full::from("kept")).unwrap()
+    })
+    .await;
+    let hidden = "document.querySelector(\"tr[data-service='shop'] [data-do=register]\").hidden";
+    browser.until(hidden).await?;
+    let known = "document.querySelector('tr[data-endpoint] [data-do=renew]').hidden";
+    browser.until(known).await?;
+    let register = "tr[data-service='more'] [data-do=register]";
+    // What is no address is refused by the API, and told.
+    confirm(
+        browser,
+        register,
+        "document.getElementById('ask-0').value = 'nowhere'",
+    )
+    .await?;
+    browser
+        .until("document.getElementById('message').innerText.startsWith('Not done')")
+        .await?;
+    let fill = format!(
+        "document.getElementById('ask-0').value = '{}';
+         document.getElementById('ask-2').value = '7';
+         document.getElementById('ask-4').value = 'near'",
+        upstream.addr
+    );
+    confirm(browser, register, &fill).await?;
+    let row = format!("tr[data-endpoint='{}']", upstream.addr);
+    let told = format!("document.querySelector(\"{row}\")");
+    browser
+        .until(&format!("{told} && {told}.innerText.includes('near')"))
+        .await?;
+    let endpoint = || {
+        let mut endpoints = gateway.handle.endpoints().into_iter();
+        endpoints.find(|one| one.address == upstream.addr.to_string())
+    };
+    let first = endpoint().unwrap();
+    assert!(first.expires_in.unwrap() <= Duration::from_secs(300));
+    assert_eq!((first.weight, first.zone.as_deref()), (7, Some("near")));
+    assert_eq!(gateway.get("/kept/a").await.status, 200);
+    assert_eq!(gateway.get("/kept/a").await.status, 200);
+    assert_eq!(upstream.calls(), 1);
+    let renew = format!("{row} [data-do=renew]");
+    confirm(
+        browser,
+        &renew,
+        "document.getElementById('ask-0').value = '5000'",
+    )
+    .await?;
+    browser
+        .until("document.getElementById('message').innerText.endsWith('is renewed.')")
+        .await?;
+    let renewed = endpoint().unwrap();
+    assert!(renewed.expires_in.unwrap() > Duration::from_secs(4000));
+    assert_eq!((renewed.weight, renewed.zone.as_deref()), (7, Some("near")));
+    browser.photograph("registered").await?;
+    confirm(browser, &format!("{row} [data-do=deregister]"), "").await?;
+    browser.until(&format!("{told} === null")).await?;
+    assert!(endpoint().is_none());
+    Ok(())
+}
+
+async fn cache(browser: &Browser, gateway: &Running) -> Result<(), String> {
+    let says = |name: &str, value: &str| {
+        format!(
+            "[...document.querySelectorAll('#cache-figures div')]
+                 .some(one => one.innerText.replace(/\\s+/, ' ') === '{name} {value}')"
+        )
+    };
+    browser
+        .until("!document.getElementById('cache').hidden")
+        .await?;
+    for (name, value) in [("Addresses", "1"), ("hit", "1"), ("miss", "1")] {
+        browser.until(&says(name, value)).await?;
+    }
+    let below = "document.getElementById('ask-0').value = 'below'";
+    confirm(browser, "#purge", below).await?;
+    browser.until(&says("Addresses", "0")).await?;
+    assert_eq!(gateway.handle.cache().unwrap().addresses, 0);
+    browser
+        .until("document.getElementById('changes').innerText.includes('cache.purge')")
+        .await
 }
 
 async fn refused_reload(browser: &Browser) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! A gateway's configuration from any text: an error of one line that says where and what, or a
+//! A gateway's configuration from any text: an error of lines that say where and what, or a
 //! configuration that compiles. Never a panic, and never long.
 //!
 //! Most inputs choose lines of the README's examples, and values for their fields.
@@ -96,7 +96,8 @@ fn read(text: &str) {
         Ok(config) => compile(&config),
         Err(error) => {
             let said = error.to_string();
-            assert!(!said.is_empty() && !said.contains('\n'), "{said:?}");
+            // A line for each.
+            assert_eq!(said.lines().count(), error.problems().len(), "{said:?}");
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct EndpointState {
     pub upstream: String,
     /// `host:port`.
     pub address: String,
+    /// Whether TLS is spoken to it.
+    pub tls: bool,
     /// Its circuit breaker.
     pub breaker: breaker::Snapshot,
     /// Requests sent whose answers have not ended.
@@ -107,6 +109,8 @@ pub struct UpstreamState {
     pub enabled: bool,
     /// How its endpoints are chosen; `None`: always the first.
     pub strategy: Option<BalanceStrategy>,
+    /// Whether endpoints may be registered.
+    pub registers: bool,
     /// The most requests at once that wait for an answer, as found out by now; `None` without
     /// `adaptive`.
     pub adaptive_limit: Option<u32>,
@@ -225,6 +229,10 @@ impl Handle {
                 .balance
                 .on()
                 .map(|balance| balance.strategy),
+            registers: {
+                let discovery = upstream.settings.discovery.as_ref();
+                discovery.is_some_and(|discovery| discovery.api)
+            },
             adaptive_limit: upstream.adaptive_limit(),
             breaker: upstream
                 .service_breaker()
@@ -483,6 +491,7 @@ fn endpoint(view: &View, told: Option<&Told>) -> EndpointState {
         is_up: view.is_up(),
         upstream: view.endpoint.upstream.clone(),
         address: view.endpoint.address.clone(),
+        tls: told.is_some_and(|told| told.tls),
         breaker: view.endpoint.breaker.snapshot(),
         in_flight: view.known.in_flight.into(),
         idle_connections: view.endpoint.pool.idle(),

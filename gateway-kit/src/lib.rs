@@ -69,7 +69,7 @@ mod upstream;
 mod wall;
 
 pub use self::body::{Body, BoxError};
-pub use self::config::{Config, ConfigError};
+pub use self::config::{Config, ConfigError, ConfigProblem};
 pub use self::embed::GatewayService;
 #[cfg(feature = "cache")]
 pub use self::handle::CacheState;

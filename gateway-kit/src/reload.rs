@@ -14,12 +14,13 @@ use serde::{Serialize, Serializer};
 use tokio::runtime;
 use tokio::sync::watch;
 
-use crate::config::{Config, EndpointConfig, RouteConfig, Source};
+use crate::config::{Config, EndpointConfig, RouteConfig, Source, files};
 use crate::server::Inner;
 #[cfg(feature = "tls")]
 use crate::server::tls::Tls;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::wall::rfc3339;
 
 /// Who asked for a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -60,15 +61,19 @@ pub enum ReloadOutcome {
 pub struct ReloadReport {
     /// Counted from the start, which is 0.
     pub number: u64,
-    /// When it ended; serialised as seconds after 1970.
-    #[serde(serialize_with = "seconds")]
-    #[cfg_attr(feature = "admin", schemars(with = "f64"))]
+    /// When it ended; serialised as RFC 3339 has it.
+    #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(feature = "admin", schemars(with = "String", extend("format" = "date-time")))]
     pub at: SystemTime,
+    /// The same since the gateway was made; serialised as seconds.
+    #[serde(rename = "uptime_seconds", serialize_with = "seconds")]
+    #[cfg_attr(feature = "admin", schemars(with = "f64"))]
+    pub uptime: Duration,
     /// Who asked for it.
     pub trigger: ReloadTrigger,
     /// What became of it.
     pub outcome: ReloadOutcome,
-    /// Why it was refused: one line with file, line, field, value and what is allowed.
+    /// Why it was refused: for each thing a line with file, line, field, value and what is allowed.
     pub reason: Option<String>,
     /// What it changed; nothing if it was refused.
     pub diff: ConfigDiff,
@@ -257,7 +262,7 @@ fn settings(before: &Config, after: &Config) -> Vec<&'static str> {
 pub(crate) struct Live {
     /// Held from reading a configuration to the swap.
     state: Mutex<State>,
-    /// The oldest first.
+    /// The oldest first. Apart from the rest: who reads it waits for no file.
     history: Mutex<VecDeque<ReloadReport>>,
     config: watch::Sender<Arc<Config>>,
     source: Option<Source>,
@@ -299,18 +304,20 @@ impl Live {
         let files = contents(config.files());
         // What was loaded before may be older than what the file holds now.
         let tried = source.as_ref().and_then(|source| {
-            let text = source.read().ok()?;
+            let text = source.read_again().ok()?;
             let same = source.parse(&text).is_ok_and(|now| now == config);
             same.then(|| Look {
                 text: Some(digest(text.as_bytes())),
                 files: files.clone(),
             })
         });
+        told_open(source.as_ref(), &files);
         let at = shared.wall.now();
         shared.metrics.in_force_since(since_1970(at));
         let start = ReloadReport {
             number: 0,
             at,
+            uptime: shared.uptime(),
             trigger: ReloadTrigger::Start,
             outcome: ReloadOutcome::Applied,
             reason: None,
@@ -345,7 +352,7 @@ impl Live {
 
     /// What the source holds now, with the files that it names, or that are named now.
     fn look(&self, source: &Source) -> Look {
-        let text = source.read().ok();
+        let text = source.read_again().ok();
         let named = text.as_deref().and_then(|text| source.parse(text).ok());
         let files = named.map_or_else(|| self.config().files(), |config| config.files());
         Look {
@@ -359,6 +366,9 @@ impl Inner {
     /// Puts `config`, or what the source holds, in force.
     pub(crate) fn reload(&self, trigger: ReloadTrigger, config: Option<Config>) -> ReloadReport {
         let live = &self.live;
+        // What the admin changes is meant for one revision; its own reload holds this already.
+        #[cfg(feature = "admin")]
+        let _writing = (trigger != ReloadTrigger::Admin).then(|| self.shared.admin.writing.lock());
         let _runtime = live.runtime.as_ref().map(runtime::Handle::enter);
         let mut state = live.state.lock();
         let changed = match config {
@@ -385,7 +395,7 @@ impl Inner {
         let Some(source) = &self.live.source else {
             return Err("there is no file to read the configuration from".to_owned());
         };
-        let text = source.read();
+        let text = source.read_again();
         let parsed = text.as_ref().map_err(Clone::clone);
         let parsed = parsed.and_then(|text| source.parse(text));
         // Remembered before it is judged, so that what is bad is tried once.
@@ -432,6 +442,7 @@ impl Inner {
             if let Some((tls, prepared)) = tls {
                 tls.replace(prepared);
             }
+            told_open(self.live.source.as_ref(), &files);
             state.files = files;
             self.live.config.send_replace(Arc::new(config));
             // Requests that run hold it as long as they need it.
@@ -536,6 +547,7 @@ impl Inner {
         ReloadReport {
             number,
             at,
+            uptime: self.shared.uptime(),
             trigger,
             outcome,
             reason,
@@ -583,9 +595,22 @@ pub(crate) async fn watch(inner: &Arc<Inner>) {
 }
 
 fn contents(files: BTreeSet<PathBuf>) -> Files {
-    let content = |path: &Path| std::fs::read(path).ok().map(|bytes| digest(&bytes));
+    let content = |path: &Path| {
+        files::read(path, files::MOST)
+            .ok()
+            .map(|bytes| digest(&bytes))
+    };
     let contents = files.into_iter().map(|path| (content(&path), path));
     contents.map(|(content, path)| (path, content)).collect()
+}
+
+/// Tells of files that anybody may write, and with that say what the gateway does.
+fn told_open(source: Option<&Source>, files: &Files) {
+    let source = source.and_then(Source::path);
+    let all = source.into_iter().chain(files.keys().map(PathBuf::as_path));
+    for file in all.filter(|file| files::is_open(file)) {
+        tracing::warn!(file = %file.display(), "anybody may write this file");
+    }
 }
 
 fn digest(bytes: &[u8]) -> u64 {
@@ -599,6 +624,6 @@ fn since_1970(time: SystemTime) -> f64 {
     since.unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-fn seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(since_1970(*time))
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }

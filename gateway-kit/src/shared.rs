@@ -4,14 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-#[cfg(feature = "admin")]
 use std::time::Duration;
 
 use http::HeaderValue;
 use parking_lot::Mutex;
-#[cfg(feature = "admin")]
-use resilience_core::clock::Clock;
-use resilience_core::clock::SharedClock;
+use resilience_core::clock::{Clock, SharedClock};
 
 use crate::config::Config;
 #[cfg(feature = "cache")]
@@ -38,8 +35,7 @@ pub(crate) struct Shared {
     pub(crate) ids: Ids,
     pub(crate) metrics: Arc<Metrics>,
     /// On the clock.
-    #[cfg(feature = "admin")]
-    pub(crate) started: Duration,
+    started: Duration,
     /// Goes up with every change of settings.
     revision: AtomicU64,
     /// Set when the gateway begins to stop.
@@ -70,7 +66,6 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(clock: SharedClock) -> Self {
         Self {
-            #[cfg(feature = "admin")]
             started: clock.now(),
             revision: AtomicU64::new(0),
             #[cfg(feature = "admin")]
@@ -95,6 +90,11 @@ impl Shared {
             tunnels: Tunnels::default(),
             turns: AtomicU64::new(0),
         }
+    }
+
+    /// Since this was made.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.clock.now().saturating_sub(self.started)
     }
 
     /// Tells that settings were changed.

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
-use resilience_core::clock::Clock;
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -110,6 +109,7 @@ impl Asked {
         if let Some(changed) = reply.changed {
             state.record(types::Change {
                 revision: self.handle.revision(),
+                at: shared.wall.now(),
                 uptime_seconds: self.uptime(),
                 actor: self.actor.address.to_string(),
                 by: if self.actor.token { "token" } else { "address" },
@@ -181,12 +181,7 @@ impl Asked {
 
     /// Since the gateway was made.
     pub(super) fn uptime(&self) -> f64 {
-        let shared = self.handle.shared();
-        shared
-            .clock
-            .now()
-            .saturating_sub(shared.started)
-            .as_secs_f64()
+        self.handle.shared().uptime().as_secs_f64()
     }
 }
 

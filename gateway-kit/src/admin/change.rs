@@ -19,7 +19,7 @@ pub(crate) struct State {
     /// Wrong tokens by address.
     pub(super) wrong: KeyedRateLimiter<[u8]>,
     /// Held by whoever changes something, so that a revision is still that one.
-    pub(super) writing: Mutex<()>,
+    pub(crate) writing: Mutex<()>,
     /// The latest first.
     changes: Mutex<VecDeque<types::Change>>,
 }
@@ -75,6 +75,7 @@ mod tests {
         for revision in 1..=MOST as u64 + 50 {
             state.record(types::Change {
                 revision,
+                at: std::time::UNIX_EPOCH,
                 uptime_seconds: 0.0,
                 actor: "127.0.0.1".to_owned(),
                 by: "token",

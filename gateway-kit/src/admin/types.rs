@@ -1,10 +1,11 @@
 //! What the API says and hears. The OpenAPI document is made from these.
 //!
-//! Times are numbers of seconds; what is not known is `null`.
+//! Spans of time are numbers of seconds, times of day as RFC 3339 has them; what is not known is
+//! `null`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use crate::config::BalanceStrategy;
 use crate::handle::{BulkheadState, EndpointState, RateLimitState, RouteState, UpstreamState};
 use crate::metrics::state_name;
 use crate::reload::ReloadReport;
+use crate::wall::rfc3339;
 
 /// The gateway as a whole.
 #[derive(Debug, JsonSchema, Serialize)]
@@ -54,6 +56,8 @@ pub(super) struct Service {
     pub(super) enabled: bool,
     /// How an endpoint is chosen; `null`: always the first.
     pub(super) strategy: Option<&'static str>,
+    /// Whether endpoints may be registered.
+    pub(super) registers: bool,
     pub(super) endpoints: Vec<Endpoint>,
 }
 
@@ -70,6 +74,8 @@ pub(super) struct LoadBalancer {
 pub(super) struct Endpoint {
     /// `host:port`.
     pub(super) address: String,
+    /// Whether TLS is spoken to it.
+    pub(super) tls: bool,
     /// In one word: why it gets requests, or why not.
     pub(super) state: EndpointWord,
     /// It is healthy, not ejected, and its breaker lets requests through.
@@ -233,6 +239,9 @@ pub(super) struct History {
 pub(super) struct Change {
     /// The revision that it made.
     pub(super) revision: u64,
+    #[serde(serialize_with = "rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub(super) at: SystemTime,
     /// Seconds since the start of the gateway.
     pub(super) uptime_seconds: f64,
     /// The address that it came from.
@@ -340,6 +349,7 @@ pub(super) struct SetRate {
     #[schemars(range(min = 1, max = 86_400))]
     pub(super) window_seconds: u32,
     /// The most at once; default `requests`.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub(super) burst: Option<NonZeroU32>,
 }
 
@@ -407,6 +417,7 @@ impl From<&UpstreamState> for Service {
             name: state.name.clone(),
             enabled: state.enabled,
             strategy: state.strategy.map(BalanceStrategy::as_str),
+            registers: state.registers,
             endpoints: state.endpoints.iter().map(Endpoint::from).collect(),
         }
     }
@@ -427,6 +438,7 @@ impl From<&EndpointState> for Endpoint {
         };
         Self {
             address: state.address.clone(),
+            tls: state.tls,
             state: word,
             up: state.is_up,
             weight: state.weight,

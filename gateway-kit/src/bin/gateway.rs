@@ -16,8 +16,8 @@ use tracing_subscriber::{fmt, reload};
 ///
 /// SIGHUP reads the configuration again, SIGTERM and SIGINT stop in order.
 ///
-/// Exit codes: 0 stopped in order or configuration good; 1 cannot run; 2 bad configuration,
-/// variable or argument.
+/// Exit codes: 0 stopped in order or configuration good; 1 cannot run, or `check` has found
+/// something; 2 bad configuration, variable or argument.
 #[derive(Debug, Parser)]
 #[command(
     name = "gateway",
@@ -36,7 +36,7 @@ struct Cli {
 enum Command {
     /// Writes the JSON Schema of a configuration file.
     Schema,
-    /// Reads a configuration file and the files that it names, says what is wrong, and exits.
+    /// Reads a configuration file and the files that it names, says all that is wrong, and exits.
     Check {
         /// The configuration file (TOML); default as without a command.
         file: Option<PathBuf>,
@@ -70,20 +70,29 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Says all that is wrong, a line each that begins with file and line.
 fn check(source: &Source) -> ExitCode {
-    match source.load() {
-        Ok(config) => {
-            let (routes, upstreams) = (config.routes.len(), config.upstreams.len());
-            if let Err(error) = Gateway::builder(config).check() {
-                eprintln!("gateway: {error}");
-                return ExitCode::from(2);
-            }
+    let found = source.load().map_err(|error| error.to_string());
+    let found = found.and_then(|config| {
+        let told = format!(
+            "good; {} routes, {} upstreams",
+            config.routes.len(),
+            config.upstreams.len()
+        );
+        let checked = Gateway::builder(config).check();
+        checked.map(|()| told).map_err(|error| error.to_string())
+    });
+    match found {
+        Ok(told) => {
             let from = source.path().map(Path::display);
             let from = from.map_or_else(|| "variables".to_owned(), |from| from.to_string());
-            println!("{from}: good; {routes} routes, {upstreams} upstreams");
+            println!("{from}: {told}");
             ExitCode::SUCCESS
         }
-        Err(error) => refuse(&error),
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -115,7 +124,9 @@ fn variables() -> String {
 }
 
 fn refuse(error: &ConfigError) -> ExitCode {
-    eprintln!("gateway: {error}");
+    for problem in error.problems() {
+        eprintln!("gateway: {problem}");
+    }
     ExitCode::from(2)
 }
 

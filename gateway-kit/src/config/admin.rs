@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Config, ConfigError, Network, Switch};
+use super::check::Place;
+use super::{Config, Network, Switch, files};
 
 /// `[admin]`: the admin API and its page.
 ///
@@ -108,11 +109,7 @@ impl AdminConfig {
 }
 
 fn read(file: &Path) -> Result<Vec<AdminToken>, String> {
-    let length = std::fs::metadata(file).map_err(|error| error.to_string())?;
-    if length.len() > MOST {
-        return Err(format!("is larger than {MOST} bytes"));
-    }
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let text = files::read_text(file, MOST).map_err(|error| error.to_string())?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let tokens: Result<Vec<_>, _> = lines.map(AdminToken::try_from).collect();
     let tokens = tokens.map_err(|reason| format!("each token {reason}"))?;
@@ -123,21 +120,21 @@ fn read(file: &Path) -> Result<Vec<AdminToken>, String> {
 }
 
 /// What is wrong with `[admin]`.
-pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+pub(super) fn check(config: &Config, top: &mut Place<'_>) {
     let Some(admin) = &config.admin else {
-        return Ok(());
+        return;
     };
+    let mut place = top.at("admin");
     if admin.tls && !config.speaks_tls() {
-        return Err(ConfigError::new(
-            "admin.tls",
-            "needs a [tls] section with certificates",
-        ));
+        place
+            .at("tls")
+            .refuse("needs a [tls] section with certificates");
     }
-    if let Some(file) = &admin.token_file {
-        let reason = |reason| ConfigError::new("admin.token_file", reason);
-        read(file).map_err(|error| reason(error).value(&format!("{:?}", file.display())))?;
+    if let Some(file) = &admin.token_file
+        && let Err(reason) = read(file)
+    {
+        place.at("token_file").refuse(reason);
     }
-    Ok(())
 }
 
 impl Config {

@@ -8,8 +8,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::load::check_range;
-use super::{ConfigError, EndpointUrl, FieldName, Switch};
+use super::check::{Bounds, Place, SOME, TIME, WEIGHT, bounds};
+use super::{EndpointUrl, FieldName, Switch};
 
 /// One endpoint of an upstream: its URL, or a table with what else is to be said of it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -40,6 +40,7 @@ impl EndpointConfig {
 
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<EndpointConfig>))]
 #[serde(deny_unknown_fields)]
 pub(super) struct EndpointTable {
     /// Where it is.
@@ -93,6 +94,7 @@ impl<'de> Visitor<'de> for UrlOrTable {
 /// `balance`: who gets the next request.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BalanceConfig {
@@ -198,6 +200,7 @@ pub enum HashKey {
 /// `ejection`: who gets no requests for a time, by those that failed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct EjectionConfig {
@@ -276,65 +279,78 @@ pub(crate) fn settings(
     builder.build()
 }
 
-/// What is wrong with the endpoints and the balancing of the upstream whose fields `field` names.
-pub(super) fn check(
-    upstream: &super::UpstreamConfig,
-    field: impl Fn(&str) -> String,
-) -> Result<(), ConfigError> {
-    check_endpoints(&upstream.endpoints, |index, name| {
-        let dot = if name.is_empty() { "" } else { "." };
-        field(&format!("endpoints[{index}]{dot}{name}"))
-    })?;
-    if let Some(HashKey::Cookie(name)) = upstream.balance.on().map(|balance| &balance.key)
-        && !is_token(name)
-    {
-        return Err(ConfigError::new(
-            field("balance.key.cookie"),
-            "must be the name of a cookie",
-        ));
+/// What is wrong with the endpoints and the balancing of an upstream.
+pub(super) fn check(upstream: &super::UpstreamConfig, place: &mut Place<'_>) {
+    check_endpoints(&upstream.endpoints, "endpoints", place);
+    if let Some(balance) = upstream.balance.on() {
+        place.at("balance").bounds(balance);
+        if let HashKey::Cookie(name) = &balance.key
+            && !is_token(name)
+        {
+            place
+                .at("balance.key.cookie")
+                .refuse("must be the name of a cookie");
+        }
     }
-    settings(&upstream.balance, &upstream.ejection).map_err(|error| {
-        let (section, name) = place(error.field);
-        let reason = format!("must be {}", error.allowed);
-        let refused = ConfigError::new(field(&format!("{section}.{name}")), reason);
-        refused.value(&error.value)
-    })?;
-    Ok(())
+    if let Some(ejection) = upstream.ejection.on() {
+        place.at("ejection").bounds(ejection);
+        if ejection.max_time < ejection.time {
+            place
+                .at("ejection.max_time")
+                .refuse("must not be less than time");
+        }
+    }
 }
 
 /// Weights in their range, no address twice.
-pub(super) fn check_endpoints(
-    endpoints: &[EndpointConfig],
-    field: impl Fn(usize, &str) -> String,
-) -> Result<(), ConfigError> {
+pub(super) fn check_endpoints(endpoints: &[EndpointConfig], name: &str, place: &mut Place<'_>) {
     let mut seen = std::collections::HashSet::new();
     for (index, endpoint) in endpoints.iter().enumerate() {
+        let mut place = place.at(format_args!("{name}[{index}]"));
         if !seen.insert(endpoint.url.authority()) {
-            return Err(ConfigError::new(
-                field(index, ""),
-                "is listed already; each endpoint once",
-            ));
+            place.refuse("is listed already; each endpoint once");
         }
-        check_range(&field(index, "weight"), endpoint.weight as usize, 0..=1000)?;
+        place.bounds(endpoint);
     }
-    check_range(&field(MOST, ""), endpoints.len(), 0..=MOST)
+    if endpoints.len() > MOST {
+        place
+            .at(name)
+            .refuse(format!("must not have more than {MOST}"));
+    }
 }
 
 /// The most endpoints of one upstream.
 pub(crate) const MOST: usize = 10_000;
 
-/// Where a setting of the balancer is written here.
-fn place(field: &'static str) -> (&'static str, &'static str) {
-    match field {
-        "ejection_time" => ("ejection", "time"),
-        "max_ejection_time" => ("ejection", "max_time"),
-        "max_ejected" => ("ejection", "max_share"),
-        "consecutive_failures"
-        | "success_rate_deviations"
-        | "minimum_calls"
-        | "minimum_endpoints"
-        | "interval" => ("ejection", field),
-        _ => ("balance", field),
+bounds! {
+    EndpointConfig {
+        weight: WEIGHT,
+        priority: Bounds::whole(0, 255),
+    }
+}
+
+// As resilience-core has them.
+bounds! {
+    BalanceConfig {
+        max_load: Bounds::real(1.0, 100.0).over(),
+        slow_start: TIME,
+        decay: TIME,
+        failure_penalty: TIME,
+        failover_below: SOME,
+    }
+}
+
+// As resilience-core has them.
+bounds! {
+    EjectionConfig {
+        consecutive_failures: Bounds::whole(1, 1_000_000),
+        success_rate_deviations: Bounds::real(0.0, 10.0).over(),
+        minimum_calls: Bounds::whole(1, 1_000_000),
+        minimum_endpoints: Bounds::whole(2, 1_000_000),
+        interval: TIME,
+        time: TIME,
+        max_time: TIME,
+        max_share: SOME,
     }
 }
 

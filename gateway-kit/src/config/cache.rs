@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::load::{check_duration, check_range};
-use super::{ByteSize, ConfigError};
+use super::ByteSize;
+use super::check::{Bounds, Place, TIME, bounds};
 
 /// `[cache]`: answers are kept for later requests, as far as RFC 9111 allows a shared cache.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CacheConfig {
@@ -45,6 +46,7 @@ impl Default for CacheConfig {
 /// `[cache_store]`: what all that is kept may take.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CacheStoreConfig {
@@ -64,34 +66,35 @@ impl Default for CacheStoreConfig {
 }
 
 impl CacheConfig {
-    pub(super) fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
-        check_duration(field("cache.wait"), self.wait)
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        place.at("cache").bounds(self);
     }
 
     /// Whether what is kept has a place in the store.
-    pub(super) fn check_room(
-        &self,
-        store: &CacheStoreConfig,
-        field: &dyn Fn(&str) -> String,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn check_room(&self, store: &CacheStoreConfig, place: &mut Place<'_>) {
         // A shard holds a quarter, and its longest object must fit with its head.
         let most = store.max_bytes.bytes() / 8;
-        let (most, bytes) = (size(most), size(self.max_object.bytes()));
-        check_range(&field("cache.max_object"), bytes, 1..=most)
+        if self.max_object.bytes() > most {
+            let most = ByteSize::new(most);
+            let reason = format!("must be at most {most}, an eighth of cache_store.max_bytes");
+            place.at("cache.max_object").refuse(reason);
+        }
     }
 }
 
-impl CacheStoreConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        check_range(
-            "cache_store.max_bytes",
-            size(self.max_bytes.bytes()),
-            1 << 20..=1 << 40,
-        )?;
-        check_range("cache_store.max_entries", self.max_entries, 1..=10_000_000)
+bounds! {
+    CacheConfig {
+        max_object: Bounds::bytes(1, MOST / 8),
+        wait: TIME,
     }
 }
 
-fn size(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+bounds! {
+    CacheStoreConfig {
+        max_bytes: Bounds::bytes(1 << 20, MOST),
+        max_entries: Bounds::whole(1, 10_000_000),
+    }
 }
+
+/// The largest store.
+const MOST: u64 = 1 << 40;

@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, ConfigError};
+use super::ByteSize;
+use super::check::{Bounds, Place, bounds};
 
 /// `[compression]`: answers are compressed for clients that accept it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CompressionConfig {
@@ -161,25 +163,27 @@ impl Default for CompressionConfig {
 }
 
 impl CompressionConfig {
-    pub(super) fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
-        let field = |name: &str| field(&format!("compression.{name}"));
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        let mut place = place.at("compression");
+        place.bounds(self);
         if self.codings.is_empty() {
-            return Err(ConfigError::new(
-                field("codings"),
-                "needs at least one coding",
-            ));
+            place.at("codings").refuse("needs at least one coding");
         }
         for (index, coding) in self.codings.iter().enumerate() {
             if self.codings[..index].contains(coding) {
-                return Err(ConfigError::new(
-                    field(&format!("codings[{index}]")),
-                    "is in the list already; each coding once",
-                ));
+                place
+                    .at(format_args!("codings[{index}]"))
+                    .refuse("is in the list already; each coding once");
             }
         }
         if self.types.is_empty() {
-            return Err(ConfigError::new(field("types"), "needs at least one kind"));
+            place.at("types").refuse("needs at least one kind");
         }
-        Ok(())
+    }
+}
+
+bounds! {
+    CompressionConfig {
+        min_size: Bounds::bytes(0, 1 << 30),
     }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, FieldName, MethodName, OriginPattern};
+use super::check::{Bounds, DAY, Place, bounds};
+use super::{FieldName, MethodName, OriginPattern};
 
 /// `cors`: pages of which origins may read answers. Preflight requests are answered by the gateway,
 /// and what an upstream says of this is replaced.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CorsConfig {
@@ -47,46 +49,41 @@ pub struct CsrfConfig {
 }
 
 impl CorsConfig {
-    pub(super) fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        let mut place = place.at("cors");
+        place.bounds(self);
         if self.origins.is_empty() {
-            return Err(ConfigError::new(
-                field("cors.origins"),
-                "needs at least one origin",
-            ));
+            place.at("origins").refuse("needs at least one origin");
         }
         let star = |list: &[FieldName]| list.iter().any(|name| name.name() == "*");
         let any = self.origins.iter().any(OriginPattern::is_any);
         for (name, open) in [
-            ("cors.origins", any),
-            ("cors.headers", star(&self.headers)),
-            ("cors.expose", star(&self.expose)),
+            ("origins", any),
+            ("headers", star(&self.headers)),
+            ("expose", star(&self.expose)),
         ] {
             if self.credentials && open {
-                return Err(ConfigError::new(
-                    field(name),
-                    "must not have \"*\" together with credentials = true",
-                ));
+                place
+                    .at(name)
+                    .refuse("must not have \"*\" together with credentials = true");
             }
         }
-        if self.max_age > Duration::from_secs(86_400) {
-            return Err(ConfigError::new(
-                field("cors.max_age"),
-                "must be at most \"1day\"",
-            ));
-        }
-        Ok(())
+    }
+}
+
+bounds! {
+    CorsConfig {
+        max_age: Bounds::time(Duration::ZERO, DAY),
     }
 }
 
 impl CsrfConfig {
-    pub(super) fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, place: &mut Place<'_>) {
         if self.origins.iter().any(OriginPattern::is_any) {
-            return Err(ConfigError::new(
-                field("csrf.origins"),
-                "must not have \"*\"; csrf = false switches the check off",
-            ));
+            place
+                .at("csrf.origins")
+                .refuse("must not have \"*\"; csrf = false switches the check off");
         }
-        Ok(())
     }
 }
 

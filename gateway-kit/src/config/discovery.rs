@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
 use super::balance::{EndpointConfig, check_endpoints};
-use super::load::check_duration;
+use super::check::{self, Place, TIME, bounds};
 
 /// `discovery`: where further endpoints come from. An address that several sources know is taken
 /// from the first: the configuration, then DNS, then the file, then the API.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct DiscoveryConfig {
@@ -39,18 +39,20 @@ impl Default for DiscoveryConfig {
 }
 
 impl DiscoveryConfig {
-    pub(super) fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
-        check_duration(field("interval"), self.interval)?;
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        place.bounds(self);
         if self.dns.is_empty() && self.file.is_none() && !self.api {
-            return Err(ConfigError::new(
-                field("dns"),
-                "is missing; name at least one of dns, file and api = true",
-            ));
+            place
+                .at("dns")
+                .refuse("is missing; name at least one of dns, file and api = true");
         }
-        check_endpoints(&self.dns, |index, name| {
-            let dot = if name.is_empty() { "" } else { "." };
-            field(&format!("dns[{index}]{dot}{name}"))
-        })
+        check_endpoints(&self.dns, "dns", place);
+    }
+}
+
+bounds! {
+    DiscoveryConfig {
+        interval: TIME,
     }
 }
 
@@ -68,10 +70,8 @@ impl EndpointList {
             true => serde_json::from_str(text).map_err(|error| error.to_string())?,
             false => toml::from_str(text).map_err(|error| error.message().to_owned())?,
         };
-        check_endpoints(&list.endpoints, |index, name| {
-            format!("endpoints[{index}] {name}")
-        })
-        .map_err(|error| error.to_string())?;
+        check::good(|top| check_endpoints(&list.endpoints, "endpoints", top))
+            .map_err(|error| error.to_string().replace('\n', "; "))?;
         Ok(list.endpoints)
     }
 }

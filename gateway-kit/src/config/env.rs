@@ -8,9 +8,10 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::balance::check_endpoints;
+use super::check;
 use super::{
-    BalanceConfig, Config, ConfigError, EndpointConfig, EndpointUrl, Network, Several, Switch,
-    UpstreamConfig,
+    BalanceConfig, Config, ConfigError, ConfigProblem, EndpointConfig, EndpointUrl, Network,
+    Several, Switch, UpstreamConfig,
 };
 
 /// A variable that is read.
@@ -178,7 +179,7 @@ impl Config {
     /// and what the variables that `get` knows make of them. See [`VARIABLES`].
     ///
     /// # Errors
-    /// The first variable with a bad value.
+    /// All variables with a bad value.
     pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut config = Self::from_toml(TABLE)?;
         config.apply_env(get)?;
@@ -190,147 +191,179 @@ impl Config {
     /// those of the limit for `[rate_limit]`.
     ///
     /// # Errors
-    /// The first variable with a bad value; the configuration is then unchanged.
+    /// All variables with a bad value; the configuration is then unchanged.
     pub fn apply_env(&mut self, get: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
         let mut next = self.clone();
-        let variables = Variables(&get);
-        if let Some(port) = variables.read("PORT", "must be a number from 0 to 65535", plain)? {
-            next.listen.set_port(port);
-        }
-        if let Some(level) = variables.word("LOG_LEVEL")? {
-            next.log.level = level;
-        }
-        if let Some(format) = variables.word("LOG_FORMAT")? {
-            next.log.format = format;
-        }
-        if let Some(trusted) = variables.read(
-            "TRUSTED_PROXIES",
-            "must be addresses or networks like \"10.0.0.0/8\", separated by commas",
-            |text| list(text, |one| Network::try_from(one.to_owned()).ok()),
-        )? {
-            next.trusted_proxies = trusted;
-        }
-        #[cfg(feature = "jwt")]
-        if let Some(keys) = get("AUTH_KEYS") {
-            // Some keys are secrets: the value is not shown.
-            let keys = super::JwtKey::set(&keys);
-            let keys = keys.map_err(|allowed| ConfigError::new("AUTH_KEYS", allowed))?;
-            super::JwtConfig::put_keys(&mut next.jwt, keys);
-        }
-        #[cfg(feature = "otel")]
-        variables.spans(&mut next)?;
-        #[cfg(feature = "admin")]
-        if let Some(token) = get("ADMIN_TOKEN") {
-            // The value is a secret: it is not shown.
-            let token = super::AdminToken::try_from(token.as_str());
-            let token = token.map_err(|allowed| ConfigError::new("ADMIN_TOKEN", allowed))?;
-            next.admin.get_or_insert_default().token = Some(token);
-        }
-        variables.services(&mut next)?;
-        variables.breakers(&mut next)?;
-        variables.balancers(&mut next)?;
-        variables.limit(&mut next)?;
+        let mut variables = Variables {
+            get: &get,
+            refused: Vec::new(),
+        };
+        variables.apply(&mut next);
+        ConfigError::of(variables.refused)?;
         next.check()?;
         *self = next;
         Ok(())
     }
 }
 
-/// Where variables come from.
-struct Variables<'g>(&'g dyn Fn(&str) -> Option<String>);
+/// Where variables come from, and those that cannot be taken.
+struct Variables<'g> {
+    get: &'g dyn Fn(&str) -> Option<String>,
+    refused: Vec<ConfigProblem>,
+}
 
 impl Variables<'_> {
+    fn apply(&mut self, next: &mut Config) {
+        if let Some(port) = self.read("PORT", "must be a number from 0 to 65535", plain) {
+            next.listen.set_port(port);
+        }
+        if let Some(level) = self.word("LOG_LEVEL") {
+            next.log.level = level;
+        }
+        if let Some(format) = self.word("LOG_FORMAT") {
+            next.log.format = format;
+        }
+        if let Some(trusted) = self.read(
+            "TRUSTED_PROXIES",
+            "must be addresses or networks like \"10.0.0.0/8\", separated by commas",
+            |text| list(text, |one| Network::try_from(one.to_owned()).ok()),
+        ) {
+            next.trusted_proxies = trusted;
+        }
+        #[cfg(feature = "jwt")]
+        if let Some(keys) = self.secret("AUTH_KEYS", super::JwtKey::set) {
+            super::JwtConfig::put_keys(&mut next.jwt, keys);
+        }
+        #[cfg(feature = "otel")]
+        self.spans(next);
+        #[cfg(feature = "admin")]
+        if let Some(token) = self.secret("ADMIN_TOKEN", |text| super::AdminToken::try_from(text)) {
+            next.admin.get_or_insert_default().token = Some(token);
+        }
+        self.services(next);
+        self.breakers(next);
+        self.balancers(next);
+        self.limit(next);
+    }
+
+    fn refuse(&mut self, name: &str, text: &str, reason: impl Into<String>) {
+        self.refused.push(refused(name, text, reason));
+    }
+
     fn read<T>(
-        &self,
+        &mut self,
         name: &str,
         allowed: &str,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(text) = (self.0)(name) else {
-            return Ok(None);
-        };
+    ) -> Option<T> {
+        let text = (self.get)(name)?;
         let parsed = parse(&text);
+        if parsed.is_none() {
+            self.refuse(name, &text, allowed);
+        }
         parsed
-            .map(Some)
-            .ok_or_else(|| refused(name, &text, allowed))
     }
 
-    fn switch(&self, name: &str) -> Result<Option<bool>, ConfigError> {
+    /// A value that is not shown.
+    #[cfg(any(feature = "jwt", feature = "admin", feature = "otel"))]
+    fn secret<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, &'static str>,
+    ) -> Option<T> {
+        let parsed = parse(&(self.get)(name)?);
+        let refused = |allowed| self.refused.push(ConfigProblem::new(name, allowed));
+        parsed.map_err(refused).ok()
+    }
+
+    fn switch(&mut self, name: &str) -> Option<bool> {
         self.read(name, "must be true or false", plain)
     }
 
     /// A word that the file has as well.
-    fn word<T: for<'d> Deserialize<'d>>(&self, name: &str) -> Result<Option<T>, ConfigError> {
-        let Some(text) = (self.0)(name) else {
-            return Ok(None);
-        };
+    fn word<T: for<'d> Deserialize<'d>>(&mut self, name: &str) -> Option<T> {
+        let text = (self.get)(name)?;
         let deserializer: StrDeserializer<'_, ValueError> = text.as_str().into_deserializer();
         let parsed = T::deserialize(deserializer);
         parsed
-            .map(Some)
-            .map_err(|error| refused(name, &text, error.to_string()))
+            .map_err(|error| self.refuse(name, &text, error.to_string()))
+            .ok()
     }
 
     #[cfg(feature = "otel")]
-    fn spans(&self, config: &mut Config) -> Result<(), ConfigError> {
-        const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-        const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+    fn spans(&mut self, config: &mut Config) {
         let allowed = "must be \"http://host:port\" or \"https://host:port\"";
-        let endpoint = self.read(ENDPOINT, allowed, |text| {
+        let endpoint = self.read("OTEL_EXPORTER_OTLP_ENDPOINT", allowed, |text| {
             let text = text.trim_end_matches('/');
             super::HttpUrl::try_from(format!("{text}/v1/traces")).ok()
-        })?;
+        });
         if let Some(endpoint) = endpoint {
             config.otel.get_or_insert_default().endpoint = endpoint;
         }
         let Some(otel) = &mut config.otel else {
-            return Ok(());
+            return;
         };
-        if let Some(headers) = (self.0)(HEADERS) {
-            // Some are secrets: the value is not shown.
-            let headers = super::otel::headers(&headers);
-            otel.headers = headers.map_err(|allowed| ConfigError::new(HEADERS, allowed))?;
+        if let Some(headers) = self.secret("OTEL_EXPORTER_OTLP_HEADERS", super::otel::headers) {
+            otel.headers = headers;
         }
-        if let Some(name) = (self.0)("OTEL_SERVICE_NAME") {
+        if let Some(name) = (self.get)("OTEL_SERVICE_NAME") {
             otel.service_name = name;
         }
-        Ok(())
     }
 
-    fn services(&self, config: &mut Config) -> Result<(), ConfigError> {
+    fn services(&mut self, config: &mut Config) {
         for (service, switch, urls) in [
             ("product", "PRODUCT_SERVICE_ENABLED", "PRODUCT_SERVICE_URLS"),
             ("basket", "BASKET_SERVICE_ENABLED", "BASKET_SERVICE_URLS"),
             ("payment", "PAYMENT_SERVICE_ENABLED", "PAYMENT_SERVICE_URLS"),
         ] {
-            if let Some(on) = self.switch(switch)? {
-                named(config, service, switch)?.enabled = on;
-            }
+            let on = self.switch(switch);
             let allowed = "must be \"http://host:port\" or \"https://host:port\", several separated \
                            by commas, each once";
             let endpoints = self.read(urls, allowed, |text| {
                 let url = |one: &str| one.parse::<EndpointUrl>().ok().map(EndpointConfig::new);
                 let endpoints = list(text, url)?;
-                let good = check_endpoints(&endpoints, |_, _| String::new());
+                let good = check::good(|top| check_endpoints(&endpoints, "", top));
                 good.is_ok().then_some(endpoints)
-            })?;
-            if let Some(endpoints) = endpoints {
-                named(config, service, urls)?.endpoints = endpoints;
+            });
+            if let Some(on) = on
+                && let Some(upstream) = self.named(config, service, switch)
+            {
+                upstream.enabled = on;
+            }
+            if let Some(endpoints) = endpoints
+                && let Some(upstream) = self.named(config, service, urls)
+            {
+                upstream.endpoints = endpoints;
             }
         }
-        Ok(())
     }
 
-    fn breakers(&self, config: &mut Config) -> Result<(), ConfigError> {
+    /// The upstream that a variable is for.
+    fn named<'c>(
+        &mut self,
+        config: &'c mut Config,
+        service: &str,
+        variable: &str,
+    ) -> Option<&'c mut UpstreamConfig> {
+        let upstream = config.upstreams.get_mut(service);
+        if upstream.is_none() {
+            let reason = format!("is for [upstream.{service}], which the file does not have");
+            self.refused.push(ConfigProblem::new(variable, reason));
+        }
+        upstream
+    }
+
+    fn breakers(&mut self, config: &mut Config) {
         let number = "must be a number, 1 or more";
         let seconds = "must be a number of seconds, or a number and ms, s, m or h";
-        let on = self.switch("CIRCUIT_BREAKER_ENABLED")?;
-        let permits = self.read("CIRCUIT_BREAKER_MAX_REQUESTS", number, plain)?;
-        let window = self.read("CIRCUIT_BREAKER_INTERVAL", seconds, seconds_or)?;
-        let reset = self.read("CIRCUIT_BREAKER_TIMEOUT", seconds, seconds_or)?;
-        let failures = self.read("CIRCUIT_BREAKER_FAILURES", number, plain::<u32>)?;
+        let on = self.switch("CIRCUIT_BREAKER_ENABLED");
+        let permits = self.read("CIRCUIT_BREAKER_MAX_REQUESTS", number, plain);
+        let window = self.read("CIRCUIT_BREAKER_INTERVAL", seconds, seconds_or);
+        let reset = self.read("CIRCUIT_BREAKER_TIMEOUT", seconds, seconds_or);
+        let failures = self.read("CIRCUIT_BREAKER_FAILURES", number, plain::<u32>);
         let rate = "must be a number above 0, up to 1";
-        let rate = self.read("CIRCUIT_BREAKER_FAILURE_RATE", rate, plain::<f64>)?;
+        let rate = self.read("CIRCUIT_BREAKER_FAILURE_RATE", rate, plain::<f64>);
         for upstream in config.upstreams.values_mut() {
             let mut builder = upstream.breaker.to_builder();
             if let Some(permits) = permits {
@@ -350,16 +383,20 @@ impl Variables<'_> {
             }
             // What is switched off is checked all the same.
             let built = builder.clone().build();
-            upstream.breaker = built.map_err(|error| self.blamed(&error))?;
-            if on == Some(false) {
-                upstream.breaker = never(builder).map_err(|error| self.blamed(&error))?;
+            let built = built.and_then(|built| match on {
+                Some(false) => never(builder),
+                _ => Ok(built),
+            });
+            match built {
+                Ok(built) => upstream.breaker = built,
+                // The others are alike.
+                Err(error) => return self.blame(&error),
             }
         }
-        Ok(())
     }
 
-    /// The variable that a setting of a breaker came from.
-    fn blamed(&self, error: &Refused) -> ConfigError {
+    /// Refuses the variable that a setting of a breaker came from.
+    fn blame(&mut self, error: &Refused) {
         let name = match error.field {
             "half_open_permits" | "success_threshold" | "probe_failures" => {
                 "CIRCUIT_BREAKER_MAX_REQUESTS"
@@ -369,14 +406,14 @@ impl Variables<'_> {
             "failure_rate" => "CIRCUIT_BREAKER_FAILURE_RATE",
             _ => "CIRCUIT_BREAKER_TIMEOUT",
         };
-        let text = (self.0)(name).unwrap_or_default();
+        let text = (self.get)(name).unwrap_or_default();
         let reason = format!("{} must be {}", error.field, error.allowed);
-        refused(name, &text, reason)
+        self.refuse(name, &text, reason);
     }
 
-    fn balancers(&self, config: &mut Config) -> Result<(), ConfigError> {
-        let on = self.switch("LOAD_BALANCER_ENABLED")?;
-        let strategy = self.word("LOAD_BALANCER_STRATEGY")?;
+    fn balancers(&mut self, config: &mut Config) {
+        let on = self.switch("LOAD_BALANCER_ENABLED");
+        let strategy = self.word("LOAD_BALANCER_STRATEGY");
         for upstream in config.upstreams.values_mut() {
             match (on, upstream.balance.on()) {
                 (Some(false), _) => upstream.balance = Switch::Off,
@@ -387,15 +424,14 @@ impl Variables<'_> {
                 balance.strategy = strategy;
             }
         }
-        Ok(())
     }
 
-    fn limit(&self, config: &mut Config) -> Result<(), ConfigError> {
+    fn limit(&mut self, config: &mut Config) {
         let number = "must be a number from 1 to 4294967295";
-        let on = self.switch("RATE_LIMIT_ENABLED")?;
-        let requests = self.read("RATE_LIMIT_REQUESTS", number, plain)?;
-        let window = self.read("RATE_LIMIT_WINDOW", DURATION, duration)?;
-        let burst = self.read("RATE_LIMIT_BURST", number, plain)?;
+        let on = self.switch("RATE_LIMIT_ENABLED");
+        let requests = self.read("RATE_LIMIT_REQUESTS", number, plain);
+        let window = self.read("RATE_LIMIT_WINDOW", DURATION, duration);
+        let burst = self.read("RATE_LIMIT_BURST", number, plain);
         let names = [
             ("RATE_LIMIT_REQUESTS", requests.is_some()),
             ("RATE_LIMIT_WINDOW", window.is_some()),
@@ -403,7 +439,8 @@ impl Variables<'_> {
         ];
         let first = names.iter().find(|(_, set)| *set).map(|(name, _)| *name);
         if config.rate_limit.is_none() && (on == Some(true) || first.is_some()) {
-            config.rate_limit = Config::from_toml(TABLE)?.rate_limit;
+            let table = Config::from_toml(TABLE).ok();
+            config.rate_limit = table.and_then(|table| table.rate_limit);
         }
         if let (Some(limits), Some(name)) = (&mut config.rate_limit, first) {
             let limit = match limits {
@@ -413,15 +450,18 @@ impl Variables<'_> {
                     _ => None,
                 },
             };
-            let several = "there is more than one [[rate_limit]]; change them in the file";
-            let limit = limit.ok_or_else(|| ConfigError::new(name, several))?;
-            limit.requests = requests.unwrap_or(limit.requests);
-            limit.window = window.unwrap_or(limit.window);
-            limit.burst = burst.or(limit.burst);
-            limit.quota().map_err(|error| {
-                let text = (self.0)(name).unwrap_or_default();
-                refused(name, &text, error.to_string())
-            })?;
+            if let Some(limit) = limit {
+                limit.requests = requests.unwrap_or(limit.requests);
+                limit.window = window.unwrap_or(limit.window);
+                limit.burst = burst.or(limit.burst);
+                if let Err(error) = limit.quota() {
+                    let text = (self.get)(name).unwrap_or_default();
+                    self.refuse(name, &text, error.to_string());
+                }
+            } else {
+                let several = "there is more than one [[rate_limit]]; change them in the file";
+                self.refused.push(ConfigProblem::new(name, several));
+            }
         }
         if on == Some(false) {
             config.rate_limit = None;
@@ -429,20 +469,7 @@ impl Variables<'_> {
                 route.rate_limit = Some(Switch::Off);
             }
         }
-        Ok(())
     }
-}
-
-/// The upstream that a variable is for.
-fn named<'c>(
-    config: &'c mut Config,
-    service: &str,
-    variable: &str,
-) -> Result<&'c mut UpstreamConfig, ConfigError> {
-    config.upstreams.get_mut(service).ok_or_else(|| {
-        let reason = format!("is for [upstream.{service}], which the file does not have");
-        ConfigError::new(variable, reason)
-    })
 }
 
 /// A breaker that nothing opens.
@@ -455,8 +482,8 @@ fn never(builder: breaker::ConfigBuilder) -> Result<breaker::Config, Refused> {
         .build()
 }
 
-fn refused(name: &str, text: &str, reason: impl Into<String>) -> ConfigError {
-    let error = ConfigError::new(name, reason);
+fn refused(name: &str, text: &str, reason: impl Into<String>) -> ConfigProblem {
+    let error = ConfigProblem::new(name, reason);
     // `http://user:password@host`.
     match text.contains('@') {
         true => error.value("(not shown)"),

@@ -8,12 +8,12 @@ use http::uri::PathAndQuery;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
-use super::load::{check_duration, check_range};
+use super::check::{Bounds, Place, TIME, bounds};
 
 /// `health`: a GET to each endpoint, again and again, on the connections that requests use.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HealthConfig {
@@ -76,21 +76,21 @@ impl HealthConfig {
         ranges.any(|range| (range.0..=range.1).contains(&status))
     }
 
-    pub(super) fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
-        check_duration(field("interval"), self.interval)?;
-        check_duration(field("timeout"), self.timeout)?;
-        check_range(&field("healthy"), self.healthy as usize, 1..=1000)?;
-        check_range(&field("unhealthy"), self.unhealthy as usize, 1..=1000)?;
-        if !(0.0..=0.5).contains(&self.jitter) {
-            return Err(ConfigError::new(field("jitter"), "must be from 0 to 0.5"));
-        }
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        place.bounds(self);
         if self.statuses.is_empty() {
-            return Err(ConfigError::new(
-                field("statuses"),
-                "needs at least one status",
-            ));
+            place.at("statuses").refuse("needs at least one status");
         }
-        Ok(())
+    }
+}
+
+bounds! {
+    HealthConfig {
+        interval: TIME,
+        jitter: Bounds::real(0.0, 0.5),
+        timeout: TIME,
+        healthy: Bounds::whole(1, 1000),
+        unhealthy: Bounds::whole(1, 1000),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Network};
+use super::Network;
+use super::check::Place;
 
 /// `ip_filter`: whose requests are refused with 403, by the client's address as far as it is
 /// believed.
@@ -18,13 +19,11 @@ pub struct IpFilterConfig {
 }
 
 impl IpFilterConfig {
-    pub(super) fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, place: &mut Place<'_>) {
         if self.allow.is_empty() && self.deny.is_empty() {
-            return Err(ConfigError::new(
-                field("ip_filter.allow"),
-                "is missing; name networks in allow, deny or both",
-            ));
+            place
+                .at("ip_filter.allow")
+                .refuse("is missing; name networks in allow, deny or both");
         }
-        Ok(())
     }
 }

@@ -8,14 +8,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::load::check_duration;
-use super::{ConfigError, FieldName, FieldText, HttpUrl, UpstreamTlsConfig, balance};
+use super::check::{Bounds, Place, TIME, bounds};
+use super::{FieldName, FieldText, HttpUrl, UpstreamTlsConfig, balance};
 
 /// `jwt`: requests need a good JSON Web Token (RFC 7519, 7515, 8725), signed and not encrypted.
 ///
 /// A token without `exp` is refused, and so is one with `aud` where no `audiences` are named.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JwtConfig {
@@ -209,43 +210,27 @@ impl JwtConfig {
         }
     }
 
-    pub(super) fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
-        let field = |name: &str| field(&format!("jwt.{name}"));
-        self.check_algorithms(&field)?;
-        self.check_source(&field)?;
-        let times = [
-            ("refresh", self.refresh),
-            ("max_age", self.max_age),
-            ("min_interval", self.min_interval),
-            ("timeout", self.timeout),
-        ];
-        for (name, time) in times {
-            check_duration(field(name), time)?;
-        }
-        let wrong = |name: &str, reason: &str| Err(ConfigError::new(field(name), reason));
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        let place = &mut place.at("jwt");
+        place.bounds(self);
+        self.check_algorithms(&mut place.at("algorithms"));
+        self.check_source(place);
         if self.max_age < self.refresh {
-            return wrong("max_age", "must not be less than refresh");
+            place.at("max_age").refuse("must not be less than refresh");
         }
-        if self.leeway > Duration::from_secs(300) {
-            return wrong("leeway", "must be at most \"5m\"");
+        let is_token = |name: &String| balance::is_token(name);
+        if !self.cookie.as_ref().is_none_or(is_token) {
+            place.at("cookie").refuse("must be the name of a cookie");
         }
-        if self
-            .cookie
-            .as_ref()
-            .is_some_and(|name| !balance::is_token(name))
-        {
-            return wrong("cookie", "must be the name of a cookie");
-        }
-        if self
-            .realm
-            .as_ref()
-            .is_some_and(|realm| realm.as_str().contains(['"', '\\']))
-        {
-            return wrong("realm", "must not have quotes or backslashes");
+        let plain = |realm: &FieldText| !realm.as_str().contains(['"', '\\']);
+        if !self.realm.as_ref().is_none_or(plain) {
+            place
+                .at("realm")
+                .refuse("must not have quotes or backslashes");
         }
         for (name, list) in [("issuers", &self.issuers), ("audiences", &self.audiences)] {
             if list.iter().any(String::is_empty) {
-                return wrong(name, "must not have an empty one");
+                place.at(name).refuse("must not have an empty one");
             }
         }
         for (name, list) in [
@@ -256,73 +241,70 @@ impl JwtConfig {
             let bad =
                 |one: &String| one.is_empty() || one.contains([' ', '"', '\\']) || !one.is_ascii();
             if list.iter().any(bad) {
-                return wrong(name, "must be plain names, without spaces and quotes");
+                place
+                    .at(name)
+                    .refuse("must be plain names, without spaces and quotes");
             }
         }
         for (claim, header) in &self.claim_headers {
             if crate::headers::is_reserved(header.name()) {
-                return Err(ConfigError::new(
-                    field(&format!("claim_headers.{claim}")),
+                place.at(format_args!("claim_headers.{claim}")).refuse(
                     "must not be a field that the gateway, or the message itself, depends on",
-                ));
+                );
             }
         }
-        Ok(())
     }
 
-    fn check_algorithms(&self, field: &impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    fn check_algorithms(&self, place: &mut Place<'_>) {
         let symmetric = self.algorithms.iter().filter(|one| one.is_symmetric());
         let symmetric = symmetric.count();
-        let reason = if self.algorithms.is_empty() {
-            "needs at least one algorithm"
+        if self.algorithms.is_empty() {
+            place.refuse("needs at least one algorithm");
         } else if symmetric > 0 && symmetric < self.algorithms.len() {
-            "must not have HS256, HS384 or HS512 together with others: a public key is no secret"
+            place.refuse(
+                "must not have HS256, HS384 or HS512 together with others: a public key is no \
+                 secret",
+            );
         } else if symmetric > 0 && self.jwks_url.is_some() {
-            "must not have HS256, HS384 or HS512 together with jwks_url: a public key is no secret"
-        } else {
-            return Ok(());
-        };
-        Err(ConfigError::new(field("algorithms"), reason))
+            place.refuse(
+                "must not have HS256, HS384 or HS512 together with jwks_url: a public key is no \
+                 secret",
+            );
+        }
     }
 
-    fn check_source(&self, field: &impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    fn check_source(&self, place: &mut Place<'_>) {
         let sources = [
             self.jwks_url.is_some(),
             !self.keys.is_empty(),
             self.keys_file.is_some(),
         ];
         if sources.into_iter().filter(|there| *there).count() != 1 {
-            return Err(ConfigError::new(
-                field("jwks_url"),
-                "needs exactly one of jwks_url, keys and keys_file",
-            ));
+            place
+                .at("jwks_url")
+                .refuse("needs exactly one of jwks_url, keys and keys_file");
+            return;
         }
-        let tls = self
-            .jwks_url
-            .as_ref()
-            .is_some_and(|url| url.endpoint().is_tls());
+        let url = self.jwks_url.as_ref();
+        let tls = url.is_some_and(|url| url.endpoint().is_tls());
         if tls && cfg!(not(feature = "tls")) {
-            return Err(ConfigError::new(
-                field("jwks_url"),
-                "must be \"http://…\": this program is built without the feature \"tls\"",
-            ));
+            place
+                .at("jwks_url")
+                .refuse("must be \"http://…\": this program is built without the feature \"tls\"");
         }
         if self.ca_file.is_some() && !tls {
-            return Err(ConfigError::new(
-                field("ca_file"),
-                "needs jwks_url = \"https://…\"",
-            ));
+            place.at("ca_file").refuse("needs jwks_url = \"https://…\"");
         }
         #[cfg(feature = "tls")]
-        if tls {
-            crate::upstream::pool::check_tls(&self.tls())
-                .map_err(|reason| ConfigError::new(field("ca_file"), reason))?;
+        if tls && let Err(reason) = crate::upstream::pool::check_tls(&self.tls()) {
+            place.at("ca_file").refuse(reason);
         }
-        if self.jwks_url.is_none() {
-            crate::policy::jwt::fixed_keys(self)
-                .map_err(|(name, reason)| ConfigError::new(field(&name), reason))?;
+        if self.jwks_url.is_none()
+            && !self.algorithms.is_empty()
+            && let Err((name, reason)) = crate::policy::jwt::fixed_keys(self)
+        {
+            place.at(name).refuse(reason);
         }
-        Ok(())
     }
 
     /// How `jwks_url` is verified.
@@ -331,5 +313,15 @@ impl JwtConfig {
             ca_file: self.ca_file.clone(),
             ..UpstreamTlsConfig::default()
         }
+    }
+}
+
+bounds! {
+    JwtConfig {
+        leeway: Bounds::time(Duration::ZERO, Duration::from_secs(300)),
+        refresh: TIME,
+        max_age: TIME,
+        min_interval: TIME,
+        timeout: TIME,
     }
 }

@@ -9,13 +9,14 @@ pub(crate) mod balance;
 mod bytes;
 #[cfg(feature = "cache")]
 mod cache;
+mod check;
 #[cfg(feature = "compression")]
 mod compression;
 mod cors;
 mod discovery;
 mod env;
 mod error;
-mod files;
+pub(crate) mod files;
 mod health;
 pub(crate) mod human;
 mod ip_filter;
@@ -65,13 +66,14 @@ pub use self::balance::{BalanceConfig, BalanceStrategy, EjectionConfig, Endpoint
 pub use self::bytes::ByteSize;
 #[cfg(feature = "cache")]
 pub use self::cache::{CacheConfig, CacheStoreConfig};
+use self::check::{Bounds, TIME, bounds};
 #[cfg(feature = "compression")]
 pub use self::compression::{Coding, CompressionConfig, CompressionEffort, MediaPattern};
 pub use self::cors::{CorsConfig, CsrfConfig};
 pub use self::discovery::DiscoveryConfig;
 pub(crate) use self::discovery::EndpointList;
 pub use self::env::{VARIABLES, Variable};
-pub use self::error::ConfigError;
+pub use self::error::{ConfigError, ConfigProblem};
 pub use self::health::{HealthConfig, InitialHealth, ProbeHost, ProbePath, StatusRange};
 use self::human::Human;
 pub use self::ip_filter::IpFilterConfig;
@@ -192,6 +194,7 @@ pub struct Config {
 /// One `[upstream.NAME]`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
@@ -285,12 +288,14 @@ pub struct UpstreamConfig {
     /// none. For an upstream that says an honest 503 about a dependency of its own while the rest
     /// of it is well.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(inner(range(min = 500, max = 599))))]
     pub ignored_statuses: Vec<u16>,
 }
 
 /// `[shutdown]`: how the gateway stops.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ShutdownConfig {
@@ -352,6 +357,29 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+bounds! {
+    UpstreamConfig {
+        connect_timeout: TIME,
+        response_timeout: TIME,
+        try_timeout: TIME,
+        total_timeout: TIME,
+        body_timeout: TIME,
+        upgrade_timeout: TIME,
+        replay_bytes: Bounds::whole(1, 1 << 20),
+        max_streams: Bounds::whole(1, 10_000),
+        max_age: TIME,
+        idle_timeout: TIME,
+        max_idle: Bounds::whole(0, 100_000),
+    }
+}
+
+bounds! {
+    ShutdownConfig {
+        delay: Bounds::time(Duration::ZERO, Duration::from_secs(3600)),
+        timeout: Bounds::time(Duration::ZERO, Duration::from_secs(3600)),
+    }
 }
 
 fn default_listen() -> SocketAddr {

@@ -9,14 +9,15 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::load::{check_duration, check_range};
-use super::{Config, ConfigError, HttpUrl, UpstreamTlsConfig};
+use super::check::{Bounds, Place, TIME, bounds};
+use super::{Config, HttpUrl, UpstreamTlsConfig};
 use crate::headers::is_fixed;
 
 /// `[otel]`: spans of requests for a collector of OpenTelemetry (OTLP over HTTP, in JSON). Of which
 /// requests, `[trace]` says.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct OtelConfig {
@@ -111,40 +112,41 @@ pub(super) fn headers(text: &str) -> Result<BTreeMap<String, OtelHeader>, &'stat
 }
 
 /// What is wrong with `[otel]`.
-pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+pub(super) fn check(config: &Config, top: &mut Place<'_>) {
     let Some(otel) = &config.otel else {
-        return Ok(());
+        return;
     };
     if config.trace.on().is_none() {
-        return Err(ConfigError::new(
-            "trace",
-            "must not be false with [otel]: spans belong to traces",
-        ));
+        top.at("trace")
+            .refuse("must not be false with [otel]: spans belong to traces");
     }
-    check_range("otel.max_queue", otel.max_queue, 16..=1_000_000)?;
-    check_duration("otel.interval", otel.interval)?;
-    check_duration("otel.timeout", otel.timeout)?;
-    check_range("otel.service_name", otel.service_name.len(), 1..=255)
-        .map_err(|_| ConfigError::new("otel.service_name", "must have 1 to 255 bytes"))?;
-    otel.fields()
-        .map_err(|reason| ConfigError::new("otel.headers", reason))?;
+    let mut place = top.at("otel");
+    place.bounds(otel);
+    if !(1..=255).contains(&otel.service_name.len()) {
+        place.at("service_name").refuse("must have 1 to 255 bytes");
+    }
+    if let Err(reason) = otel.fields() {
+        place.at("headers").refuse(reason);
+    }
     let tls = otel.endpoint.endpoint().is_tls();
     if tls && cfg!(not(feature = "tls")) {
-        return Err(ConfigError::new(
-            "otel.endpoint",
-            "must be \"http://…\": this program is built without the feature \"tls\"",
-        ));
+        place
+            .at("endpoint")
+            .refuse("must be \"http://…\": this program is built without the feature \"tls\"");
     }
     if otel.ca_file.is_some() && !tls {
-        return Err(ConfigError::new(
-            "otel.ca_file",
-            "needs endpoint = \"https://…\"",
-        ));
+        place.at("ca_file").refuse("needs endpoint = \"https://…\"");
     }
     #[cfg(feature = "tls")]
-    if tls {
-        crate::upstream::pool::check_tls(&otel.tls())
-            .map_err(|reason| ConfigError::new("otel.ca_file", reason))?;
+    if tls && let Err(reason) = crate::upstream::pool::check_tls(&otel.tls()) {
+        place.at("ca_file").refuse(reason);
     }
-    Ok(())
+}
+
+bounds! {
+    OtelConfig {
+        max_queue: Bounds::whole(16, 1_000_000),
+        interval: TIME,
+        timeout: TIME,
+    }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use resilience_core::rate_limit::{Quota, QuotaError};
 use serde::{Deserialize, Serialize};
 
-use super::load::{check_duration, check_range};
-use super::{ConfigError, FieldName, Several};
+use super::check::{Amount, Bounds, Place, TIME, bounds};
+use super::{FieldName, Several};
 
 /// `rate_limit`: a bucket of `burst` per client, refilled at `requests` per `window`.
 ///
 /// One, or several as `[[rate_limit]]`, which all have to admit a request.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RateLimitConfig {
@@ -71,36 +72,42 @@ impl RateLimitConfig {
         Quota::new(self.requests.get(), self.window)?.burst(burst.get())
     }
 
-    fn check(&self, field: &impl Fn(&str) -> String) -> Result<(), ConfigError> {
-        check_duration(field("window"), self.window)?;
-        check_range(&field("max_keys"), self.max_keys, 1..=10_000_000)?;
-        check_range(&field("ipv6_prefix"), self.ipv6_prefix.into(), 1..=128)?;
-        self.quota()
-            .map_err(|error| ConfigError::new(field("requests"), error.to_string()))?;
-        Ok(())
+    fn check(&self, place: &mut Place<'_>) {
+        place.bounds(self);
+        if let Err(error) = self.quota()
+            && TIME.contains(Amount::Time(self.window))
+        {
+            place.at("requests").refuse(error.to_string());
+        }
     }
 }
 
-/// Each limit by itself, and no name twice.
-pub(super) fn check(
-    limits: &Several<RateLimitConfig>,
-    field: &dyn Fn(&str) -> String,
-) -> Result<(), ConfigError> {
-    let mut names = std::collections::HashSet::new();
-    for (index, limit) in limits.as_slice().iter().enumerate() {
-        let place = |name: &str| match limits {
-            Several::One(_) => field(&format!("rate_limit.{name}")),
-            Several::List(_) => field(&format!("rate_limit[{index}].{name}")),
-        };
-        limit.check(&place)?;
-        if !names.insert(limit.label()) {
-            return Err(ConfigError::new(
-                place("name"),
-                format!("must differ: there is a limit {:?} already", limit.label()),
-            ));
+bounds! {
+    RateLimitConfig {
+        requests: Bounds::whole(1, u32::MAX as u64),
+        window: TIME,
+        burst: Bounds::whole(1, u32::MAX as u64),
+        max_keys: Bounds::whole(1, 10_000_000),
+        ipv6_prefix: Bounds::whole(1, 128),
+    }
+}
+
+impl Several<RateLimitConfig> {
+    /// Each limit by itself, and no name twice.
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        let mut names = std::collections::HashSet::new();
+        for (index, limit) in self.as_slice().iter().enumerate() {
+            let mut place = match self {
+                Self::One(_) => place.at("rate_limit"),
+                Self::List(_) => place.at(format_args!("rate_limit[{index}]")),
+            };
+            limit.check(&mut place);
+            if !names.insert(limit.label()) {
+                let reason = format!("must differ: there is a limit {:?} already", limit.label());
+                place.at("name").refuse(reason);
+            }
         }
     }
-    Ok(())
 }
 
 const fn default_max_keys() -> usize {

@@ -1,7 +1,6 @@
 //! Which requests go to which upstream.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -13,10 +12,10 @@ use super::CompressionConfig;
 use super::TransformConfig;
 #[cfg(feature = "webhook")]
 use super::WebhookConfig;
-use super::load::check_range;
+use super::check::{Place, WEIGHT, bounds};
 use super::values::{HostPattern, MethodName, PlainPath, Prefix};
 use super::{
-    Config, ConfigError, CorsConfig, CsrfConfig, HashKey, IpFilterConfig, RateLimitConfig,
+    Config, CorsConfig, CsrfConfig, HashKey, IpFilterConfig, RateLimitConfig,
     SecurityHeadersConfig, Several, SizeLimitsConfig, Switch,
 };
 
@@ -91,6 +90,7 @@ pub struct RouteConfig {
 /// One share of a split.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SplitConfig {
@@ -121,39 +121,40 @@ impl RouteConfig {
     }
 }
 
+bounds! {
+    SplitConfig {
+        weight: WEIGHT,
+    }
+}
+
 /// All routes, each by itself and none in the way of another.
-pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+pub(super) fn check(config: &Config, top: &mut Place<'_>) {
     let mut taken = HashMap::new();
     let mut splits = BTreeMap::new();
     for (index, route) in config.routes.iter().enumerate() {
-        check_one(config, index, route)?;
+        let place = &mut top.at(format_args!("route[{index}]"));
+        check_one(config, route, place);
         if !route.split.is_empty()
             && let Some(first) = splits.insert(route.label(), index)
         {
-            return Err(ConfigError::new(
-                format!("route[{index}].name"),
-                format!("must differ from that of route[{first}], which has a split as well"),
+            place.at("name").refuse(format!(
+                "must differ from that of route[{first}], which has a split as well"
             ));
         }
-        for place in places(route) {
-            if let Some(first) = taken.insert(place, index) {
-                return Err(ConfigError::new(
-                    format!("route[{index}].prefix"),
-                    format!(
-                        "is the prefix of route[{first}] already, for the same host and method; \
-                         each once"
-                    ),
-                ));
-            }
+        let mut others = takes(route).filter_map(|one| taken.insert(one, index));
+        if let Some(first) = others.next() {
+            place.at("prefix").refuse(format!(
+                "is the prefix of route[{first}] already, for the same host and method; each once"
+            ));
         }
+        others.for_each(drop);
     }
-    Ok(())
 }
 
-type Place<'r> = (Option<&'r HostPattern>, &'r Prefix, Option<&'r Method>);
+type Taken<'r> = (Option<&'r HostPattern>, &'r Prefix, Option<&'r Method>);
 
 /// All that a route takes; `None` is any host, or all methods.
-fn places(route: &RouteConfig) -> impl Iterator<Item = Place<'_>> {
+fn takes(route: &RouteConfig) -> impl Iterator<Item = Taken<'_>> {
     fn any_or<T>(list: &[T]) -> impl Iterator<Item = Option<&T>> {
         let any = list.is_empty().then_some(None);
         any.into_iter().chain(list.iter().map(Some))
@@ -164,34 +165,25 @@ fn places(route: &RouteConfig) -> impl Iterator<Item = Place<'_>> {
     })
 }
 
-fn check_one(config: &Config, index: usize, route: &RouteConfig) -> Result<(), ConfigError> {
-    let field = |field: fmt::Arguments<'_>| format!("route[{index}].{field}");
-    let known = |name: &str, place: String| {
-        if config.upstreams.contains_key(name) {
-            return Ok(());
-        }
-        let known: Vec<_> = config.upstreams.keys().map(String::as_str).collect();
-        let known = known.join(", ");
-        let reason = format!("names no [upstream.NAME]; there are: {known}");
-        Err(ConfigError::new(place, reason))
+fn check_one(config: &Config, route: &RouteConfig, place: &mut Place<'_>) {
+    let unknown = |name: &str| {
+        let known = config.upstreams.keys().map(String::as_str);
+        let known = || known.collect::<Vec<_>>().join(", ");
+        let is_known = config.upstreams.contains_key(name);
+        (!is_known).then(|| format!("names no [upstream.NAME]; there are: {}", known()))
     };
-    if let Some(upstream) = &route.upstream {
-        known(upstream, field(format_args!("upstream")))?;
+    if let Some(reason) = route.upstream.as_deref().and_then(unknown) {
+        place.at("upstream").refuse(reason);
     }
-    for (share, split) in route.split.iter().enumerate() {
-        known(
-            &split.upstream,
-            field(format_args!("split[{share}].upstream")),
-        )?;
-        let weight = field(format_args!("split[{share}].weight"));
-        check_range(&weight, split.weight as usize, 0..=1000)?;
-        let mut before = route.split[..share].iter();
-        if before.any(|other| other.upstream == split.upstream) {
-            return Err(ConfigError::new(
-                field(format_args!("split[{share}].upstream")),
-                "is in the split already; each upstream once",
-            ));
+    for (index, share) in route.split.iter().enumerate() {
+        let mut place = place.at(format_args!("split[{index}]"));
+        let mut before = route.split[..index].iter();
+        let twice = before.any(|other| other.upstream == share.upstream);
+        let twice = twice.then(|| "is in the split already; each upstream once".to_owned());
+        if let Some(reason) = unknown(&share.upstream).or(twice) {
+            place.at("upstream").refuse(reason);
         }
+        place.bounds(share);
     }
     let wrong = match (&route.upstream, route.split.as_slice()) {
         (None, []) => Some((
@@ -206,14 +198,12 @@ fn check_one(config: &Config, index: usize, route: &RouteConfig) -> Result<(), C
         _ => None,
     };
     if let Some((name, reason)) = wrong {
-        return Err(ConfigError::new(field(format_args!("{name}")), reason));
+        place.at(name).refuse(reason);
     }
     let one = "keep one of strip_prefix, rewrite and fixed_path";
     if route.rewrite.is_some() && (route.strip_prefix || route.fixed_path.is_some()) {
-        return Err(ConfigError::new(field(format_args!("rewrite")), one));
+        place.at("rewrite").refuse(one);
+    } else if route.fixed_path.is_some() && route.strip_prefix {
+        place.at("fixed_path").refuse(one);
     }
-    if route.fixed_path.is_some() && route.strip_prefix {
-        return Err(ConfigError::new(field(format_args!("fixed_path")), one));
-    }
-    Ok(())
 }

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::balance::EndpointTable;
+use super::check::{Amount, Bounded, Bounds};
 use super::health::StatusRange;
 use super::human::Human;
 use super::{
@@ -26,16 +27,6 @@ impl Config {
         let schema = settings.into_generator().into_root_schema_for::<Self>();
         let mut schema = Value::from(schema);
         without_null(&mut schema);
-        for (of, field, low, high) in RANGES {
-            let of = match *of {
-                "" => Some(&mut schema),
-                name => schema.get_mut("$defs").and_then(|all| all.get_mut(name)),
-            };
-            let field = of.and_then(|of| of.get_mut("properties")?.get_mut(field));
-            if let Some(Value::Object(field)) = field {
-                narrow(field, *low, *high);
-            }
-        }
         if let Value::Object(schema) = &mut schema {
             schema.insert("title".to_owned(), "Configuration of gateway".into());
         }
@@ -43,50 +34,46 @@ impl Config {
     }
 }
 
-/// Ranges of numbers that the check of a configuration knows: type (none: the top), field, lowest,
-/// highest.
-const RANGES: &[(&str, &str, f64, f64)] = &[
-    ("ServerConfig", "min_body_rate", 1.0, 1e9),
-    ("ServerConfig", "max_head_bytes", 8192.0, 1_048_576.0),
-    ("ServerConfig", "max_headers", 1.0, 1000.0),
-    ("ServerConfig", "max_connections", 1.0, 1e6),
-    ("ServerConfig", "max_connections_per_client", 1.0, 1e6),
-    ("ServerConfig", "max_concurrent_streams", 1.0, 10_000.0),
-    ("UpstreamConfig", "max_streams", 1.0, 10_000.0),
-    ("UpstreamConfig", "replay_bytes", 1.0, 1_048_576.0),
-    ("EndpointTable", "weight", 0.0, 1000.0),
-    ("SplitConfig", "weight", 0.0, 1000.0),
-    ("HealthConfig", "jitter", 0.0, 0.5),
-    ("HealthConfig", "healthy", 1.0, 1000.0),
-    ("HealthConfig", "unhealthy", 1.0, 1000.0),
-    ("RateLimitConfig", "max_keys", 1.0, 1e7),
-    ("RateLimitConfig", "ipv6_prefix", 1.0, 128.0),
-    ("TraceConfig", "sample", 0.0, 1.0),
-    ("OtelConfig", "max_queue", 16.0, 1e6),
-    ("AccessLogConfig", "sample", 0.0, 1.0),
-    ("Breaker", "failure_rate", 0.0, 1.0),
-    ("Breaker", "slow_call_rate", 0.0, 1.0),
-    ("Breaker", "consecutive_failures", 1.0, 10_000.0),
-];
+/// Tells the bounds of a section's fields.
+pub(super) fn narrow<T: Bounded>(schema: &mut Schema) {
+    tell(schema, T::BOUNDS);
+}
 
-/// Sets the bounds of a number, also of one that may be something else as well.
-fn narrow(field: &mut Map<String, Value>, low: f64, high: f64) {
-    let number = |value: f64| match value.fract() == 0.0 {
-        true => json!(value as i64),
-        false => json!(value),
-    };
-    if let Some(Value::Array(forms)) = field.get_mut("anyOf") {
-        for form in forms.iter_mut().filter_map(Value::as_object_mut) {
-            narrow(form, low, high);
+/// JSON Schema has no bounds for times and for sizes in words: they are `x-minimum` and `x-maximum`.
+fn tell(schema: &mut Schema, bounds: &[(&str, Bounds)]) {
+    for (name, bounds) in bounds {
+        let all = schema.get_mut("properties");
+        let field = all.and_then(|all| all.get_mut(name)?.as_object_mut());
+        let Some(field) = field else { continue };
+        let low = if bounds.over {
+            "exclusiveMinimum"
+        } else {
+            "minimum"
+        };
+        let high = if bounds.below {
+            "exclusiveMaximum"
+        } else {
+            "maximum"
+        };
+        for (rule, word, amount) in [
+            (low, "x-minimum", bounds.low),
+            (high, "x-maximum", bounds.high),
+        ] {
+            let number = match amount {
+                Amount::Whole(number) => json!(number),
+                Amount::Real(number) => json!(number),
+                Amount::Bytes(size) => json!(size.bytes()),
+                Amount::Time(_) => Value::Null,
+            };
+            if !number.is_null() {
+                field.insert(rule.to_owned(), number);
+            }
+            if matches!(amount, Amount::Bytes(_) | Amount::Time(_)) {
+                let text = amount.to_string();
+                field.insert(word.to_owned(), text.trim_matches('"').into());
+            }
         }
-        return;
     }
-    let kind = field.get("type").and_then(Value::as_str);
-    if !matches!(kind, Some("integer" | "number")) {
-        return;
-    }
-    field.insert("minimum".to_owned(), number(low));
-    field.insert("maximum".to_owned(), number(high));
 }
 
 /// TOML has no null: what is not set is left out.
@@ -248,14 +235,69 @@ impl<T: JsonSchema> JsonSchema for Off<T> {
 }
 
 /// Stand-ins for the settings of resilience-core, which knows no schemas; only their forms are used.
-/// A test holds their fields to the real ones.
+/// Tests hold their fields and bounds to the real ones.
 #[allow(dead_code, reason = "only the forms are used")]
 mod core {
-    use super::{Human, JsonSchema, Off};
+    use std::time::Duration;
+
+    use super::{Human, JsonSchema, Off, Schema, tell};
+    use crate::config::check::{Bounds, DAY, MILLISECOND, SHARE, SOME, TIME};
+
+    /// What any time may be that only has an end.
+    const SPAN: Bounds = Bounds::time(Duration::from_nanos(1), DAY);
+    const MILLION: Bounds = Bounds::whole(1, 1_000_000);
+    const CALLS: Bounds = Bounds::whole(1, 10_000_000);
+    const PLACES: Bounds = Bounds::whole(1, 1 << 30);
+
+    const BREAKER: &[(&str, Bounds)] = &[
+        ("failure_rate", SOME),
+        ("failure_count", CALLS),
+        ("minimum_calls", CALLS),
+        ("count_window", CALLS),
+        (
+            "time_window",
+            Bounds::time(MILLISECOND.saturating_mul(10), Duration::from_secs(3600)),
+        ),
+        ("slow_call", SPAN),
+        ("slow_call_rate", SOME),
+        ("consecutive_failures", Bounds::whole(1, 10_000)),
+        ("half_open_permits", Bounds::whole(1, 1023)),
+        ("success_threshold", Bounds::whole(1, 1023)),
+        ("half_open_failure_rate", SOME),
+        ("probe_failures", Bounds::whole(0, 1022)),
+        ("reset_timeout", TIME),
+        ("max_reset_timeout", TIME),
+        ("jitter", SHARE.below()),
+        ("lease", TIME),
+    ];
+    const BULKHEAD: &[(&str, Bounds)] = &[
+        ("limit", PLACES),
+        ("max_queue", Bounds::whole(0, 1_000_000)),
+        ("max_wait", SPAN),
+    ];
+    const RETRY: &[(&str, Bounds)] = &[
+        ("share", SHARE),
+        ("floor_per_second", Bounds::whole(0, 1_000_000)),
+        ("burst", MILLION),
+    ];
+    const ADAPTIVE: &[(&str, Bounds)] = &[
+        ("initial_limit", PLACES),
+        ("min_limit", PLACES),
+        ("max_limit", PLACES),
+        ("window", TIME),
+        ("min_samples", MILLION),
+        ("drop_rate", SOME),
+        ("backoff_ratio", Bounds::real(0.5, 1.0).below()),
+        ("timeout", TIME),
+        ("tolerance", Bounds::real(1.0, 10.0)),
+        ("queue_size", Bounds::whole(1, 10_000)),
+        ("smoothing", SOME),
+        ("long_window", MILLION),
+    ];
 
     /// A circuit breaker.
     #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
+    #[schemars(deny_unknown_fields, transform = |schema: &mut Schema| tell(schema, BREAKER))]
     pub(in crate::config) struct Breaker {
         /// Share of failed calls in a window that opens; default 0.5.
         failure_rate: Option<Off<f64>>,
@@ -309,7 +351,7 @@ mod core {
 
     /// Requests at once.
     #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
+    #[schemars(deny_unknown_fields, transform = |schema: &mut Schema| tell(schema, BULKHEAD))]
     pub(in crate::config) struct Bulkhead {
         /// The most requests at once; default 100.
         limit: Option<u32>,
@@ -321,7 +363,7 @@ mod core {
 
     /// Retries beside first tries.
     #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
+    #[schemars(deny_unknown_fields, transform = |schema: &mut Schema| tell(schema, RETRY))]
     pub(in crate::config) struct Retry {
         /// Retries per first try; default 0.2.
         share: Option<f64>,
@@ -333,7 +375,7 @@ mod core {
 
     /// A limit that is found out.
     #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
+    #[schemars(deny_unknown_fields, transform = |schema: &mut Schema| tell(schema, ADAPTIVE))]
     pub(in crate::config) struct Adaptive {
         /// By what rule the limit moves; default `gradient2`.
         algorithm: Option<Algorithm>,

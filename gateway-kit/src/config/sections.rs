@@ -6,9 +6,10 @@ use super::CacheConfig;
 #[cfg(feature = "compression")]
 use super::CompressionConfig;
 use super::TransformConfig;
+use super::check::Place;
 use super::{
-    Config, ConfigError, CorsConfig, CsrfConfig, IpFilterConfig, RateLimitConfig, RouteConfig,
-    SecurityHeadersConfig, Several, SizeLimitsConfig, Switch, rate_limit,
+    Config, CorsConfig, CsrfConfig, IpFilterConfig, RateLimitConfig, RouteConfig,
+    SecurityHeadersConfig, Several, SizeLimitsConfig, Switch,
 };
 use crate::policy::identity::Identity;
 
@@ -36,12 +37,11 @@ macro_rules! sections {
                 }
             }
 
-            /// Each by itself; `field` tells where the place is.
-            fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
+            /// Each by itself.
+            fn check(&self, place: &mut Place<'_>) {
                 $($(#[$cfg])* if let Some(section) = self.$name {
-                    section.check(field)?;
+                    section.check(place);
                 })*
-                Ok(())
             }
         }
     };
@@ -63,12 +63,6 @@ sections! {
     transform: TransformConfig,
 }
 
-impl Several<RateLimitConfig> {
-    fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
-        rate_limit::check(self, field)
-    }
-}
-
 /// All sections `jwt` of a configuration.
 #[cfg(feature = "jwt")]
 pub(crate) fn tokens(config: &Config) -> impl Iterator<Item = &super::JwtConfig> {
@@ -78,38 +72,39 @@ pub(crate) fn tokens(config: &Config) -> impl Iterator<Item = &super::JwtConfig>
 }
 
 /// What is wrong with the sections of any place.
-pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
-    Sections::of_all(config).check(&str::to_owned)?;
+pub(super) fn check(config: &Config, top: &mut Place<'_>) {
+    Sections::of_all(config).check(top);
     let identity = Identity::of(config);
     if let Some(transform) = &config.transform {
-        transform.check_identity(&identity, &str::to_owned)?;
+        transform.check_identity(&identity, top);
     }
     #[cfg(feature = "cache")]
-    config.cache_store.check()?;
+    top.at("cache_store").bounds(&config.cache_store);
     #[cfg(feature = "cache")]
     if let Some(cache) = &config.cache {
-        cache.check_room(&config.cache_store, &str::to_owned)?;
+        cache.check_room(&config.cache_store, top);
     }
     for (index, route) in config.routes.iter().enumerate() {
-        let field = |field: &str| format!("route[{index}].{field}");
-        Sections::own(route).check(&field)?;
-        if let Some(transform) = Sections::own(route).transform {
-            transform.check_identity(&identity, &field)?;
+        let place = &mut top.at(format_args!("route[{index}]"));
+        let own = Sections::own(route);
+        own.check(place);
+        if let Some(transform) = own.transform {
+            transform.check_identity(&identity, place);
         }
         #[cfg(feature = "cache")]
-        if let Some(Switch::On(cache)) = &route.cache {
-            cache.check_room(&config.cache_store, &field)?;
+        if let Some(cache) = own.cache {
+            cache.check_room(&config.cache_store, place);
         }
         #[cfg(feature = "webhook")]
         if let Some(webhook) = &route.webhook {
-            webhook.check(|name| field(&format!("webhook.{name}")))?;
+            webhook.check(&mut place.at("webhook"));
         }
     }
-    check_names(config)
+    check_names(config, top);
 }
 
 /// What a limit counts is found again by its name, which has that of its route in it.
-fn check_names(config: &Config) -> Result<(), ConfigError> {
+fn check_names(config: &Config, top: &mut Place<'_>) {
     let mut names = std::collections::HashSet::new();
     let all = Sections::of_all(config).rate_limit.into_iter();
     for limit in all.flat_map(Several::as_slice) {
@@ -117,15 +112,16 @@ fn check_names(config: &Config) -> Result<(), ConfigError> {
     }
     for (index, route) in config.routes.iter().enumerate() {
         let own = Sections::own(route).rate_limit.into_iter();
-        for limit in own.flat_map(Several::as_slice) {
+        let mut own: Vec<_> = own.flat_map(Several::as_slice).collect();
+        // The same name twice in one route is told there.
+        own.sort_by_key(|limit| limit.label());
+        own.dedup_by_key(|limit| limit.label());
+        for limit in own {
             let name = format!("{}/{}", route.label(), limit.label());
             if !names.insert(name.clone()) {
-                return Err(ConfigError::new(
-                    format!("route[{index}].name"),
-                    format!("must differ: there is a limit {name:?} already"),
-                ));
+                let reason = format!("must differ: there is a limit {name:?} already");
+                top.at(format_args!("route[{index}].name")).refuse(reason);
             }
         }
     }
-    Ok(())
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Switch};
+use super::Switch;
+use super::check::{Bounds, DAY, Place, bounds};
 
 /// `security_headers`: fields of every answer, refusals included, that tell browsers to be careful.
 /// Each may be `false`.
@@ -34,6 +35,7 @@ pub struct SecurityHeadersConfig {
 /// `hsts`: browsers are to come by TLS only.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HstsConfig {
@@ -97,24 +99,25 @@ impl Default for SecurityHeadersConfig {
 }
 
 impl SecurityHeadersConfig {
-    pub(super) fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, place: &mut Place<'_>) {
         let Some(hsts) = self.hsts.on() else {
-            return Ok(());
+            return;
         };
-        if hsts.max_age > Duration::from_secs(10 * 365 * 86_400) {
-            return Err(ConfigError::new(
-                field("security_headers.hsts.max_age"),
-                "must be at most ten years",
-            ));
-        }
+        let mut place = place.at("security_headers.hsts");
+        place.bounds(hsts);
         // What the lists of browsers ask for.
-        let listed = hsts.include_subdomains && hsts.max_age >= Duration::from_secs(365 * 86_400);
+        let listed = hsts.include_subdomains && hsts.max_age >= DAY.saturating_mul(365);
         if hsts.preload && !listed {
-            return Err(ConfigError::new(
-                field("security_headers.hsts.preload"),
-                "needs include_subdomains = true and a max_age of a year",
-            ));
+            place
+                .at("preload")
+                .refuse("needs include_subdomains = true and a max_age of a year");
         }
-        Ok(())
+    }
+}
+
+bounds! {
+    HstsConfig {
+        // Ten years.
+        max_age: Bounds::time(Duration::ZERO, Duration::from_secs(315_576_000)),
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
-use super::load::{check_duration, check_range};
+use super::check::{Bounds, Place, TIME, bounds};
 
 /// `[server]`: limits of the listening side.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ServerConfig {
@@ -72,41 +72,32 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        check_duration("server.header_timeout", self.header_timeout)?;
-        check_duration("server.body_timeout", self.body_timeout)?;
-        check_duration("server.write_timeout", self.write_timeout)?;
-        if !(1..=1_000_000_000).contains(&self.min_body_rate) {
-            return Err(ConfigError::new(
-                "server.min_body_rate",
-                "must be from 1 to 1000000000 (bytes per second)",
-            ));
-        }
-        // hyper refuses a read buffer below 8 KiB.
-        check_range("server.max_head_bytes", self.max_head_bytes, 8192..=1 << 20)?;
-        check_range("server.max_headers", self.max_headers, 1..=1000)?;
-        check_range(
-            "server.max_connections",
-            self.max_connections,
-            1..=1_000_000,
-        )?;
-        if let Some(most) = self.max_connections_per_client {
-            check_range("server.max_connections_per_client", most, 1..=1_000_000)?;
-        }
-        // A number of 32 bits fits.
-        let streams = self.max_concurrent_streams as usize;
-        check_range("server.max_concurrent_streams", streams, 1..=10_000)?;
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        place.bounds(self);
         for (index, method) in self.extra_methods.iter().enumerate() {
-            let field = format!("server.extra_methods[{index}]");
             let known = method.parse::<http::Method>();
             let never = matches!(method.as_str(), "CONNECT" | "TRACE");
             if known.is_err() || never {
-                return Err(ConfigError::new(
-                    field,
-                    "must be the name of a method, and neither CONNECT nor TRACE",
-                ));
+                place
+                    .at(format_args!("extra_methods[{index}]"))
+                    .refuse("must be the name of a method, and neither CONNECT nor TRACE");
             }
         }
-        Ok(())
+    }
+}
+
+bounds! {
+    ServerConfig {
+        header_timeout: TIME,
+        body_timeout: TIME,
+        write_timeout: TIME,
+        min_body_rate: Bounds::whole(1, 1_000_000_000),
+        // hyper refuses a read buffer below 8 KiB.
+        max_head_bytes: Bounds::whole(8192, 1 << 20),
+        max_headers: Bounds::whole(1, 1000),
+        max_connections: Bounds::whole(1, 1_000_000),
+        max_connections_per_client: Bounds::whole(1, 1_000_000),
+        max_requests_per_connection: Bounds::whole(1, 1_000_000_000),
+        max_concurrent_streams: Bounds::whole(1, 10_000),
     }
 }

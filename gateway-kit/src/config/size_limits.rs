@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::load::check_range;
-use super::{ByteSize, ConfigError, Switch};
+use super::check::{Bounds, Place, bounds};
+use super::{ByteSize, Switch};
 
 /// `size_limits`: how large a request may be. What is larger costs no upstream anything.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct SizeLimitsConfig {
@@ -38,12 +39,17 @@ impl Default for SizeLimitsConfig {
 }
 
 impl SizeLimitsConfig {
-    pub(super) fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
-        let field = |name: &str| field(&format!("size_limits.{name}"));
-        check_range(&field("path"), self.path, 1..=65_536)?;
-        check_range(&field("query"), self.query, 0..=65_536)?;
-        check_range(&field("headers"), self.headers, 1..=1000)?;
-        let bytes = usize::try_from(self.header_bytes.bytes()).unwrap_or(usize::MAX);
-        check_range(&field("header_bytes"), bytes, 1..=1 << 20)
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        place.at("size_limits").bounds(self);
+    }
+}
+
+bounds! {
+    SizeLimitsConfig {
+        body: Bounds::bytes(0, 1 << 50),
+        path: Bounds::whole(1, 65_536),
+        query: Bounds::whole(0, 65_536),
+        headers: Bounds::whole(1, 1000),
+        header_bytes: Bounds::bytes(1, 1 << 20),
     }
 }

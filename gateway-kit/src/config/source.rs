@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, ConfigProblem, files};
 
 type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
@@ -64,7 +64,7 @@ impl Source {
     /// Reads and checks the configuration.
     ///
     /// # Errors
-    /// The file cannot be read, or the first thing that is wrong in it or in a variable.
+    /// The file cannot be read, or all that is wrong in it, or in variables.
     pub fn load(&self) -> Result<Config, ConfigError> {
         self.read().and_then(|text| self.parse(&text))
     }
@@ -74,12 +74,16 @@ impl Source {
             return Ok(String::new());
         };
         let read = std::fs::read_to_string(file);
-        read.map_err(|error| {
-            self.named(ConfigError::new(
-                "(file)",
-                format!("cannot be read: {error}"),
-            ))
-        })
+        read.map_err(|error| self.named(ConfigProblem::unreadable(error)))
+    }
+
+    /// The same once the gateway runs: a pipe has no end that could be waited for.
+    pub(crate) fn read_again(&self) -> Result<String, ConfigError> {
+        let Some(file) = &self.file else {
+            return Ok(String::new());
+        };
+        let read = files::read_text(file, files::MOST);
+        read.map_err(|error| self.named(ConfigProblem::unreadable(error)))
     }
 
     pub(crate) fn parse(&self, text: &str) -> Result<Config, ConfigError> {
@@ -89,16 +93,15 @@ impl Source {
         }
         // A good configuration by itself, but one that is being written is like that as well.
         if text.trim().is_empty() {
-            return Err(self.named(ConfigError::new("(file)", "is empty")));
+            return Err(self.named(ConfigProblem::new("(file)", "is empty")));
         }
         let mut config = Config::from_toml(text).map_err(|error| self.named(error))?;
         config.apply_env(get)?;
         Ok(config)
     }
 
-    fn named(&self, mut error: ConfigError) -> ConfigError {
-        error.file.clone_from(&self.file);
-        error
+    fn named(&self, error: impl Into<ConfigError>) -> ConfigError {
+        error.into().in_file(self.path())
     }
 }
 

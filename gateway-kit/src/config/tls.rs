@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
-use super::load::check_duration;
+use super::check::{Place, TIME, bounds};
 
 /// `[tls]`: TLS towards clients.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TlsConfig {
@@ -58,14 +58,19 @@ pub enum TlsVersion {
 }
 
 impl TlsConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        place.bounds(self);
         if self.certificates.is_empty() {
-            return Err(ConfigError::new(
-                "tls.certificate",
-                "is missing; TLS needs at least one [[tls.certificate]]",
-            ));
+            place
+                .at("certificate")
+                .refuse("is missing; TLS needs at least one [[tls.certificate]]");
         }
-        check_duration("tls.handshake_timeout", self.handshake_timeout)?;
-        check_duration("tls.reload_interval", self.reload_interval)
+    }
+}
+
+bounds! {
+    TlsConfig {
+        handshake_timeout: TIME,
+        reload_interval: TIME,
     }
 }

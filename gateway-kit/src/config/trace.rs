@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::check::{SHARE, bounds};
 
 /// `[trace]`: the trace of a request (W3C Trace Context). `false`: its fields are passed on as
 /// they are.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TraceConfig {
@@ -35,6 +36,7 @@ pub enum TraceTrust {
 /// `[access_log]`: a line per request. `false`: none.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct AccessLogConfig {
@@ -70,10 +72,14 @@ impl Default for AccessLogConfig {
     }
 }
 
-/// A share of all.
-pub(super) fn check_share(field: &str, share: f64) -> Result<(), ConfigError> {
-    match (0.0..=1.0).contains(&share) {
-        true => Ok(()),
-        false => Err(ConfigError::new(field, "must be from 0 to 1")),
+bounds! {
+    TraceConfig {
+        sample: SHARE,
+    }
+}
+
+bounds! {
+    AccessLogConfig {
+        sample: SHARE,
     }
 }

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::load::check_range;
-use super::{ByteSize, ConfigError, FieldName};
+use super::check::{Bounds, Place, bounds};
+use super::{ByteSize, FieldName};
 use crate::headers;
 use crate::policy::identity::Identity;
 
 /// `[transform]`: what is changed in requests and answers on their way through.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TransformConfig {
@@ -51,24 +52,15 @@ impl Default for TransformConfig {
 }
 
 impl TransformConfig {
-    pub(super) fn check(&self, field: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
-        let field = |name: &str| field(&format!("transform.{name}"));
-        let most = usize::try_from(self.max_body.bytes()).unwrap_or(usize::MAX);
-        check_range(&field("max_body"), most, 1..=64 << 20)?;
-        self.request
-            .check(|name| field(&format!("request.{name}")))?;
-        self.response
-            .check(|name| field(&format!("response.{name}")))
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        let mut place = place.at("transform");
+        place.bounds(self);
+        self.request.check(&mut place.at("request"));
+        self.response.check(&mut place.at("response"));
     }
-}
 
-impl TransformConfig {
     /// What the gateway tells upstreams of who a client is must be its own word.
-    pub(super) fn check_identity(
-        &self,
-        identity: &Identity,
-        field: &dyn Fn(&str) -> String,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn check_identity(&self, identity: &Identity, place: &mut Place<'_>) {
         for (way, edit) in [("request", &self.request), ("response", &self.response)] {
             let removed = edit.remove.iter().enumerate();
             let removed =
@@ -78,81 +70,79 @@ impl TransformConfig {
                 let names = fields.keys();
                 names.filter_map(move |name| Some((format!("{table}.{name}"), name.parse().ok()?)))
             });
-            if let Some((place, _)) = removed.chain(given).find(|(_, name)| identity.is_one(name)) {
-                return Err(ConfigError::new(
-                    field(&format!("transform.{way}.{place}")),
-                    "tells who the client is, by claim_headers; any other field",
-                ));
+            for (name, _) in removed
+                .chain(given)
+                .filter(|(_, name)| identity.is_one(name))
+            {
+                place
+                    .at(format_args!("transform.{way}.{name}"))
+                    .refuse("tells who the client is, by claim_headers; any other field");
             }
         }
-        Ok(())
+    }
+}
+
+bounds! {
+    TransformConfig {
+        max_body: Bounds::bytes(1, 64 << 20),
     }
 }
 
 impl EditConfig {
-    fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    fn check(&self, place: &mut Place<'_>) {
         for (index, name) in self.remove.iter().enumerate() {
-            check_name(name.name(), || field(&format!("remove[{index}]")))?;
+            check_name(name.name(), &mut place.at(format_args!("remove[{index}]")));
         }
         for (table, fields) in [("set", &self.set), ("add", &self.add)] {
             for (name, value) in fields {
-                let place = || field(&format!("{table}.{name}"));
-                let known: HeaderName = name.parse().map_err(|_| {
-                    ConfigError::new(place(), "the key must be the name of a header field")
-                })?;
-                check_name(&known, place)?;
-                let plain = value.trim() == value && HeaderValue::from_str(value).is_ok();
-                if !plain {
-                    return Err(ConfigError::new(
-                        place(),
+                let mut place = place.at(format_args!("{table}.{name}"));
+                match name.parse() {
+                    Ok(known) => check_name(&known, &mut place),
+                    Err(_) => place.refuse("the key must be the name of a header field"),
+                }
+                if value.trim() != value || HeaderValue::from_str(value).is_err() {
+                    place.refuse(
                         "must be the value of a header field: visible ASCII and inner spaces",
-                    ));
+                    );
                 }
             }
         }
         for (path, name) in &self.rename {
-            let place = || field(&format!("rename.{path}"));
-            let last = path.rsplit('.').next().unwrap_or_default();
-            if path.split('.').any(str::is_empty) {
-                return Err(ConfigError::new(
-                    place(),
-                    "the key must be names with \".\" between them, like \"user.name\"",
-                ));
-            }
-            if name.is_empty() || name == last {
-                return Err(ConfigError::new(
-                    place(),
-                    "must be another name for the last name of the path",
-                ));
-            }
-            let parent = path.strip_suffix(last).unwrap_or_default();
-            let target = format!("{parent}{name}");
-            let twice = self.rename.iter().any(|(other, same)| {
-                other != path
-                    && same == name
-                    && other
-                        .rsplit('.')
-                        .next()
-                        .is_some_and(|last| other.strip_suffix(last).unwrap_or_default() == parent)
-            });
-            if twice || self.rename.contains_key(&target) {
-                return Err(ConfigError::new(
-                    place(),
-                    "is the name of another field that is renamed; each name once",
-                ));
+            if let Some(reason) = self.misnamed(path, name) {
+                place.at(format_args!("rename.{path}")).refuse(reason);
             }
         }
-        Ok(())
+    }
+
+    /// Why the field at `path` cannot be called `name`.
+    fn misnamed(&self, path: &str, name: &str) -> Option<&'static str> {
+        let last = path.rsplit('.').next().unwrap_or_default();
+        if path.split('.').any(str::is_empty) {
+            return Some("the key must be names with \".\" between them, like \"user.name\"");
+        }
+        if name.is_empty() || name == last {
+            return Some("must be another name for the last name of the path");
+        }
+        let parent = path.strip_suffix(last).unwrap_or_default();
+        let target = format!("{parent}{name}");
+        let twice = self.rename.iter().any(|(other, same)| {
+            other != path
+                && same == name
+                && other
+                    .rsplit('.')
+                    .next()
+                    .is_some_and(|last| other.strip_suffix(last).unwrap_or_default() == parent)
+        });
+        (twice || self.rename.contains_key(&target))
+            .then_some("is the name of another field that is renamed; each name once")
     }
 }
 
-fn check_name(name: &HeaderName, place: impl FnOnce() -> String) -> Result<(), ConfigError> {
-    match headers::is_fixed(name) {
-        false => Ok(()),
-        true => Err(ConfigError::new(
-            place(),
+fn check_name(name: &HeaderName, place: &mut Place<'_>) {
+    if headers::is_fixed(name) {
+        place.refuse(
             "is a field of the connection, the framing, the host, or one the gateway sets itself; \
              any other field",
-        )),
+        );
     }
 }

@@ -1,12 +1,11 @@
 //! How the gateway speaks to an upstream.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::load::{check_duration, check_range};
-use super::{ConfigError, UpstreamConfig};
+use super::UpstreamConfig;
+use super::check::Place;
 
 /// What is spoken on a connection to an upstream.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -39,67 +38,44 @@ pub struct UpstreamTlsConfig {
 }
 
 impl UpstreamConfig {
-    /// What one field alone cannot know of how the upstream is spoken to.
-    pub(super) fn check_speech(&self, name: &str) -> Result<(), ConfigError> {
-        let field = |field: &str| format!("upstream.{name}.{field}");
-        check_duration(field("connect_timeout"), self.connect_timeout)?;
-        check_duration(field("response_timeout"), self.response_timeout)?;
-        check_duration(field("body_timeout"), self.body_timeout)?;
-        check_duration(field("upgrade_timeout"), self.upgrade_timeout)?;
-        check_duration(field("idle_timeout"), self.idle_timeout)?;
-        for (key, value) in [
-            ("try_timeout", self.try_timeout),
-            ("total_timeout", self.total_timeout),
-            ("max_age", self.max_age),
-        ] {
-            check_duration(field(key), value.unwrap_or(Duration::from_secs(1)))?;
+    /// How the upstream is spoken to.
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        place.bounds(self);
+        for (index, status) in self.ignored_statuses.iter().enumerate() {
+            if !(500..600).contains(status) {
+                place
+                    .at(format_args!("ignored_statuses[{index}]"))
+                    .refuse("must be from 500 to 599");
+            }
         }
-        check_range(&field("max_streams"), self.max_streams, 1..=10_000)?;
-        if let Some(bytes) = self.replay_bytes {
-            check_range(&field("replay_bytes"), bytes, 1..=1 << 20)?;
+        if self.protocol != Protocol::Http1 && cfg!(not(feature = "http2")) {
+            place
+                .at("protocol")
+                .refuse("must be \"http1\": this program is built without the feature \"http2\"");
         }
-        self.check_protocol(&field)?;
-        self.check_tls(&field)
+        self.check_tls(place);
     }
 
-    fn check_protocol(&self, field: &impl Fn(&str) -> String) -> Result<(), ConfigError> {
-        let wants_http2 = self.protocol != Protocol::Http1;
-        if wants_http2 && cfg!(not(feature = "http2")) {
-            return Err(ConfigError::new(
-                field("protocol"),
-                "must be \"http1\": this program is built without the feature \"http2\"",
-            ));
-        }
-        Ok(())
-    }
-
-    fn check_tls(&self, field: &impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    fn check_tls(&self, place: &mut Place<'_>) {
         let tls = &self.tls;
         let secure = self.endpoints.iter().any(|endpoint| endpoint.url.is_tls());
         if secure && cfg!(not(feature = "tls")) {
-            return Err(ConfigError::new(
-                field("endpoints"),
-                "must be \"http://…\": this program is built without the feature \"tls\"",
-            ));
+            place
+                .at("endpoints")
+                .refuse("must be \"http://…\": this program is built without the feature \"tls\"");
         }
         let all_known = self.discovery.is_none();
-        if !secure && all_known && *tls != UpstreamTlsConfig::default() {
-            return Err(ConfigError::new(
-                field("tls"),
-                "needs an endpoint \"https://…\"",
-            ));
+        let is_set = *tls != UpstreamTlsConfig::default();
+        let mut place = place.at("tls");
+        if !secure && all_known && is_set {
+            place.refuse("needs an endpoint \"https://…\"");
+        } else if tls.certificate_file.is_some() != tls.key_file.is_some() {
+            place.refuse("needs certificate_file and key_file together, or neither");
+        } else if secure || is_set {
+            #[cfg(feature = "tls")]
+            if let Err(reason) = crate::upstream::pool::check_tls(tls) {
+                place.refuse(reason);
+            }
         }
-        if tls.certificate_file.is_some() != tls.key_file.is_some() {
-            return Err(ConfigError::new(
-                field("tls"),
-                "needs certificate_file and key_file together, or neither",
-            ));
-        }
-        #[cfg(feature = "tls")]
-        if secure || *tls != UpstreamTlsConfig::default() {
-            crate::upstream::pool::check_tls(tls)
-                .map_err(|reason| ConfigError::new(field("tls"), reason))?;
-        }
-        Ok(())
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::load::{check_duration, check_range};
-use super::{ByteSize, ConfigError, FieldName, MethodName, Network, Switch, WebhookSchemeConfig};
+use super::check::{Bounds, DAY, Place, TIME, bounds};
+use super::{ByteSize, FieldName, MethodName, Network, Switch, WebhookSchemeConfig};
 
 /// `[route.webhook]`: requests of the route are deliveries of a service that signs them; only
 /// genuine ones, in time and each once, go on.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebhookConfig {
@@ -58,6 +59,7 @@ pub struct WebhookConfig {
 /// One key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebhookSecretConfig {
@@ -105,6 +107,7 @@ pub enum WebhookOrder {
 /// `[route.webhook.replay]`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ReplayConfig {
@@ -137,6 +140,7 @@ impl Default for ReplayConfig {
 /// `[route.webhook.replay.redis]`: deliveries are remembered in Redis (feature `webhook-redis`).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ReplayRedisConfig {
@@ -186,14 +190,55 @@ const fn default_read_timeout() -> Duration {
 }
 
 impl WebhookConfig {
-    pub(super) fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, place: &mut Place<'_>) {
+        place.bounds(self);
+        self.check_provider(place);
+        if self.secrets.is_empty() {
+            place.at("secrets").refuse(
+                "needs at least one key, { id = \"…\", env = \"…\" }, or with file or public_key",
+            );
+        }
+        for (index, secret) in self.secrets.iter().enumerate() {
+            let mut place = place.at(format_args!("secrets[{index}]"));
+            place.bounds(secret);
+            let mut before = self.secrets[..index].iter();
+            if secret.id.is_empty() || before.any(|other| other.id == secret.id) {
+                place
+                    .at("id")
+                    .refuse("must be a name that no other key of the list has");
+            }
+            let places = [
+                secret.env.is_some(),
+                secret.file.is_some(),
+                secret.public_key.is_some(),
+            ];
+            if places.into_iter().filter(|there| *there).count() != 1 {
+                place
+                    .at("env")
+                    .refuse("needs either env, the name of a variable, or file, or public_key");
+            }
+        }
+        if self.methods.is_empty() {
+            place.at("methods").refuse("needs at least one method");
+        }
+        if let Some(replay) = self.replay.on() {
+            let mut place = place.at("replay");
+            place.bounds(replay);
+            if let Some(redis) = &replay.redis {
+                redis.check(&mut place.at("redis"));
+            }
+        }
+    }
+
+    /// What the provider needs, and keys that are written here.
+    fn check_provider(&self, place: &mut Place<'_>) {
         let named = crate::policy::webhook::providers();
         if !named.contains(&self.provider.as_str()) {
             let known = named.join(", ");
-            return Err(ConfigError::new(
-                field("provider"),
-                format!("must be one of: {known}"),
-            ));
+            place
+                .at("provider")
+                .refuse(format!("must be one of: {known}"));
+            return;
         }
         let need = crate::policy::webhook::need(&self.provider);
         for (name, is_set) in [
@@ -204,113 +249,88 @@ impl WebhookConfig {
             let what = need.and_then(|(field, what)| (field == name).then_some(what));
             match what {
                 Some(what) if !is_set => {
-                    return Err(ConfigError::new(field(name), format!("is missing; {what}")));
+                    // The rest is of what is missing.
+                    return place.at(name).refuse(format!("is missing; {what}"));
                 }
-                None if is_set => {
-                    return Err(ConfigError::new(
-                        field(name),
-                        "is of no use here: this provider does not need it",
-                    ));
-                }
+                None if is_set => place
+                    .at(name)
+                    .refuse("is of no use here: this provider does not need it"),
                 _ => {}
             }
         }
         if self.message.is_some() && self.provider != "http_message" {
-            return Err(ConfigError::new(
-                field("message"),
-                "is of http_message only",
-            ));
+            place.at("message").refuse("is of http_message only");
         }
-        let scheme = crate::policy::webhook::scheme(self)
-            .map_err(|(name, why)| ConfigError::new(field(name), why))?;
+        if let Some(time) = self.scheme.as_ref().and_then(|one| one.timestamp.as_ref()) {
+            place.at("scheme.timestamp").bounds(time);
+        }
+        let scheme = match crate::policy::webhook::scheme(self) {
+            Ok(scheme) => scheme,
+            Err((name, why)) => return place.at(name).refuse(why),
+        };
         if self.tolerance.is_some() && scheme.tolerance().is_none() {
-            return Err(ConfigError::new(
-                field("tolerance"),
-                "is of no use here: no time is signed",
-            ));
-        }
-        if self.secrets.is_empty() {
-            return Err(ConfigError::new(
-                field("secrets"),
-                "needs at least one key, { id = \"…\", env = \"…\" }, or with file or public_key",
-            ));
+            place
+                .at("tolerance")
+                .refuse("is of no use here: no time is signed");
         }
         for (index, secret) in self.secrets.iter().enumerate() {
-            let place = |name: &str| field(&format!("secrets[{index}].{name}"));
-            let mut before = self.secrets[..index].iter();
-            if secret.id.is_empty() || before.any(|other| other.id == secret.id) {
-                return Err(ConfigError::new(
-                    place("id"),
-                    "must be a name that no other key of the list has",
-                ));
-            }
-            let places = [
-                secret.env.is_some(),
-                secret.file.is_some(),
-                secret.public_key.is_some(),
-            ];
-            if places.into_iter().filter(|there| *there).count() != 1 {
-                return Err(ConfigError::new(
-                    place("env"),
-                    "needs either env, the name of a variable, or file, or public_key",
-                ));
-            }
-            if let Some(key) = &secret.public_key {
+            let key = secret.public_key.as_ref();
+            let read = key.map(|key| crate::policy::webhook::public(&scheme, &secret.id, key));
+            if let Some(Err(why)) = read {
                 // The table, which is not shown: what stands there by mistake may be a secret.
-                crate::policy::webhook::public(&scheme, &secret.id, key).map_err(|why| {
-                    ConfigError::new(
-                        field(&format!("secrets[{index}]")),
-                        format!("public_key {why}"),
-                    )
-                })?;
+                place
+                    .at(format_args!("secrets[{index}]"))
+                    .refuse(format!("public_key {why}"));
             }
         }
-        let most = usize::try_from(self.max_body.bytes()).unwrap_or(usize::MAX);
-        check_range(&field("max_body"), most, 1..=64 << 20)?;
-        check_duration(field("read_timeout"), self.read_timeout)?;
-        if self.methods.is_empty() {
-            return Err(ConfigError::new(
-                field("methods"),
-                "needs at least one method",
-            ));
-        }
-        if let Some(replay) = self.replay.on() {
-            check_range(
-                &field("replay.max_deliveries"),
-                replay.max_deliveries,
-                1..=10_000_000,
-            )?;
-            check_duration(field("replay.lease"), replay.lease)?;
-            if let Some(redis) = &replay.redis {
-                redis.check(|name| field(&format!("replay.redis{name}")))?;
-            }
-        }
-        Ok(())
     }
 }
 
 impl ReplayRedisConfig {
-    fn check(&self, field: impl Fn(&str) -> String) -> Result<(), ConfigError> {
-        if cfg!(not(feature = "webhook-redis")) {
-            return Err(ConfigError::new(
-                field(""),
-                "needs a program that is built with the feature \"webhook-redis\"",
-            ));
-        }
+    fn check(&self, place: &mut Place<'_>) {
+        place.bounds(self);
         let places = [self.url.is_some(), self.env.is_some(), self.file.is_some()];
-        if places.into_iter().filter(|there| *there).count() != 1 {
-            return Err(ConfigError::new(
-                field(""),
-                "needs either url, or env, the name of a variable, or file",
-            ));
-        }
-        if self.url.as_ref().is_some_and(|url| url.contains('@')) {
+        if cfg!(not(feature = "webhook-redis")) {
+            place.refuse("needs a program that is built with the feature \"webhook-redis\"");
+        } else if places.into_iter().filter(|there| *there).count() != 1 {
+            place.refuse("needs either url, or env, the name of a variable, or file");
+        } else if self.url.as_ref().is_some_and(|url| url.contains('@')) {
             // The table, which is not shown.
-            return Err(ConfigError::new(
-                field(""),
+            place.refuse(
                 "url must not have a password, which belongs into a variable (env) or file",
-            ));
+            );
         }
-        check_duration(field(".timeout"), self.timeout)
     }
 }
+
+bounds! {
+    WebhookConfig {
+        tolerance: Bounds::time(Duration::ZERO, YEAR),
+        max_body: Bounds::bytes(1, 64 << 20),
+        read_timeout: TIME,
+    }
+}
+
+bounds! {
+    WebhookSecretConfig {
+        // The end of the year 9999.
+        until: Bounds::whole(0, 253_402_300_799),
+    }
+}
+
+bounds! {
+    ReplayConfig {
+        max_deliveries: Bounds::whole(1, 10_000_000),
+        lifetime: Bounds::time(Duration::from_secs(1), YEAR),
+        lease: TIME,
+    }
+}
+
+bounds! {
+    ReplayRedisConfig {
+        timeout: TIME,
+    }
+}
+
+/// Longer than any service repeats a delivery.
+const YEAR: Duration = DAY.saturating_mul(365);

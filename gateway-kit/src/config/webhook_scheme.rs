@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::FieldName;
+use super::check::{Bounds, bounds};
 
 /// `[route.webhook.scheme]`: what `provider = "custom"` signs, and where its signature stands.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -43,6 +44,7 @@ pub struct WebhookSchemeConfig {
 /// Where the time of a delivery stands.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::narrow::<Self>))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebhookTimestampConfig {
@@ -111,6 +113,12 @@ pub enum WebhookKeyFormat {
     Hex,
     /// A public key of Ed25519 in hex; PEM is read as well.
     Ed25519Hex,
+}
+
+bounds! {
+    WebhookTimestampConfig {
+        digits: Bounds::whole(1, 15),
+    }
 }
 
 fn body() -> String {

@@ -219,12 +219,14 @@ impl Builder {
             shared.transforms.entry(route).or_default().push(transform);
         }
         let shared = Arc::new(shared);
+        // Looks at the files before they are read: what changes in between is then a change.
+        let live = Live::start(self.config.clone(), self.source, listens, &shared);
         let snapshot = Snapshot::compile(&self.config, &shared)?;
         snapshot.attach(&self.config, &shared);
         Ok(Arc::new(Inner {
             snapshot: ArcSwap::from_pointee(snapshot),
             layers: self.layers,
-            live: Live::start(self.config, self.source, listens, &shared),
+            live,
             shared,
             #[cfg(feature = "tls")]
             tls,

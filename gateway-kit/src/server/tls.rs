@@ -17,7 +17,7 @@ use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{TlsConfig, TlsVersion};
+use crate::config::{TlsConfig, TlsVersion, files};
 use crate::server::connection::Serving;
 use crate::server::stream::Start;
 
@@ -115,8 +115,12 @@ impl Tls {
     /// # Errors
     /// What is wrong with them; the old ones stay in use.
     pub(crate) fn reread(&self) -> Result<(), CertificateError> {
+        // As below.
+        let mut before = self.read.lock();
         let Settings { tls, http2 } = self.settings.lock().clone();
-        self.replace(Self::prepare(&tls, http2)?);
+        let prepared = Self::prepare(&tls, http2)?;
+        *before = prepared.read;
+        self.current.store(Arc::new(prepared.next));
         Ok(())
     }
 
@@ -154,8 +158,9 @@ fn failed(file: &Path, reason: impl fmt::Display) -> CertificateError {
 }
 
 fn read(settings: &TlsConfig) -> Result<Vec<Files>, CertificateError> {
-    let file =
-        |path: &Path| std::fs::read(path).map_err(|e| failed(path, format!("cannot be read: {e}")));
+    let file = |path: &Path| {
+        files::read(path, files::MOST).map_err(|e| failed(path, format!("cannot be read: {e}")))
+    };
     let pairs = settings.certificates.iter();
     pairs
         .map(|pair| {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::Duration;
 
-use crate::config::{DiscoveryConfig, EndpointConfig, EndpointList};
+use crate::config::{DiscoveryConfig, EndpointConfig, EndpointList, files};
 use crate::upstream::service::{Service, Source, Spec};
 
 /// How often registrations are looked through.
@@ -121,11 +121,7 @@ fn stays(service: &Service, path: &Path, error: &str) {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if length.len() > MOST {
-        return Err(format!("is larger than {MOST} bytes"));
-    }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    files::read_text(path, MOST).map_err(|error| error.to_string())
 }
 
 /// Lets registrations end.

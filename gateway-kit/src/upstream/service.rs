@@ -75,6 +75,7 @@ impl EndpointSource {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
     pub(crate) weight: u32,
+    pub(crate) tls: bool,
     pub(crate) source: EndpointSource,
     /// Of its registration.
     pub(crate) left: Option<Duration>,
@@ -274,6 +275,7 @@ impl Service {
             let registered = state.registered.get(address).filter(|_| source.is_none());
             let told = Told {
                 weight: spec.weight,
+                tls: spec.url.is_tls(),
                 source: source.unwrap_or(EndpointSource::Registered),
                 left: registered.map(|one| one.until.saturating_sub(now)),
             };

@@ -239,7 +239,8 @@ async fn a_report_names_what_is_different_and_what_has_to_wait() {
     assert_eq!(again.at_next_start, waiting[1..]);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["outcome"], "applied");
-    assert_eq!(json["at"], 1.5);
+    assert_eq!(json["at"], "1970-01-01T00:00:01.500Z");
+    assert!(json["uptime_seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(json["diff"]["routes"]["added"][0], "/d");
     let metrics = gateway.handle.metrics();
     assert!(metrics.contains("config_last_reload_success_timestamp_seconds 1.5"));
@@ -356,6 +357,29 @@ async fn a_changed_file_is_taken_however_it_was_changed() {
         (last.number, last.trigger),
         (refused + 1, ReloadTrigger::File)
     );
+}
+
+#[tokio::test]
+async fn a_pipe_or_a_huge_file_is_refused_and_not_waited_for() {
+    let dir = Dir::new("pipe");
+    let file = dir.file("gateway.toml");
+    let upstream = named("a").await;
+    let text = LISTEN.to_owned() + &routed(&[upstream.addr]);
+    std::fs::write(&file, &text).unwrap();
+    let gateway = following(&file).await;
+    std::fs::remove_file(&file).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    let report = gateway.handle.reload_source(ReloadTrigger::Signal);
+    let reason = report.reason.unwrap();
+    assert!(reason.contains("it is no plain file"), "{reason}");
+    std::fs::remove_file(&file).unwrap();
+    let sparse = std::fs::File::create(&file).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    let report = gateway.handle.reload_source(ReloadTrigger::Signal);
+    let reason = report.reason.unwrap();
+    assert!(reason.contains("larger than 16777216 bytes"), "{reason}");
+    assert_eq!(gateway.get("/").await.body, "a");
 }
 
 #[tokio::test]

@@ -31,6 +31,10 @@ impl Schema {
             "pattern",
             "minimum",
             "maximum",
+            "exclusiveMinimum",
+            "exclusiveMaximum",
+            "x-minimum",
+            "x-maximum",
             "description",
             "title",
             "default",
@@ -93,6 +97,12 @@ impl Schema {
                 "minimum" => value
                     .as_f64()
                     .is_none_or(|one| one >= says.as_f64().unwrap()),
+                "exclusiveMinimum" => value
+                    .as_f64()
+                    .is_none_or(|one| one > says.as_f64().unwrap()),
+                "exclusiveMaximum" => value
+                    .as_f64()
+                    .is_none_or(|one| one < says.as_f64().unwrap()),
                 "maximum" => value
                     .as_f64()
                     .is_none_or(|one| one <= says.as_f64().unwrap()),
@@ -207,8 +217,9 @@ fn what_the_schema_refuses_the_check_refuses_too() {
 /// The fields that a section has, as its error for a wrong one tells.
 fn fields(text: &str) -> BTreeSet<String> {
     let told = Config::from_toml(text).expect_err(text).to_string();
-    let (_, expected) = told
-        .split_once("expected")
+    let unknown = told.lines().find(|line| line.contains("unknown field"));
+    let (_, expected) = unknown
+        .and_then(|line| line.split_once("expected"))
         .unwrap_or_else(|| panic!("{text}: {told}"));
     let names = expected.split('`').skip(1).step_by(2);
     names.map(str::to_owned).collect()
@@ -227,89 +238,11 @@ fn the_schema_names_every_field_with_a_description() {
             .unwrap_or_else(|| panic!("{name}"));
         properties.clone()
     };
-    let mut rows = vec![
-        ("zzz = 1", ""),
-        ("[server]\nzzz = 1", "ServerConfig"),
-        ("[reload]\nzzz = 1", "ReloadConfig"),
-        ("[trace]\nzzz = 1", "TraceConfig"),
-        ("[access_log]\nzzz = 1", "AccessLogConfig"),
-        ("[shutdown]\nzzz = 1", "ShutdownConfig"),
-        ("[log]\nzzz = 1", "LogConfig"),
-        ("[ip_filter]\nzzz = 1", "IpFilterConfig"),
-        ("[cors]\nzzz = 1", "CorsConfig"),
-        ("[csrf]\nzzz = 1", "CsrfConfig"),
-        ("[size_limits]\nzzz = 1", "SizeLimitsConfig"),
-        ("[security_headers]\nzzz = 1", "SecurityHeadersConfig"),
-        ("[security_headers.hsts]\nzzz = 1", "HstsConfig"),
-        ("[rate_limit]\nzzz = 1", "RateLimitConfig"),
-        ("[[route]]\nzzz = 1", "RouteConfig"),
-        ("[[route]]\nsplit = [{ zzz = 1 }]", "SplitConfig"),
-        ("[upstream.a]\nzzz = 1", "UpstreamConfig"),
-        ("[upstream.a]\nendpoints = [{ zzz = 1 }]", "EndpointTable"),
-        ("[upstream.a.discovery]\nzzz = 1", "DiscoveryConfig"),
-        ("[upstream.a.health]\nzzz = 1", "HealthConfig"),
-        ("[upstream.a.balance]\nzzz = 1", "BalanceConfig"),
-        ("[upstream.a.ejection]\nzzz = 1", "EjectionConfig"),
-        ("[upstream.a.tls]\nzzz = 1", "UpstreamTlsConfig"),
-        ("[upstream.a.breaker]\nzzz = 1", "Breaker"),
-        ("[upstream.a.bulkhead]\nzzz = 1", "Bulkhead"),
-        ("[upstream.a.adaptive]\nzzz = 1", "Adaptive"),
-        ("[upstream.a.retry]\nzzz = 1", "Retry"),
-    ];
-    #[cfg(feature = "tls")]
-    rows.extend([
-        ("[tls]\nzzz = 1", "TlsConfig"),
-        ("[[tls.certificate]]\nzzz = 1", "CertificateConfig"),
-    ]);
-    rows.extend([
-        ("[transform]\nzzz = 1", "TransformConfig"),
-        ("[transform.request]\nzzz = 1", "EditConfig"),
-    ]);
-    #[cfg(feature = "cache")]
-    rows.extend([
-        ("[cache]\nzzz = 1", "CacheConfig"),
-        ("[cache_store]\nzzz = 1", "CacheStoreConfig"),
-    ]);
-    #[cfg(feature = "compression")]
-    rows.push(("[compression]\nzzz = 1", "CompressionConfig"));
-    #[cfg(feature = "webhook")]
-    rows.extend([
-        ("[[route]]\nwebhook = { zzz = 1 }", "WebhookConfig"),
-        (
-            "[[route]]\nwebhook = { secrets = [{ zzz = 1 }] }",
-            "WebhookSecretConfig",
-        ),
-        (
-            "[[route]]\nwebhook = { replay = { zzz = 1 } }",
-            "ReplayConfig",
-        ),
-        (
-            "[[route]]\nwebhook = { replay = { redis = { zzz = 1 } } }",
-            "ReplayRedisConfig",
-        ),
-        (
-            "[[route]]\nwebhook = { message = { zzz = 1 } }",
-            "WebhookMessageConfig",
-        ),
-        (
-            "[[route]]\nwebhook = { scheme = { zzz = 1 } }",
-            "WebhookSchemeConfig",
-        ),
-        (
-            "[[route]]\nwebhook = { scheme = { timestamp = { zzz = 1 } } }",
-            "WebhookTimestampConfig",
-        ),
-    ]);
-    #[cfg(feature = "jwt")]
-    rows.push(("[jwt]\nzzz = 1", "JwtConfig"));
-    #[cfg(feature = "otel")]
-    rows.push(("[otel]\nzzz = 1", "OtelConfig"));
-    #[cfg(feature = "admin")]
-    rows.push(("[admin]\nzzz = 1", "AdminConfig"));
+    let rows = sections();
     for (text, name) in &rows {
         let named = properties(name);
         let names: BTreeSet<_> = named.keys().cloned().collect();
-        assert_eq!(names, fields(text), "{name}");
+        assert_eq!(names, fields(&text.replace(FIELD, "zzz = 1")), "{name}");
         for (field, schema) in &named {
             let told = schema["description"]
                 .as_str()
@@ -325,4 +258,264 @@ fn the_schema_names_every_field_with_a_description() {
             "{name} is not looked at"
         );
     }
+}
+
+/// Where the field of a section stands in [`sections`].
+const FIELD: &str = "<field>";
+
+/// Every section: a configuration that is good but for a field to come, and the section's type.
+fn sections() -> Vec<(String, &'static str)> {
+    let upstream = |rest: &str| format!("[upstream.a]\nendpoints = [\"http://a:1\"]\n{rest}\n");
+    let route = |rest: &str| {
+        let rest = format!("[[route]]\nprefix = \"/\"\nupstream = \"a\"\n{rest}\n");
+        rest + &upstream("")
+    };
+    let mut rows = vec![
+        (FIELD.to_owned(), ""),
+        (format!("[server]\n{FIELD}"), "ServerConfig"),
+        (format!("[reload]\n{FIELD}"), "ReloadConfig"),
+        (format!("[trace]\n{FIELD}"), "TraceConfig"),
+        (format!("[access_log]\n{FIELD}"), "AccessLogConfig"),
+        (format!("[shutdown]\n{FIELD}"), "ShutdownConfig"),
+        (format!("[log]\n{FIELD}"), "LogConfig"),
+        (format!("[ip_filter]\n{FIELD}"), "IpFilterConfig"),
+        (format!("[cors]\norigins = [\"*\"]\n{FIELD}"), "CorsConfig"),
+        (format!("[csrf]\n{FIELD}"), "CsrfConfig"),
+        (format!("[size_limits]\n{FIELD}"), "SizeLimitsConfig"),
+        (
+            format!("[security_headers]\n{FIELD}"),
+            "SecurityHeadersConfig",
+        ),
+        (format!("[security_headers.hsts]\n{FIELD}"), "HstsConfig"),
+        (
+            format!("[rate_limit]\nrequests = 1\n{FIELD}"),
+            "RateLimitConfig",
+        ),
+        (format!("[transform]\n{FIELD}"), "TransformConfig"),
+        (format!("[transform.request]\n{FIELD}"), "EditConfig"),
+        (route(FIELD), "RouteConfig"),
+        (
+            route(&format!(
+                "split = [{{ upstream = \"a\", weight = 1, {FIELD} }}]"
+            ))
+            .replacen("upstream = \"a\"\n", "", 1),
+            "SplitConfig",
+        ),
+        (upstream(FIELD), "UpstreamConfig"),
+        (
+            format!("[upstream.a]\nendpoints = [{{ url = \"http://a:1\", {FIELD} }}]"),
+            "EndpointTable",
+        ),
+    ];
+    let below = [
+        ("discovery", "api = true\n", "DiscoveryConfig"),
+        ("health", "", "HealthConfig"),
+        ("balance", "", "BalanceConfig"),
+        (
+            "ejection",
+            "time = \"1ms\"\nmax_time = \"1day\"\n",
+            "EjectionConfig",
+        ),
+        ("tls", "", "UpstreamTlsConfig"),
+        (
+            "breaker",
+            "time_window = \"60s\"\ncount_window = 10000000\nminimum_calls = 1\n\
+             half_open_permits = 1023\nreset_timeout = \"1ms\"\nmax_reset_timeout = \"1day\"\n",
+            "Breaker",
+        ),
+        ("bulkhead", "", "Bulkhead"),
+        (
+            "adaptive",
+            "min_limit = 1\ninitial_limit = 1073741824\nmax_limit = 1073741824\n",
+            "Adaptive",
+        ),
+        ("retry", "", "Retry"),
+    ];
+    rows.extend(below.map(|(section, rest, name)| {
+        (
+            upstream(&format!("[upstream.a.{section}]\n{rest}{FIELD}")),
+            name,
+        )
+    }));
+    #[cfg(feature = "tls")]
+    rows.extend([
+        (
+            format!("[tls]\n{FIELD}\n[[tls.certificate]]\ncertificate = \"c\"\nkey = \"k\"\n"),
+            "TlsConfig",
+        ),
+        (format!("[[tls.certificate]]\n{FIELD}"), "CertificateConfig"),
+    ]);
+    #[cfg(feature = "cache")]
+    rows.extend([
+        (
+            format!("[cache]\n{FIELD}\n[cache_store]\nmax_bytes = \"1TiB\"\n"),
+            "CacheConfig",
+        ),
+        (format!("[cache_store]\n{FIELD}"), "CacheStoreConfig"),
+    ]);
+    #[cfg(feature = "compression")]
+    rows.push((format!("[compression]\n{FIELD}"), "CompressionConfig"));
+    #[cfg(feature = "webhook")]
+    {
+        let key = "secrets = [{ id = \"a\", env = \"A\" }]";
+        let stripe = |rest: &str| format!("provider = \"stripe\", {rest}");
+        let custom = |rest: &str| {
+            let scheme = "header = \"x\", signs = \"{timestamp}.{body}\"";
+            format!("provider = \"custom\", {key}, scheme = {{ {scheme}, {rest} }}")
+        };
+        let timestamp = "timestamp = { header = \"t\", unit = \"milliseconds\", <field> }";
+        let sections = [
+            (stripe(&format!("{key}, {FIELD}")), "WebhookConfig"),
+            (
+                stripe("secrets = [{ id = \"a\", env = \"A\", <field> }]"),
+                "WebhookSecretConfig",
+            ),
+            (
+                stripe(&format!("{key}, replay = {{ {FIELD} }}")),
+                "ReplayConfig",
+            ),
+            (
+                stripe(&format!(
+                    "{key}, replay = {{ redis = {{ env = \"R\", {FIELD} }} }}"
+                )),
+                "ReplayRedisConfig",
+            ),
+            (
+                format!("provider = \"http_message\", {key}, message = {{ {FIELD} }}"),
+                "WebhookMessageConfig",
+            ),
+            (custom(FIELD), "WebhookSchemeConfig"),
+            (custom(timestamp), "WebhookTimestampConfig"),
+        ];
+        rows.extend(sections.map(|(rest, name)| (route(&format!("webhook = {{ {rest} }}")), name)));
+    }
+    #[cfg(feature = "jwt")]
+    rows.push((
+        format!(
+            "[jwt]\nalgorithms = [\"EdDSA\"]\njwks_url = \"http://a:1/k\"\nrefresh = \"1ms\"\n\
+             max_age = \"1day\"\n{FIELD}"
+        ),
+        "JwtConfig",
+    ));
+    #[cfg(feature = "otel")]
+    rows.push((format!("[otel]\n{FIELD}"), "OtelConfig"));
+    #[cfg(feature = "admin")]
+    rows.push((format!("[admin]\n{FIELD}"), "AdminConfig"));
+    rows
+}
+
+/// A configuration with a field in a section, in place of what the field is there already.
+fn with(section: &str, name: &str, value: &str) -> String {
+    let there = Regex::new(&format!(r"\b{name} = [^,\n}}]+(, |\n)")).unwrap();
+    // Not in another section.
+    let (before, after) = section.split_once(FIELD).unwrap();
+    let from = before.rfind(['[', '{']).unwrap_or_default();
+    let (start, before) = before.split_at(from);
+    format!(
+        "{start}{}{name} = {value}{after}",
+        there.replace(before, "")
+    )
+}
+
+/// What a field may be: `integer`, `number`, `Human`, `ByteSize` among others.
+fn kinds(schema: &Value) -> BTreeSet<String> {
+    let mut kinds = BTreeSet::new();
+    let named = schema["$ref"]
+        .as_str()
+        .and_then(|name| name.rsplit('/').next());
+    kinds.extend(named.or_else(|| schema["type"].as_str()).map(str::to_owned));
+    for form in schema["anyOf"].as_array().into_iter().flatten() {
+        kinds.extend(self::kinds(form));
+    }
+    kinds
+}
+
+/// Values just inside and just outside of the bounds of a field; `None`: it has none.
+fn edges(schema: &Value, kinds: &BTreeSet<String>) -> Option<(Vec<String>, Vec<String>)> {
+    let time = |rule: &str| {
+        let time = humantime_serde::re::humantime::parse_duration(schema[rule].as_str()?);
+        i64::try_from(time.unwrap().as_nanos()).ok()
+    };
+    if kinds.contains("Human") {
+        let (low, high) = (time("x-minimum")?, time("x-maximum")?);
+        let text = |nanos: i64| format!("\"{nanos}ns\"");
+        let under = (low > 0).then(|| text(low - 1));
+        let outside = under.into_iter().chain([text(high + 1)]).collect();
+        return Some((vec![text(low), text(high)], outside));
+    }
+    if kinds.contains("number") {
+        let step = 1e-6;
+        let end = |closed: &str, open: &str, inward: f64| {
+            let edge = schema[closed].as_f64().map(|edge| (edge, edge - inward));
+            edge.or_else(|| schema[open].as_f64().map(|edge| (edge + inward, edge)))
+        };
+        let low = end("minimum", "exclusiveMinimum", step)?;
+        let high = end("maximum", "exclusiveMaximum", -step)?;
+        let text = |number: f64| format!("{number:?}");
+        return Some((
+            vec![text(low.0), text(high.0)],
+            vec![text(low.1), text(high.1)],
+        ));
+    }
+    let (low, high) = (schema["minimum"].as_i64()?, schema["maximum"].as_i64()?);
+    let (mut inside, mut outside) = (vec![low, high], vec![low - 1, high + 1]);
+    let text = |numbers: &mut Vec<i64>| numbers.iter().map(i64::to_string).collect::<Vec<_>>();
+    let (mut good, mut bad) = (text(&mut inside), text(&mut outside));
+    if kinds.contains("ByteSize") {
+        outside.retain(|bytes| *bytes >= 0);
+        let words = |bytes: &i64| format!("\"{bytes}B\"");
+        good.extend(inside.iter().map(words));
+        bad.extend(outside.iter().map(words));
+    }
+    Some((good, bad))
+}
+
+#[test]
+fn the_bounds_of_the_schema_are_those_of_the_check() {
+    let schema = Config::schema();
+    let mut looked_at = 0;
+    for (section, name) in sections() {
+        let of = match name {
+            "" => &schema,
+            name => &schema["$defs"][name],
+        };
+        for (field, schema) in of["properties"].as_object().unwrap() {
+            let is_list = schema["type"] == "array";
+            let schema = if is_list { &schema["items"] } else { schema };
+            let kinds = kinds(schema);
+            let measured = ["integer", "number", "Human", "ByteSize"];
+            if !measured.iter().any(|kind| kinds.contains(*kind)) {
+                continue;
+            }
+            let edges = edges(schema, &kinds);
+            let (inside, outside) =
+                edges.unwrap_or_else(|| panic!("{name}.{field} has no bounds: {schema}"));
+            let told = |value: &str| {
+                let value = match is_list {
+                    true => format!("[{value}]"),
+                    false => value.to_owned(),
+                };
+                let text = with(&section, field, &value);
+                let told = Config::from_toml(&text).err();
+                let problems = told.iter().flat_map(|told| told.problems());
+                let of_field = problems.filter(|one| {
+                    let place = one.field.split('[').next_back().unwrap_or_default();
+                    one.field.ends_with(field) || (is_list && place.ends_with(']'))
+                });
+                of_field.map(ToString::to_string).collect::<Vec<_>>()
+            };
+            for value in inside {
+                let told = told(&value);
+                assert!(told.is_empty(), "{name}.{field} = {value}: {told:?}");
+            }
+            for value in outside {
+                assert!(
+                    !told(&value).is_empty(),
+                    "{name}.{field} = {value} is taken"
+                );
+            }
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 80, "{looked_at}");
 }

@@ -325,7 +325,7 @@ fn settings_that_would_break_a_message_are_refused() {
             "transform.request.rename = { a = \"b\", b = \"c\" }",
             "each name once",
         ),
-        ("transform.max_body = 0", "must be from 1 to"),
+        ("transform.max_body = 0", "must be from \"1B\" to"),
         ("transform.reqest = {}", "unknown field"),
     ] {
         // A dotted key at the top level comes before all tables.

@@ -349,7 +349,7 @@ fn bad_settings_are_refused() {
         ),
         (
             format!("{secret}provider = \"stripe\"\nmax_body = 0"),
-            "must be from 1 to 67108864",
+            "must be from \"1B\" to \"64MiB\"",
         ),
         (
             format!("{secret}provider = \"stripe\"\nsecret = \"x\""),

@@ -80,7 +80,7 @@ function signOut(text) {
   el("sign-in").hidden = false;
   el("page").hidden = true;
   el("sign-out").hidden = true;
-  for (const id of ["overview", "endpoints", "routes", "limits", "reloads", "changes"]) el(id).replaceChildren();
+  for (const id of ["overview", "endpoints", "routes", "limits", "cache-figures", "reloads", "changes"]) el(id).replaceChildren();
   live("no", "not signed in");
   say(text, "");
   el("token").focus();
@@ -101,9 +101,9 @@ async function look() {
   const mine = (round += 1);
   try {
     const paths = ["/status", "/services", "/routes", "/limits", "/reloads", "/changes", "/metrics"];
-    const answers = await Promise.all(paths.map((path) => ask("GET", path)));
+    const answers = await Promise.all([...paths.map((path) => ask("GET", path)), askCache()]);
     if (mine !== round) return;
-    const [status, services, routes, limits, reloads, changes, metrics] = answers;
+    const [status, services, routes, limits, reloads, changes, metrics, cache] = answers;
     // The oldest of them: what came in between is then noticed by the gateway.
     revision = Math.min(...[status, services, routes, limits, reloads, changes].map((one) => one.revision));
     const rates = measure(metrics, services.services);
@@ -112,6 +112,7 @@ async function look() {
     drawServices(services.services);
     drawRoutes(routes.routes, rates);
     drawLimits(limits);
+    drawCache(cache, metrics.samples);
     drawReloads(reloads.reloads);
     drawChanges(changes.changes);
     live("yes", status.stopping ? "stopping" : "live");
@@ -124,6 +125,14 @@ async function look() {
     live("lost", "no answer");
   }
   timer = setTimeout(look, EVERY);
+}
+
+/** What the cache holds; null in a gateway that is built without one. */
+function askCache() {
+  return ask("GET", "/cache").catch((refused) => {
+    if (refused.status === 404) return null;
+    throw refused;
+  });
 }
 
 // ---- figures
@@ -217,7 +226,12 @@ function overview(status, reloads) {
     ["Last reload", refused ? "refused" : "good"],
     ["Version", status.version],
   ];
-  rows(el("overview"), words, (word) => word[0], () => {
+  boxes(el("overview"), words);
+}
+
+/** A list of names, each with its value. */
+function boxes(list, words) {
+  rows(list, words, (word) => word[0], () => {
     const box = document.createElement("div");
     box.append(document.createElement("dt"), document.createElement("dd"));
     return box;
@@ -348,7 +362,10 @@ function serviceRow() {
   head.colSpan = 8;
   const cell = document.createElement("td");
   cell.className = "buttons";
-  cell.append(button(row, "Breakers…", "breakers", ({ service }) => changeBreaker(service)));
+  cell.append(
+    button(row, "Breakers…", "breakers", ({ service }) => changeBreaker(service)),
+    button(row, "Register…", "register", ({ service }) => register(service)),
+  );
   row.append(head, cell);
   return row;
 }
@@ -357,7 +374,10 @@ function fillService(row, service) {
   row.dataset.service = service.name;
   const how = service.strategy ? plain(service.strategy) : "always the first";
   text(row.children[0], `${service.name} – ${service.enabled ? how : "switched off"}`);
-  row.querySelector("button").setAttribute("aria-label", `Breakers of ${service.name}`);
+  const [breakers, registers] = row.lastElementChild.children;
+  breakers.setAttribute("aria-label", `Breakers of ${service.name}`);
+  registers.hidden = !service.registers;
+  registers.setAttribute("aria-label", `Register an endpoint of ${service.name}`);
 }
 
 function endpointRow() {
@@ -367,6 +387,8 @@ function endpointRow() {
     button(row, "Restore", "restore", ({ service, endpoint }) => setWeight(service, endpoint, endpoint.configured_weight)),
     button(row, "Weight…", "weight", ({ service, endpoint }) => setWeight(service, endpoint)),
     button(row, "Breaker…", "breaker", ({ service, endpoint }) => changeBreaker(service, endpoint)),
+    button(row, "Renew…", "renew", ({ service, endpoint }) => register(service, endpoint)),
+    button(row, "Take out", "deregister", ({ service, endpoint }) => deregister(service, endpoint)),
   );
   return row;
 }
@@ -387,9 +409,10 @@ function fillEndpoint(row, endpoint) {
   const wait = breaker.state === "open" && breaker.retry_after_seconds !== null ? `, ${span(breaker.retry_after_seconds)}` : "";
   word(circuit, plain(breaker.state) + mode + wait, tone(breaker.state));
   text(from, endpoint.expires_in_seconds === null ? endpoint.source : `${endpoint.source}, ${span(endpoint.expires_in_seconds)}`);
-  const [drain, restore] = act.children;
+  const [drain, restore, , , renew, out] = act.children;
   drain.hidden = endpoint.weight === 0;
   restore.hidden = endpoint.weight === endpoint.configured_weight;
+  renew.hidden = out.hidden = endpoint.source !== "registered";
   for (const one of act.children) one.setAttribute("aria-label", `${one.textContent} ${endpoint.address}`);
 }
 
@@ -435,12 +458,25 @@ function drawLimits(limits) {
   });
 }
 
+function drawCache(cache, samples) {
+  el("cache").hidden = cache === null || !cache.on;
+  if (el("cache").hidden) return;
+  const counts = new Map();
+  for (const { name, labels, value } of samples) {
+    if (name === "cache_requests_total") counts.set(labels.result, (counts.get(labels.result) || 0) + value);
+  }
+  const answered = [...counts].map(([result, count]) => [plain(result), count]);
+  boxes(el("cache-figures"), [["Addresses", cache.addresses], ["Bytes", cache.bytes], ...answered]);
+}
+
+const when = (one) => new Date(one.at).toLocaleString();
+
 function drawReloads(reloads) {
   rows(el("reloads"), reloads.slice(0, 20), (one) => one.number, () => cells(5), (row, one) => {
     row.dataset.outcome = one.outcome;
-    const [count, when, by, outcome, what] = row.children;
+    const [count, time, by, outcome, what] = row.children;
     text(count, one.number);
-    text(when, new Date(one.at * 1000).toLocaleString());
+    text(time, when(one));
     text(by, one.trigger);
     word(outcome, one.outcome, tone(one.outcome));
     text(what, one.reason || difference(one));
@@ -462,9 +498,10 @@ function difference(report) {
 }
 
 function drawChanges(changes) {
-  rows(el("changes"), changes.slice(0, 20), (one) => JSON.stringify([one.revision, one.uptime_seconds, one.action]), () => cells(6), (row, one) => {
-    const [number, who, action, on, before, after] = row.children;
+  rows(el("changes"), changes.slice(0, 20), (one) => JSON.stringify([one.revision, one.uptime_seconds, one.action]), () => cells(7), (row, one) => {
+    const [number, time, who, action, on, before, after] = row.children;
     text(number, one.revision);
+    text(time, when(one));
     text(who, `${one.actor} by ${one.by}`);
     text(action, one.action);
     text(on, one.target);
@@ -489,11 +526,14 @@ function confirmed(title, what, fields) {
       for (const [value, name] of field.options) input.append(new Option(name, value));
     } else {
       input = document.createElement("input");
-      input.type = "number";
-      input.required = true;
-      input.min = field.min;
-      input.max = field.max;
-      input.value = field.value;
+      input.type = field.min === undefined ? "text" : "number";
+      input.required = !field.optional;
+      if (field.min !== undefined) {
+        input.min = field.min;
+        input.max = field.max;
+      }
+      input.value = field.value === undefined ? "" : field.value;
+      input.autocomplete = "off";
     }
     input.id = label.htmlFor;
     return [label, input];
@@ -536,8 +576,44 @@ async function setWeight(service, endpoint, weight) {
   const values = await confirmed(title, what, asks);
   if (!values) return;
   const next = weight === undefined ? values[0] : weight;
-  const path = `/loadbalancer/${encodeURIComponent(service.name)}/endpoints/${encodeURIComponent(endpoint.address)}`;
+  const path = `${endpoints(service)}/${encodeURIComponent(endpoint.address)}`;
   await change("PATCH", path, { weight: next }, `${where} has weight ${next}.`);
+}
+
+const endpoints = (service) => `/loadbalancer/${encodeURIComponent(service.name)}/endpoints`;
+
+/** Registers an endpoint, or renews one as it is. */
+async function register(service, known) {
+  const time = { label: "For so many seconds, if it is not renewed before", min: 1, max: 86400, value: 300 };
+  if (known) {
+    const values = await confirmed("Renew an endpoint", `${known.address} of ${service.name} stays for longer.`, [time]);
+    if (!values) return;
+    const { configured_weight: weight, priority, zone } = known;
+    const url = `${known.tls ? "https" : "http"}://${known.address}`;
+    const body = { url, ttl_seconds: values[0], weight, priority, zone };
+    await change("POST", endpoints(service), body, `${known.address} of ${service.name} is renewed.`);
+    return;
+  }
+  const values = await confirmed("Register an endpoint", `It gets requests of ${service.name} until its time is over.`, [
+    { label: "Address, host:port" },
+    time,
+    { label: "Weight (0 to 1000)", min: 0, max: 1000, value: 1 },
+    { label: "Priority (0 first)", min: 0, max: 255, value: 0 },
+    { label: "Zone, if any", optional: true },
+    { label: "Spoken to it", options: [["http", "HTTP without TLS"], ["https", "HTTP by TLS"]] },
+  ]);
+  if (!values) return;
+  const [address, ttl, weight, priority, zone, scheme] = values;
+  const url = `${scheme}://${address.trim()}`;
+  const body = { url, ttl_seconds: ttl, weight, priority, zone: zone.trim() || null };
+  await change("POST", endpoints(service), body, `${url} of ${service.name} is registered.`);
+}
+
+async function deregister(service, endpoint) {
+  const where = `${endpoint.address} of ${service.name}`;
+  const values = await confirmed("Take an endpoint out", `${where} gets no new requests and is forgotten; those that run end.`, []);
+  if (!values) return;
+  await change("DELETE", `${endpoints(service)}/${encodeURIComponent(endpoint.address)}`, undefined, `${where} is taken out.`);
 }
 
 async function changeBreaker(service, endpoint) {
@@ -585,6 +661,19 @@ async function changeLimit({ rate, bulkhead }) {
   const body = { service: bulkhead.service, limit: values[0], max_queue: values[1] };
   await change("PUT", "/limits/bulkhead", body, `The limit of ${bulkhead.service} is changed.`);
 }
+
+el("purge").addEventListener("click", async () => {
+  const options = [
+    ["address", "one address, shop.example.com/a?b=1"],
+    ["below", "all whose address begins so; with nothing, all"],
+    ["route", "those of a route, by its name"],
+  ];
+  const values = await confirmed("Forget answers", "The next request for each goes to its service.", [
+    { label: "What", options },
+    { label: "Which", optional: true },
+  ]);
+  if (values) await change("POST", "/cache/purge", { [values[0]]: values[1].trim() }, "Forgotten.");
+});
 
 el("reload").addEventListener("click", async () => {
   const values = await confirmed("Reload", "The configuration is read again; a bad one is refused and changes nothing.", []);

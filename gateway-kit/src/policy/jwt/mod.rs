@@ -22,7 +22,7 @@ pub(crate) use self::fetch::KeySet;
 use self::fetch::NoKey;
 use self::keys::{Key, read_set};
 use crate::Error;
-use crate::config::{FieldText, JwtConfig};
+use crate::config::{FieldText, JwtConfig, files};
 use crate::policy::Place;
 use crate::problem::Problem;
 use crate::shared::Shared;
@@ -382,8 +382,8 @@ impl Refusal {
 pub(crate) fn fixed_keys(config: &JwtConfig) -> Result<Vec<Key>, (String, String)> {
     if let Some(file) = &config.keys_file {
         let field = || "keys_file".to_owned();
-        let text =
-            std::fs::read(file).map_err(|error| (field(), format!("cannot be read: {error}")))?;
+        let text = files::read(file, files::MOST)
+            .map_err(|error| (field(), format!("cannot be read: {error}")))?;
         let pem = std::str::from_utf8(&text).ok();
         let pem = pem.filter(|text| !text.trim_start().starts_with('{'));
         if let Some(text) = pem.filter(|text| text.contains(pem::BEGIN)) {

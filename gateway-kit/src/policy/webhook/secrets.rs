@@ -4,7 +4,7 @@ use std::path::Path;
 
 use webhook_verify::{Scheme, Secret};
 
-use crate::config::WebhookSecretConfig;
+use crate::config::{WebhookSecretConfig, files};
 
 /// The text of a variable, or of a file without the white space at its end. What is wrong is told by
 /// the name of the place and never by what is there.
@@ -23,8 +23,8 @@ pub(super) fn text(what: &str, env: Option<&str>, file: Option<&Path>) -> Result
     }
     let file = file.unwrap_or_else(|| "".as_ref());
     let shown = file.display();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| format!("{what}: {shown} cannot be read: {}", error.kind()))?;
+    let text = files::read_text(file, files::MOST)
+        .map_err(|error| format!("{what}: {shown} cannot be read: {error}"))?;
     let text = text.trim_end();
     match text.is_empty() {
         true => Err(format!("{what}: {shown} is empty")),

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::{Protocol, UpstreamTlsConfig};
+use crate::config::{Protocol, UpstreamTlsConfig, files};
 
 /// What a client of TLS needs; compared by what was configured and read.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ impl Files {
 }
 
 fn read(field: &str, path: Option<&Path>) -> Result<Vec<u8>, String> {
-    path.map_or(Ok(Vec::new()), std::fs::read)
+    path.map_or(Ok(Vec::new()), |path| files::read(path, files::MOST))
         .map_err(|error| format!("{field} cannot be read: {error}"))
 }
 

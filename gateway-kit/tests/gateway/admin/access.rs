@@ -255,13 +255,22 @@ async fn tokens_come_from_a_file_all_of_them_good() {
     ] {
         std::fs::write(&file, text).unwrap();
         let error = Config::from_toml(&config).unwrap_err();
-        assert_eq!(error.field, "admin.token_file");
-        assert!(error.reason.contains(reason), "{error}");
+        let [problem] = error.problems() else {
+            panic!("{error}");
+        };
+        assert_eq!(problem.field, "admin.token_file");
+        assert!(problem.reason.contains(reason), "{error}");
         // What is in the file is not shown.
         assert!(!error.to_string().contains("short"), "{error}");
     }
     std::fs::remove_file(&file).unwrap();
     assert!(Config::from_toml(&config).is_err());
+    // Who opens a pipe waits for who writes to it.
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    let error = Config::from_toml(&config).unwrap_err().to_string();
+    assert!(error.contains("it is no plain file"), "{error}");
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

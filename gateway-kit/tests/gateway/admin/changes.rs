@@ -8,6 +8,7 @@ use resilience_core::clock::ManualClock;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use gateway_kit::ReloadTrigger;
 use gateway_kit::config::AdminToken;
 
 use super::{SECTION, TOKEN, get, send, start, start_at};
@@ -679,8 +680,19 @@ async fn what_the_guard_refuses_is_refused_here_too() {
 
 #[tokio::test]
 async fn a_reload_that_takes_its_time_holds_up_changes_and_nothing_else() {
+    for trigger in [ReloadTrigger::Admin, ReloadTrigger::Signal] {
+        slow_reload(trigger).await;
+    }
+}
+
+async fn slow_reload(trigger: ReloadTrigger) {
     let upstream = Upstream::start().await;
-    let file = std::env::temp_dir().join(format!("gateway-{}-slow.toml", std::process::id()));
+    let name = format!(
+        "gateway-{}-slow-{}.toml",
+        std::process::id(),
+        trigger.as_str()
+    );
+    let file = std::env::temp_dir().join(name);
     let text = format!(
         "listen = \"127.0.0.1:0\"\nreload = false\n{}{SECTION}",
         routed(&[upstream.addr])
@@ -705,13 +717,18 @@ async fn a_reload_that_takes_its_time_holds_up_changes_and_nothing_else() {
     let field = format!("if-revision: {}\r\n", gateway.handle.revision());
     std::fs::write(&file, text.replace("prefix = \"/\"", "prefix = \"/a\"")).unwrap();
     hold.store(true, Ordering::SeqCst);
+    let handle = gateway.handle.clone();
     let asked = Arc::clone(&gateway);
     let reload = tokio::spawn(async move {
+        if trigger != ReloadTrigger::Admin {
+            let reload = tokio::task::spawn_blocking(move || handle.reload_source(trigger));
+            return serde_json::to_value(reload.await.unwrap()).unwrap();
+        }
         let reload = super::Ask {
             method: "POST",
             ..get("/admin/reload")
         };
-        reload.of(&asked).await
+        reload.of(&asked).await.json()
     });
     until(|| reads.load(Ordering::SeqCst)).await;
     let path = format!("/admin/loadbalancer/shop/endpoints/{}", upstream.addr);
@@ -729,7 +746,7 @@ async fn a_reload_that_takes_its_time_holds_up_changes_and_nothing_else() {
     }
     assert_eq!(gateway.get("/").await.status, 200);
     release.send(()).unwrap();
-    assert_eq!(soon(reload).await.unwrap().json()["outcome"], "applied");
+    assert_eq!(soon(reload).await.unwrap()["outcome"], "applied");
     // It was meant for what was in force before.
     assert_eq!(soon(drain).await.status, 409);
     std::fs::remove_file(&file).unwrap();
@@ -748,4 +765,35 @@ async fn the_admin_stays_at_its_address_until_the_next_start() {
     let listen = |config: &gateway_kit::Config| config.admin.as_ref().map(|admin| admin.listen);
     assert_eq!(listen(&now), listen(&then));
     assert_eq!(get("/admin/status").of(&gateway).await.status, 200);
+}
+
+#[tokio::test]
+async fn changes_and_reloads_tell_the_time_of_day_beside_that_since_the_start() {
+    let config = routed(&[nobody().await]) + SECTION;
+    let clock = ManualClock::new();
+    let builder = super::builder(&config, Some(TOKEN)).clock(clock.clone());
+    let day = || std::time::UNIX_EPOCH + Duration::from_millis(1_770_091_506_789);
+    let gateway = Running::of(builder.wall_clock(day)).await;
+    clock.advance(Duration::from_secs(3));
+    let action = json!({ "action": "reset" });
+    let answer = send("POST", "/admin/circuitbreaker/shop", action);
+    assert_eq!(answer.of(&gateway).await.status, 200);
+    assert!(
+        gateway
+            .handle
+            .reload_source(ReloadTrigger::Call)
+            .is_refused()
+    );
+    let changes = get("/admin/changes").of(&gateway).await.json();
+    let reloads = get("/admin/reloads").of(&gateway).await.json();
+    for one in [&changes["changes"][0], &reloads["reloads"][0]] {
+        assert_eq!(one["at"], "2026-02-03T04:05:06.789Z", "{one}");
+        assert_eq!(one["uptime_seconds"], 3.0, "{one}");
+    }
+    let document = get("/admin/openapi.json").of(&gateway).await.json();
+    for name in ["Change", "ReloadReport"] {
+        let fields = &document["components"]["schemas"][name]["properties"];
+        assert_eq!(fields["at"]["format"], "date-time", "{name}");
+        assert_eq!(fields["uptime_seconds"]["type"], "number", "{name}");
+    }
 }

@@ -71,6 +71,22 @@ macro_rules! one {
     };
 }
 
+/// `what` among 10 and among 1 000 routes, as it is.
+macro_rules! routes {
+    ($what:literal) => {
+        &[
+            Measure {
+                of: ["gateway/match", $what, "10"],
+                over: None,
+            },
+            Measure {
+                of: ["gateway/match", $what, "1000"],
+                over: None,
+            },
+        ]
+    };
+}
+
 /// What one parameter costs over what another does.
 macro_rules! growth {
     ($group:literal, $what:literal, $small:literal to $large:literal) => {
@@ -570,6 +586,30 @@ pub const PATHS: &[Path] = &[
         unit: "",
         goal: &[0.0],
         ours: one!("policies/read_write_allocations", "ours_lease"),
+        peers: &[],
+    },
+    Path {
+        path: "gateway: the route of a request among 10 / 1 000",
+        unit: "ns",
+        goal: &[200.0, 200.0],
+        ours: routes!("ours"),
+        peers: &[
+            peer("matchit alone", routes!("matchit")),
+            peer("axum", routes!("axum")),
+        ],
+    },
+    Path {
+        path: "gateway: an endpoint among three, with its breaker and the outcome",
+        unit: "ns",
+        goal: &[50.0],
+        ours: one!("gateway/pick", "ours"),
+        peers: &[],
+    },
+    Path {
+        path: "gateway: the guard over the head of a browser",
+        unit: "ns",
+        goal: &[],
+        ours: one!("gateway/guard", "ours"),
         peers: &[],
     },
     Path {

@@ -11,7 +11,7 @@ RUN_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo 'nextest
 AS_TESTS := --workspace --all-features --examples
 
 .DEFAULT_GOAL := help
-.PHONY: check-admin help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency check-outbox tour bench check-gateway services-start services-stop clean
+.PHONY: check-admin help test deps fmt clippy features tree unit doctest doc loom miri interop fuzz-check fuzz-smoke fuzz examples consistency check-consistency check-outbox tour bench bench-gateway check-gateway services-start services-stop clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ deps: ## install what the checks need (Debian and Ubuntu), else say what is miss
 
 fmt: ## formatting
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path benches/gateway/peers/Cargo.toml --check
 
 clippy: ## lints, warnings denied, all targets and features
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
@@ -78,6 +79,10 @@ bench: ## every bench beside its peers, and the table of ratios into README.md (
 	if [ -z "$(FILTER)" ] || [ "$(FILTER)" = webhook ]; then \
 		$(CARGO) run --release --locked -p benches --bin ratios -- --only webhook --write webhook-verify/README.md; \
 	fi
+
+bench-gateway: ## the gateway beside HAProxy, nginx, Pingora and bare hyper, and the table into its README.md (ROUNDS=, SECONDS=)
+	@CARGO_TARGET_DIR=$(abspath $(TARGET)) sh benches/gateway/run.sh --rounds $(or $(ROUNDS),4) \
+		--seconds $(or $(SECONDS),3) --write gateway-kit/README.md
 
 miri: ## small races and calls of the core under Miri (needs nightly; says so if it is absent)
 	@CARGO_TARGET_DIR=$(TARGET) sh scripts/miri.sh

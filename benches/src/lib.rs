@@ -9,6 +9,7 @@ pub mod keys;
 pub mod machine;
 pub mod peers;
 pub mod program;
+pub mod proxies;
 pub mod ratios;
 pub mod results;
 pub mod service;

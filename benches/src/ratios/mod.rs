@@ -7,7 +7,7 @@ mod splice;
 pub use self::{
     markdown::{listing, missing, table},
     paths::{Measure, PATHS, Path, Peer},
-    splice::{BEGIN, END, splice},
+    splice::{BEGIN, END, splice, splice_between},
 };
 
 use crate::results::{Name, Results, median};

@@ -11,6 +11,20 @@ pub const END: &str = "<!-- ratios: end -->";
 ///
 /// When a marker is missing, stands there twice, or the end comes before the beginning.
 pub fn splice(document: &str, table: &str) -> Result<String, String> {
+    splice_between(document, BEGIN, END, table)
+}
+
+/// The same between other markers.
+///
+/// # Errors
+///
+/// When a marker is missing, stands there twice, or the end comes before the beginning.
+pub fn splice_between(
+    document: &str,
+    begin: &str,
+    end: &str,
+    table: &str,
+) -> Result<String, String> {
     let place = |marker: &str| {
         let mut places = document.match_indices(marker);
         match (places.next(), places.next()) {
@@ -19,12 +33,12 @@ pub fn splice(document: &str, table: &str) -> Result<String, String> {
             (Some(_), Some(_)) => Err(format!("the line `{marker}` is there twice")),
         }
     };
-    let begin = place(BEGIN)? + BEGIN.len();
-    let end = place(END)?;
-    if end < begin {
-        return Err(format!("`{END}` comes before `{BEGIN}`"));
+    let from = place(begin)? + begin.len();
+    let to = place(end)?;
+    if to < from {
+        return Err(format!("`{end}` comes before `{begin}`"));
     }
-    let (before, after) = (&document[..begin], &document[end..]);
+    let (before, after) = (&document[..from], &document[to..]);
     Ok(format!("{before}\n\n{}\n\n{after}", table.trim()))
 }
 
@@ -63,5 +77,8 @@ mod tests {
         ] {
             assert!(splice(readme, "| new |").is_ok());
         }
+        let gateway = include_str!("../../../gateway-kit/README.md");
+        let (begin, end) = (crate::proxies::BEGIN, crate::proxies::END);
+        assert!(splice_between(gateway, begin, end, "| new |").is_ok());
     }
 }

@@ -147,7 +147,8 @@ impl<'d> Reading<'d> {
             }
             None => self.located(&path, message.to_owned()),
         };
-        if is_secret(&problem.field) && message.starts_with("invalid ") {
+        let hidden = is_secret(&problem.field) || names_user(message);
+        if hidden && message.starts_with("invalid ") {
             // What stands before is the value.
             let expected = message
                 .split_once(", expected")
@@ -204,8 +205,6 @@ impl<'d> Reading<'d> {
             problem.line = Some(line_of(self.text, value.span().start));
             let is_table = matches!(value.get_ref(), DeValue::Table(_));
             let text = self.text.get(value.span()).filter(|_| !is_table);
-            // `http://user:password@host`.
-            let names_user = |text: &str| text.contains("://") && text.contains('@');
             let hidden = |text: &str| is_secret(&problem.field) || names_user(text);
             if let Some(text) = text.filter(|text| !hidden(text)) {
                 return problem.value(text);
@@ -327,6 +326,11 @@ fn is_secret(field: &str) -> bool {
     let mut parts = field.split(['.', '[']);
     field.starts_with("otel.headers")
         || parts.any(|part| part.starts_with("secret") || part == "keys")
+}
+
+/// `http://user:password@host`.
+fn names_user(text: &str) -> bool {
+    text.contains("://") && text.contains('@')
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

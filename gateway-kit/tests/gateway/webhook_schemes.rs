@@ -746,6 +746,9 @@ fn a_secret_in_the_configuration_is_refused_and_not_shown() {
         "provider = \"github\"\nsecrets = [{ id = \"a\", key = \"aHVudGVyMg==\" }]\n",
         "provider = \"github\"\nsecrets = \"aHVudGVyMg==\"\n",
         "provider = \"github\"\nsecret = \"aHVudGVyMg==\"\n",
+        "provider = \"github\"\nreplay = { redis = { uri = \"redis://:aHVudGVyMg@h\" } }\n",
+        "provider = \"github\"\nreplay = { redis = \"redis://:aHVudGVyMg@h\" }\n",
+        "provider = \"github\"\nreplay = \"redis://:aHVudGVyMg@h\"\n",
     ] {
         let error = refused(settings);
         assert!(!error.contains("aHVudGVyMg"), "{error}");

@@ -556,11 +556,14 @@ mod redis {
             assert_eq!((again.status, again.body.as_str()), (200, ""));
         }
         assert_eq!(upstream.calls(), 1);
-        // Another prefix is another memory.
+        // Another prefix is another memory, and so is a route of another name.
         let apart = webhook(&format!("url = \"{}\", prefix = \"b:\"", redis.url));
         let apart = start_at(&config(&upstream, &apart), NOW).await;
         assert_eq!(deliver(&apart, &pairs(&fields), "{}").await.status, 200);
-        assert_eq!(upstream.calls(), 2);
+        let other = by_url.replace("name = \"hooks\"", "name = \"other\"");
+        let other = start_at(&other, NOW).await;
+        assert_eq!(deliver(&other, &pairs(&fields), "{}").await.status, 200);
+        assert_eq!(upstream.calls(), 3);
 
         // Without it nothing passes, unless somebody has said so.
         redis.kill();
@@ -571,12 +574,12 @@ mod redis {
             (503, Some("webhook_unavailable"))
         );
         assert!(answer.header("retry-after").is_some());
-        assert_eq!(upstream.calls(), 2);
+        assert_eq!(upstream.calls(), 3);
         let open = format!("url = \"{}\", insecure_accept_on_outage = true", redis.url);
         let open = start_at(&config(&upstream, &webhook(&open)), NOW).await;
         let answer = deliver(&open, &pairs(&other), "{\"a\":1}").await;
         assert_eq!(answer.status, 200);
-        assert_eq!(upstream.calls(), 3);
+        assert_eq!(upstream.calls(), 4);
     }
 
     #[test]

@@ -1078,3 +1078,22 @@ async fn a_connection_that_gives_most_of_its_calls_up_is_closed_and_another_is_n
         assert_eq!(gateway.get("/health").await.status, 200);
     }
 }
+
+/// CVE-2019-9512, CVE-2019-9515: each is to be answered, and nobody takes the answers.
+#[tokio::test]
+async fn a_flood_that_wants_answers_and_takes_none_is_held_up_and_closed() {
+    const PING: u8 = 6;
+    const SETTINGS: u8 = 4;
+    let upstream = Recorder::start().await;
+    let text = config(upstream.addr) + "[server]\nwrite_timeout = \"100ms\"\n";
+    let gateway = Running::start(&text).await;
+    for flood in [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, 0, 0, &[])] {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut client = soon(socket.connect(gateway.addr)).await.unwrap();
+        client.write_all(PREFACE).await.unwrap();
+        let flood = flood.repeat(1000);
+        soon(async { while client.write_all(&flood).await.is_ok() {} }).await;
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+}

@@ -511,6 +511,7 @@ async fn what_the_file_holds_besides_what_was_loaded_is_taken() {
     soon(async { while gateway.get("/").await.body != "b" {} }).await;
 }
 
+#[cfg(feature = "jwt")]
 #[tokio::test]
 async fn files_that_the_configuration_names_count_as_part_of_it() {
     let dir = Dir::new("named");

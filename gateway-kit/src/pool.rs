@@ -147,7 +147,9 @@ impl Pool {
         {
             request.headers_mut().insert(HOST, host);
         }
-        let (mut response, lease) = self.0.send(request.map(Upload::new)).await?;
+        let mut slot = Some(request.map(Upload::new));
+        let sent = self.0.send(&mut slot).await;
+        let (mut response, lease) = sent.map_err(|error| Error::of(error, slot))?;
         check_answer(response.status(), response.headers_mut(), None)
             .map_err(|_| Error::BadAnswer)?;
         Ok(response.map(|body| Body::from(body).leased(lease)))
@@ -169,17 +171,21 @@ impl Pool {
     }
 }
 
-impl From<SendError> for Error {
-    fn from(error: SendError) -> Self {
-        match error {
-            SendError::Unsent { request, source } => Self::Unsent {
+impl Error {
+    /// `slot` has the request if nothing of it was sent.
+    fn of(error: SendError, slot: Option<Request<Upload>>) -> Self {
+        match (error, slot) {
+            (SendError::Unsent(source), Some(request)) => Self::Unsent {
                 request: Box::new(request.map(Upload::into_inner)),
                 timed_out: matches!(source, Some(ConnectError::TimedOut)),
             },
-            SendError::Broken {
-                started, refused, ..
-            } => Self::Broken { started, refused },
-            SendError::BadAnswer(_) => Self::BadAnswer,
+            (
+                SendError::Broken {
+                    started, refused, ..
+                },
+                _,
+            ) => Self::Broken { started, refused },
+            (SendError::BadAnswer(_) | SendError::Unsent(_), _) => Self::BadAnswer,
         }
     }
 }

@@ -70,7 +70,7 @@ impl Collector {
         headers.insert(CONTENT_LENGTH, length.into());
         let agent = concat!("gateway-kit/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        let sent = self.pool.send(request).await;
+        let sent = self.pool.send(&mut Some(request)).await;
         let (mut response, lease) = sent.map_err(|error| for_now(error.to_string()))?;
         let status = response.status();
         check_answer(status, response.headers_mut(), None)

@@ -149,7 +149,7 @@ impl Call<'_> {
     /// `verdict` is what the last attempt says, if there was one.
     async fn tries(
         &mut self,
-        request: Request<Upload>,
+        mut request: Request<Upload>,
         end: Option<Instant>,
         verdict: &mut Option<Outcome>,
     ) -> Result<Answer, Problem> {
@@ -163,7 +163,7 @@ impl Call<'_> {
             asked: self.asked.as_ref(),
             alarm: self.alarm,
         };
-        let (request, mut spare) = self.spare(request);
+        let mut spare = self.spare(&mut request);
         let mut slot = Some(request);
         let mut picks = upstream.picks(self.key);
         let mut last = None;
@@ -222,25 +222,21 @@ impl Call<'_> {
 
     /// What is needed to send the request a second time, if that may ever be done: its head, and
     /// of its body what passes, if it is short enough to be kept.
-    fn spare(&self, request: Request<Upload>) -> (Request<Upload>, Option<Request<Spare>>) {
+    fn spare(&self, request: &mut Request<Upload>) -> Option<Request<Spare>> {
         let settings = &self.upstream.settings;
         let repeatable = settings.retry.on().is_some()
             && (request.method().is_idempotent() || settings.protocol != Protocol::Http1);
         if !repeatable {
-            return (request, None);
+            return None;
         }
-        let (parts, upload) = request.into_parts();
-        let (upload, spare) = upload.spare(settings.replay_bytes);
-        let spare = spare.map(|body| {
-            let mut spare = Request::new(body);
-            *spare.method_mut() = parts.method.clone();
-            *spare.uri_mut() = parts.uri.clone();
-            *spare.headers_mut() = parts.headers.clone();
-            // Where interim answers go, if that is asked for.
-            spare.extensions_mut().clone_from(&parts.extensions);
-            spare
-        });
-        (Request::from_parts(parts, upload), spare)
+        let body = request.body_mut().spare(settings.replay_bytes)?;
+        let mut spare = Request::new(body);
+        spare.method_mut().clone_from(request.method());
+        spare.uri_mut().clone_from(request.uri());
+        spare.headers_mut().clone_from(request.headers());
+        // Where interim answers go, if that is asked for.
+        spare.extensions_mut().clone_from(request.extensions());
+        Some(spare)
     }
 
     /// The request once more, if it may be sent again and the budget of the service has a retry

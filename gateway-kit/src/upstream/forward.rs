@@ -95,16 +95,13 @@ pub(crate) async fn attempt(
     slot: &mut Option<Request<Upload>>,
     patience: Patience<'_>,
 ) -> Result<(Response<Body>, Lease), AttemptError> {
-    // The slot is filled whenever an attempt starts.
-    let request = slot.take().ok_or(AttemptError::BadAnswer)?;
-    let progress = request.body().progress();
+    let progress = slot.as_ref().and_then(|request| request.body().progress());
     endpoint.metrics.requests.increment(1);
-    let sending = endpoint.pool.send(request);
+    let sending = endpoint.pool.send(slot);
     let (mut response, lease) = match patiently(sending, progress.as_deref(), patience).await? {
         Ok(answered) => answered,
-        Err(SendError::Unsent { request, source }) => {
+        Err(SendError::Unsent(source)) => {
             let timed_out = matches!(source, Some(ConnectError::TimedOut));
-            *slot = Some(*request);
             return Err(AttemptError::Unreachable { timed_out });
         }
         Err(error) => return Err(failed(&endpoint.address, &error, progress.as_deref())),
@@ -140,7 +137,7 @@ fn failed(endpoint: &str, error: &SendError, progress: Option<&Progress>) -> Att
             tracing::warn!(endpoint, error = ?source, "upstream answer refused");
             AttemptError::BadAnswer
         }
-        SendError::Unsent { .. } => AttemptError::Unreachable { timed_out: false },
+        SendError::Unsent(_) => AttemptError::Unreachable { timed_out: false },
     }
 }
 

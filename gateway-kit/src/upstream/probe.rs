@@ -64,7 +64,7 @@ async fn probe(endpoint: &Endpoint, health: &HealthConfig) -> Result<(), Bad> {
     }
     let agent = HeaderValue::from_static("gateway-kit/health");
     request.headers_mut().insert(USER_AGENT, agent);
-    let sent = endpoint.pool.send(request).await;
+    let sent = endpoint.pool.send(&mut Some(request)).await;
     let (response, lease) = sent.map_err(|error| Bad::Send(error.to_string()))?;
     let status = response.status();
     let mut body = Body::from(response.into_body()).leased(lease);

@@ -155,22 +155,20 @@ impl Upload {
     }
 
     /// Keeps what passes, up to so many bytes; `None` if there is a body that is not kept.
-    pub(crate) fn spare(mut self, most: Option<usize>) -> (Self, Option<Spare>) {
+    pub(crate) fn spare(&mut self, most: Option<usize>) -> Option<Spare> {
         if self.is_end_stream() {
-            return (self, Some(Spare(None)));
+            return Some(Spare(None));
         }
         // A length in memory fits in 64 bits.
         let fits = |most: &usize| self.size_hint().lower() <= *most as u64;
-        let Some(room) = most.filter(fits) else {
-            return (self, None);
-        };
+        let room = most.filter(fits)?;
         let kept = Arc::new(Mutex::new(Kept {
             data: Vec::new(),
             room,
             state: Keeping::Passing,
         }));
         self.kept = Some(Arc::clone(&kept));
-        (self, Some(Spare(Some(kept))))
+        Some(Spare(Some(kept)))
     }
 
     pub(crate) fn into_inner(self) -> Body {
@@ -245,8 +243,9 @@ mod tests {
             false => stream::pending().boxed(),
         };
         let body = Body::new(StreamBody::new(stream::iter(frames).chain(more)));
-        let (upload, spare) = Upload::new(body).spare(Some(4));
-        (upload, spare.unwrap())
+        let mut upload = Upload::new(body);
+        let spare = upload.spare(Some(4)).unwrap();
+        (upload, spare)
     }
 
     #[tokio::test]

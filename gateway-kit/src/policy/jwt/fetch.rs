@@ -204,7 +204,7 @@ impl KeySet {
         let send = |error: String| FetchError::Send(error);
         let host = HeaderValue::from_str(self.pool.authority());
         headers.insert(HOST, host.map_err(|error| send(error.to_string()))?);
-        let sent = self.pool.send(request).await;
+        let sent = self.pool.send(&mut Some(request)).await;
         let (mut response, lease) = sent.map_err(|error| send(error.to_string()))?;
         let status = response.status();
         check_answer(status, response.headers_mut(), None)

@@ -151,13 +151,9 @@ enum Held {
 /// Why no response head came.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
-    /// Nothing was sent: the request is whole and may go elsewhere.
+    /// Nothing was sent: the request is back in its slot and may go elsewhere.
     #[error("no connection to the upstream")]
-    Unsent {
-        request: Box<Request<Upload>>,
-        #[source]
-        source: Option<ConnectError>,
-    },
+    Unsent(#[source] Option<ConnectError>),
     /// Something was sent; whether the upstream acted on it is not known.
     #[error("the upstream broke off before it answered")]
     Broken {
@@ -203,46 +199,46 @@ impl Pool {
         self.target == *target && self.settings == *settings
     }
 
-    /// Sends a request on an open connection, else on a new one. The request is in the form of
-    /// HTTP/1.1, whatever the upstream speaks.
+    /// Sends the request in `slot` on an open connection, else on a new one, and puts it back if
+    /// nothing of it was sent. It is in the form of HTTP/1.1, whatever the upstream speaks.
     ///
     /// A request is sent again only when the connection handed it back untouched, so that none
     /// is ever doubled, a `POST` included.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection in use (HTTP/1) or resets the stream (HTTP/2).
-    pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Upload>) -> Sent {
+    pub(crate) async fn send(self: &Arc<Self>, slot: &mut Option<Request<Upload>>) -> Sent {
         // Each turn uses an idle connection up, so this ends.
         while let Some(idle) = self.take_idle() {
-            match self.send_on(idle.connection, idle.born, request).await {
-                Err(SendError::Unsent { request: back, .. }) => request = *back,
+            match self.send_on(idle.connection, idle.born, slot).await {
+                Err(SendError::Unsent(_)) => {}
                 sent => return sent,
             }
         }
         // Boxed, so that the calls that find a connection do not carry the size of those that
         // make one.
-        Box::pin(self.send_on_other(request)).await
+        Box::pin(self.send_on_other(slot)).await
     }
 
     /// Sends on a connection that is shared, or new.
-    async fn send_on_other(self: &Arc<Self>, request: Request<Upload>) -> Sent {
+    async fn send_on_other(self: &Arc<Self>, slot: &mut Option<Request<Upload>>) -> Sent {
         #[cfg(feature = "http2")]
         if self.may_be_http2() {
-            return self.send_shared(request).await;
+            return self.send_shared(slot).await;
         }
         let wait = Wait::begin(&self.waits, &self.clock);
         let connected = self.connect().await;
         drop(wait);
         match connected {
             Ok(Connected::Http1(connection)) => {
-                self.send_on(connection, self.clock.now(), request).await
+                self.send_on(connection, self.clock.now(), slot).await
             }
             #[cfg(feature = "http2")]
             Ok(Connected::Http2(connection)) => {
                 self.shared.add(connection);
-                self.send_shared(request).await
+                self.send_shared(slot).await
             }
-            Err(error) => Err(unsent(request, Some(error))),
+            Err(error) => Err(SendError::Unsent(Some(error))),
         }
     }
 
@@ -258,14 +254,14 @@ impl Pool {
 
     /// The same where HTTP/2 is spoken, or may be.
     #[cfg(feature = "http2")]
-    async fn send_shared(self: &Arc<Self>, mut request: Request<Upload>) -> Sent {
+    async fn send_shared(self: &Arc<Self>, slot: &mut Option<Request<Upload>>) -> Sent {
         loop {
-            match self.send_on_shared(request).await {
-                Ok(sent) => {
+            match self.send_on_shared(slot).await {
+                Err(SendError::Unsent(_)) => {}
+                sent => {
                     return sent
                         .map(|(response, _stream)| (response, Lease(Held::Http2 { _stream })));
                 }
-                Err(back) => request = back,
             }
             let wait = Wait::begin(&self.waits, &self.clock);
             let opened = self.open_shared().await;
@@ -273,9 +269,9 @@ impl Pool {
             match opened {
                 Ok(None) => {}
                 Ok(Some(connection)) => {
-                    return self.send_on(connection, self.clock.now(), request).await;
+                    return self.send_on(connection, self.clock.now(), slot).await;
                 }
-                Err(error) => return Err(unsent(request, Some(error))),
+                Err(error) => return Err(SendError::Unsent(Some(error))),
             }
         }
     }
@@ -284,8 +280,12 @@ impl Pool {
         self: &Arc<Self>,
         mut connection: Http1,
         born: Duration,
-        mut request: Request<Upload>,
+        slot: &mut Option<Request<Upload>>,
     ) -> Sent {
+        // The slot is filled whenever something is to be sent.
+        let Some(mut request) = slot.take() else {
+            return Err(SendError::Unsent(None));
+        };
         set_framing(&mut request);
         connection.wire.arm(*request.method() == Method::HEAD);
         let mut error = match connection.sender.try_send_request(request).await {
@@ -300,8 +300,9 @@ impl Pool {
             }
             Err(error) => error,
         };
-        if let Some(request) = error.take_message() {
-            return Err(unsent(request, None));
+        *slot = error.take_message();
+        if slot.is_some() {
+            return Err(SendError::Unsent(None));
         }
         let source = error.into_error();
         if connection.wire.is_bad() || source.is_parse() {
@@ -385,11 +386,6 @@ impl Pool {
         drop(kept);
         drop(connection);
     }
-}
-
-fn unsent(request: Request<Upload>, source: Option<ConnectError>) -> SendError {
-    let request = Box::new(request);
-    SendError::Unsent { request, source }
 }
 
 /// hyper gives a GET of unknown length no body at all; saying `chunked` keeps it.

@@ -168,33 +168,30 @@ impl Connections {
 }
 
 impl Pool {
-    /// Sends on a connection with room; `Err` with the request when there is none.
+    /// Sends on a connection with room; `Unsent` when there is none.
     pub(super) async fn send_on_shared(
         &self,
-        mut request: Request<Upload>,
-    ) -> Result<Result<(Response<Incoming>, StreamLease), SendError>, Request<Upload>> {
+        slot: &mut Option<Request<Upload>>,
+    ) -> Result<(Response<Incoming>, StreamLease), SendError> {
         // A connection that hands a request back is forgotten, so this ends.
-        while let Some(lease) = self.shared.take(&self.settings, &self.clock) {
+        while let Some(lease) = self.shared.take(&self.settings, &self.clock)
+            && let Some(mut request) = slot.take()
+        {
             let connection = Arc::clone(&lease.connection);
             into_http2(&mut request, self.target.tls);
             let mut sender = connection.sender.clone();
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(Ok((response, lease))),
-                Err(mut error) => {
-                    let unsent = error.take_message();
-                    let error = error.into_error();
-                    match unsent {
-                        Some(unsent) => {
-                            self.shared.forget(&connection);
-                            request = unsent;
-                            into_http1(&mut request);
-                        }
-                        None => return Ok(Err(broken(error))),
-                    }
-                }
-            }
+            let mut error = match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(error) => error,
+            };
+            let Some(mut unsent) = error.take_message() else {
+                return Err(broken(error.into_error()));
+            };
+            self.shared.forget(&connection);
+            into_http1(&mut unsent);
+            *slot = Some(unsent);
         }
-        Err(request)
+        Err(SendError::Unsent(None))
     }
 
     /// Opens a connection, or waits for whoever does.

@@ -81,7 +81,7 @@ impl Exchange {
         let peer = downstream.peer.ip();
         let trace = snapshot.trace.map(|config| {
             let trusted = config.trust == TraceTrust::Proxies && snapshot.is_trusted(peer);
-            Trace::of(headers, &config, trusted)
+            Trace::of(headers, &config, trusted, shared.ids.random())
         });
         let new = || {
             // A trace that begins here is the request's own.

@@ -319,15 +319,18 @@ fn is_host(host: &[u8]) -> bool {
             })
 }
 
-/// What nearly all are: a name of letters, digits, dots and hyphens, and a port of up to four
-/// digits. All else is looked at in full.
+/// What nearly all are: a name of letters, digits, dots and hyphens, and perhaps a port. All else is
+/// looked at in full.
 fn is_plain_host(host: &[u8]) -> bool {
     let of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let end = host.iter().position(|byte| !of_name(byte));
     match end.and_then(|end| host.split_at_checked(end)) {
         None => !host.is_empty(),
         Some((name, [b':', port @ ..])) => {
-            !name.is_empty() && port.len() <= 4 && port.iter().all(u8::is_ascii_digit)
+            let digits = port.iter().all(u8::is_ascii_digit);
+            // Of five digits, texts are in the order of their numbers.
+            let fits = port.len() < 5 || port.len() == 5 && port <= b"65535".as_slice();
+            !name.is_empty() && digits && fits
         }
         Some(_) => false,
     }
@@ -428,7 +431,10 @@ mod tests {
     #[test]
     fn one_plain_host_is_required() {
         assert!(checked(get("/")).is_ok());
-        assert!(checked(http::Request::get("/").header(HOST, "[::1]:8080")).is_ok());
+        for host in ["[::1]:8080", "a:", "a:65535", "a:000080", "a-b.c:00080"] {
+            let request = http::Request::get("/").header(HOST, host);
+            assert!(checked(request).is_ok(), "{host}");
+        }
         for hosts in [
             &[][..],
             &[""],
@@ -439,6 +445,8 @@ mod tests {
             &["a b"],
             &["a:b"],
             &["a:65536"],
+            &["a:065536"],
+            &[":80"],
             &["[::g]"],
             &["[::1"],
             &["[::1]a"],

@@ -126,10 +126,18 @@ pub(crate) fn list<'h>(
 
 /// Removes what concerns one connection only: the list above and all that `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let found = |name: &&HeaderName| is_hop_by_hop(name.as_str());
     // A look at each name that is there costs less than looking for each that may be.
-    if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
-        return;
+    while let Some(name) = headers.keys().find(found).cloned() {
+        if name == CONNECTION {
+            remove_named(headers);
+        }
+        headers.remove(name);
     }
+}
+
+/// Removes what `Connection` names.
+fn remove_named(headers: &mut HeaderMap) {
     let options = headers.get_all(CONNECTION).iter();
     let named: Vec<HeaderName> = options
         // Nearly all say this, and it is removed anyway.
@@ -140,10 +148,6 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter(|name| !is_protected(name))
         .collect();
     for name in named {
-        headers.remove(name);
-    }
-    let found = |name: &&HeaderName| is_hop_by_hop(name.as_str());
-    while let Some(name) = headers.keys().find(found).cloned() {
         headers.remove(name);
     }
 }

@@ -31,6 +31,15 @@ impl Ids {
         let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
         text_of(id)
     }
+
+    /// A UUID of version 4, as random as the ids above.
+    pub(crate) fn random(&self) -> Uuid {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let halves = [(count, 0_u8), (count, 1)].map(|half| self.key.hash_one(half));
+        let [high, low] = halves.map(u128::from);
+        let random = (high << 64 | low).to_be_bytes();
+        Builder::from_random_bytes(random).into_uuid()
+    }
 }
 
 /// The id without hyphens.
@@ -48,6 +57,21 @@ mod tests {
     use uuid::{Variant, Version};
 
     use super::*;
+
+    #[test]
+    fn random_ids_are_of_version_4_and_no_two_have_a_half_in_common() {
+        let (ids, others) = (Ids::default(), Ids::default());
+        let mut seen = BTreeSet::new();
+        for _ in 0..5000 {
+            for ids in [&ids, &others] {
+                let id = ids.random();
+                assert_eq!(id.get_version(), Some(Version::Random));
+                assert_eq!(id.get_variant(), Variant::RFC4122);
+                let (high, low) = id.as_u64_pair();
+                assert!(seen.insert(high) && seen.insert(low));
+            }
+        }
+    }
 
     #[test]
     fn ids_are_of_version_7_and_no_two_are_the_same() {

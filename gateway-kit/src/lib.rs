@@ -49,6 +49,7 @@ mod exchange;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gather;
 mod handle;
 mod headers;
 mod ids;

@@ -68,8 +68,8 @@ pub fn canonical_with_slashes(path: &str) -> Result<Canonical<'_>, PathError> {
     if found.encoded_slash && hides_dots(&found.path) {
         return Err(PathError::Traversal);
     }
-    let tangled = |text: &str| text.contains("//") || text.contains("/.");
-    if !tangled(&found.path) {
+    let mut pairs = found.path.as_bytes().windows(2);
+    if !pairs.any(|pair| matches!(pair, b"//" | b"/.")) {
         return Ok(found);
     }
     Ok(Canonical {

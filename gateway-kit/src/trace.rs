@@ -31,14 +31,18 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// The trace that a request names, as far as it is believed, or a new one.
-    pub(crate) fn of(headers: &HeaderMap, config: &TraceConfig, trusted: bool) -> Self {
+    /// The trace that a request names, as far as it is believed, or a new one. `fresh` is random.
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        config: &TraceConfig,
+        trusted: bool,
+        fresh: Uuid,
+    ) -> Self {
         let believed = match config.trust {
             TraceTrust::All => true,
             TraceTrust::Proxies => trusted,
             TraceTrust::None => false,
         };
-        let fresh = Uuid::new_v4();
         match believed.then(|| parent(headers)).flatten() {
             Some(Parent {
                 id,
@@ -243,6 +247,7 @@ pub(crate) fn write_hex(text: &mut [u8], bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Ids;
 
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -256,7 +261,7 @@ mod tests {
 
     fn of(lines: &[(&'static str, &str)]) -> Trace {
         let config = TraceConfig::default();
-        Trace::of(&headers(lines), &config, false)
+        Trace::of(&headers(lines), &config, false, Uuid::new_v4())
     }
 
     fn state_of(lines: &[&str]) -> Option<String> {
@@ -369,13 +374,14 @@ mod tests {
             (TraceTrust::None, true, false),
         ] {
             config.trust = trust;
-            let trace = Trace::of(&lines, &config, proxy);
+            let trace = Trace::of(&lines, &config, proxy, Uuid::new_v4());
             assert_eq!(trace.parent.is_some(), wanted);
         }
+        let ids = Ids::default();
         let sampled = |share: f64| {
             config.sample = share;
             let traces = (0..400).map(|_| {
-                let trace = Trace::of(&HeaderMap::new(), &config, false);
+                let trace = Trace::of(&HeaderMap::new(), &config, false, ids.random());
                 usize::from(trace.sampled)
             });
             traces.sum::<usize>()

@@ -2,9 +2,12 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -129,9 +132,12 @@ impl Serving {
             .with_upgrades();
         let mut connection = pin!(connection);
         let mut stop = self.stop.clone();
+        // Looked at when it is woken, and not whenever the connection is.
+        let mut stopping: FuturesUnordered<_> = iter::once(stopped(&mut stop)).collect();
         let ended: Ended = tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
+            _ = stopping.next() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

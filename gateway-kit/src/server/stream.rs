@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::gather;
 use crate::server::bare::{self, Refuse};
 use crate::server::framing::{Follower, Framing};
 use crate::server::interim::Interims;
@@ -225,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
             let first = filled.next().unwrap_or(last);
             return self.poll_write(cx, first);
         }
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let polled = gather::poll_write(&mut self.stream, cx, bufs);
         self.bounded(cx, polled)
     }
 

@@ -462,6 +462,51 @@ fn the_access_log_is_sampled_or_off_and_failures_are_always_in_it() {
     );
 }
 
+/// One request to the admin by token.
+fn administer(address: &str, token: &str, method: &str, path: &str, body: &str) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    client.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn what_a_change_names_cannot_be_a_line_of_the_log() {
+    const TOKEN: &str = "the-token-of-the-operator";
+    let rest = "[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"text\"\n";
+    let config = TempFile::new("forged", &format!("reload = false\n{CONFIG}{rest}"));
+    let mut child = gateway();
+    child.arg("--config").arg(&config.0).stdout(Stdio::piped());
+    let mut child = Running(child.env("ADMIN_TOKEN", TOKEN).spawn().unwrap());
+    let log = Log::of(&mut child);
+    let first = log.line();
+    let address = first.split("address=").nth(1).unwrap();
+    let plain = |c: &char| c.is_ascii_digit() || ".:".contains(*c);
+    let address: String = address.chars().filter(plain).collect();
+    let named = format!("a\\nforged \\u001b[2J{}", "x".repeat(1000));
+    let body = format!("{{\"route\":\"{named}\"}}");
+    let answer = administer(&address, TOKEN, "POST", "/admin/cache/purge", &body);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let line = std::iter::repeat_with(|| log.line()).find(|line| line.contains("forged"));
+    let line = line.unwrap();
+    assert!(
+        line.contains("cache.purge") && line.contains("\\nforged"),
+        "{line}"
+    );
+    assert!(!line.contains('\u{1b}') && line.len() < 1000, "{line}");
+    let changes = administer(&address, TOKEN, "GET", "/admin/changes", "");
+    assert!(
+        changes.contains("\\nforged") && changes.len() < 2000,
+        "{changes}"
+    );
+}
+
 #[test]
 fn changes_and_refusals_of_the_admin_are_logged_and_tokens_are_not() {
     const TOKEN: &str = "the-token-of-the-operator";
@@ -475,19 +520,7 @@ fn changes_and_refusals_of_the_admin_are_logged_and_tokens_are_not() {
     let address = log.event("the admin listens")["address"].clone();
     let address = address.as_str().unwrap();
     let path = "/admin/loadbalancer/a/endpoints/127.0.0.1:1";
-    let drain = |token: &str| {
-        let body = "{\"weight\":0}";
-        let mut client = TcpStream::connect(address).unwrap();
-        let request = format!(
-            "PATCH {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        client.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        answer
-    };
+    let drain = |token: &str| administer(address, token, "PATCH", path, "{\"weight\":0}");
     assert!(drain(WRONG).starts_with("HTTP/1.1 401"));
     assert!(drain(TOKEN).starts_with("HTTP/1.1 200"));
     let mut told = Vec::new();

@@ -211,9 +211,12 @@ impl Reply {
         before: impl Into<Value>,
         after: impl Into<Value>,
     ) -> Self {
+        // What is named is shorter; what a purge is of may be anything.
+        const LONGEST: usize = 300;
+        let target: String = target.into();
         self.changed = Some(Changed {
             action,
-            target: target.into(),
+            target: target.chars().take(LONGEST).collect(),
             before: before.into(),
             after: after.into(),
         });

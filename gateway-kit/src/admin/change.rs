@@ -53,7 +53,8 @@ impl State {
             actor = %change.actor,
             by = change.by,
             action = change.action,
-            on = %change.target,
+            // As a text, which the log escapes: parts of it come with the request.
+            on = change.target.as_str(),
             before = %change.before,
             after = %change.after,
             revision = change.revision,

@@ -39,24 +39,20 @@ pub(super) fn all() -> &'static [Operation] {
                 "All services with their endpoints",
                 services,
             ),
-            Operation {
-                problems: &[NO_SERVICE],
-                ..read::<types::LoadBalancer>(
-                    "/admin/loadbalancer/{service}",
-                    "loadbalancer",
-                    "The endpoints of a service, as its balancer knows them",
-                    loadbalancer,
-                )
-            },
-            Operation {
-                problems: &[NO_SERVICE],
-                ..read::<types::Breakers>(
-                    "/admin/circuitbreaker/{service}",
-                    "circuitbreaker",
-                    "The circuit breakers of a service",
-                    circuitbreaker,
-                )
-            },
+            read::<types::LoadBalancer>(
+                "/admin/loadbalancer/{service}",
+                "loadbalancer",
+                "The endpoints of a service, as its balancer knows them",
+                loadbalancer,
+            )
+            .refuses(&[NO_SERVICE]),
+            read::<types::Breakers>(
+                "/admin/circuitbreaker/{service}",
+                "circuitbreaker",
+                "The circuit breakers of a service",
+                circuitbreaker,
+            )
+            .refuses(&[NO_SERVICE]),
             read::<types::Routes>("/admin/routes", "routes", "All routes", routes),
             read::<types::Limits>("/admin/limits", "limits", "All limits", limits),
             read::<types::Samples>(
@@ -86,16 +82,14 @@ pub(super) fn all() -> &'static [Operation] {
             read::<Value>("/admin/openapi.json", "openapi", "This document", |_| {
                 Reply::ok(&document())
             }),
-            Operation {
-                problems: &[NO_ENDPOINT],
-                ..write::<types::SetWeight, types::Endpoint>(
-                    Method::PATCH,
-                    "/admin/loadbalancer/{service}/endpoints/{address}",
-                    "setWeight",
-                    "Gives an endpoint another weight; 0 drains it",
-                    set_weight,
-                )
-            },
+            write::<types::SetWeight, types::Endpoint>(
+                Method::PATCH,
+                "/admin/loadbalancer/{service}/endpoints/{address}",
+                "setWeight",
+                "Gives an endpoint another weight; 0 drains it",
+                set_weight,
+            )
+            .refuses(&[NO_ENDPOINT]),
             Operation {
                 answers: const {
                     &[
@@ -103,7 +97,6 @@ pub(super) fn all() -> &'static [Operation] {
                         (StatusCode::CREATED, Shape::of::<types::Endpoint>()),
                     ]
                 },
-                problems: &[NO_SERVICE, NOT_TOGETHER],
                 ..write::<types::Register, types::Endpoint>(
                     Method::POST,
                     "/admin/loadbalancer/{service}/endpoints",
@@ -111,70 +104,60 @@ pub(super) fn all() -> &'static [Operation] {
                     "Registers an endpoint for a time, or renews it",
                     register,
                 )
+                .refuses(&[NO_SERVICE, NOT_TOGETHER])
             },
-            Operation {
-                body: None,
-                problems: &[NO_ENDPOINT],
-                ..write::<(), types::LoadBalancer>(
-                    Method::DELETE,
-                    "/admin/loadbalancer/{service}/endpoints/{address}",
-                    "deregister",
-                    "Takes a registered endpoint out",
-                    deregister,
-                )
-            },
-            Operation {
-                problems: &[NO_ENDPOINT],
-                ..write::<types::SetBreaker, types::Breakers>(
-                    Method::POST,
-                    "/admin/circuitbreaker/{service}",
-                    "setBreaker",
-                    "Forces breakers open or closed, lets them decide again, or resets them",
-                    set_breaker,
-                )
-            },
-            Operation {
-                problems: &[
-                    (
-                        StatusCode::NOT_FOUND,
-                        "There is no such route with a split.",
-                    ),
-                    NOT_TOGETHER,
-                ],
-                ..write::<types::SetSplit, types::Route>(
-                    Method::PATCH,
-                    "/admin/routes/split",
-                    "setSplit",
-                    "Gives the upstreams of a route other shares, all at once",
-                    set_split,
-                )
-            },
-            Operation {
-                problems: &[
-                    (StatusCode::NOT_FOUND, "There is no such limit."),
-                    NOT_TOGETHER,
-                ],
-                ..write::<types::SetRate, types::Rate>(
-                    Method::PUT,
-                    "/admin/limits/rate",
-                    "setRate",
-                    "Gives the clients of a limit another rate, from the next request on",
-                    set_rate,
-                )
-            },
-            Operation {
-                problems: &[(
+            act::<types::LoadBalancer>(
+                Method::DELETE,
+                "/admin/loadbalancer/{service}/endpoints/{address}",
+                "deregister",
+                "Takes a registered endpoint out",
+                deregister,
+            )
+            .refuses(&[NO_ENDPOINT]),
+            write::<types::SetBreaker, types::Breakers>(
+                Method::POST,
+                "/admin/circuitbreaker/{service}",
+                "setBreaker",
+                "Forces breakers open or closed, lets them decide again, or resets them",
+                set_breaker,
+            )
+            .refuses(&[NO_ENDPOINT]),
+            write::<types::SetSplit, types::Route>(
+                Method::PATCH,
+                "/admin/routes/split",
+                "setSplit",
+                "Gives the upstreams of a route other shares, all at once",
+                set_split,
+            )
+            .refuses(&[
+                (
                     StatusCode::NOT_FOUND,
-                    "There is no such service with a bulkhead.",
-                )],
-                ..write::<types::SetBulkhead, types::Bulkhead>(
-                    Method::PUT,
-                    "/admin/limits/bulkhead",
-                    "setBulkhead",
-                    "Gives a service another number of requests at once",
-                    set_bulkhead,
-                )
-            },
+                    "There is no such route with a split.",
+                ),
+                NOT_TOGETHER,
+            ]),
+            write::<types::SetRate, types::Rate>(
+                Method::PUT,
+                "/admin/limits/rate",
+                "setRate",
+                "Gives the clients of a limit another rate, from the next request on",
+                set_rate,
+            )
+            .refuses(&[
+                (StatusCode::NOT_FOUND, "There is no such limit."),
+                NOT_TOGETHER,
+            ]),
+            write::<types::SetBulkhead, types::Bulkhead>(
+                Method::PUT,
+                "/admin/limits/bulkhead",
+                "setBulkhead",
+                "Gives a service another number of requests at once",
+                set_bulkhead,
+            )
+            .refuses(&[(
+                StatusCode::NOT_FOUND,
+                "There is no such service with a bulkhead.",
+            )]),
             #[cfg(feature = "cache")]
             read::<types::Cache>("/admin/cache", "cache", "What the cache holds", cache),
             #[cfg(feature = "cache")]
@@ -185,20 +168,17 @@ pub(super) fn all() -> &'static [Operation] {
                 "Forgets answers that are kept",
                 purge,
             ),
-            Operation {
-                body: None,
-                problems: &[(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "The configuration was refused, and the old one stays.",
-                )],
-                ..write::<(), ReloadReport>(
-                    Method::POST,
-                    "/admin/reload",
-                    "reload",
-                    "Reads the configuration again",
-                    reload,
-                )
-            },
+            act::<ReloadReport>(
+                Method::POST,
+                "/admin/reload",
+                "reload",
+                "Reads the configuration again",
+                reload,
+            )
+            .refuses(&[(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The configuration was refused, and the old one stays.",
+            )]),
         ]
     });
     &ALL
@@ -223,6 +203,20 @@ fn read<T: schemars::JsonSchema>(
     }
 }
 
+/// A row that changes something, and wants no body.
+fn act<T: schemars::JsonSchema>(
+    method: Method,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    run: fn(&Asked) -> Result<Reply, Problem>,
+) -> Operation {
+    Operation {
+        method,
+        ..read::<T>(path, id, summary, run)
+    }
+}
+
 /// A row that changes something by what its body says.
 fn write<B: schemars::JsonSchema, T: schemars::JsonSchema>(
     method: Method,
@@ -232,9 +226,16 @@ fn write<B: schemars::JsonSchema, T: schemars::JsonSchema>(
     run: fn(&Asked) -> Result<Reply, Problem>,
 ) -> Operation {
     Operation {
-        method,
         body: Some(Shape::of::<B>()),
-        ..read::<T>(path, id, summary, run)
+        ..act::<T>(method, path, id, summary, run)
+    }
+}
+
+impl Operation {
+    /// Besides what all refuse.
+    fn refuses(mut self, problems: &'static [(StatusCode, &'static str)]) -> Self {
+        self.problems = problems;
+        self
     }
 }
 

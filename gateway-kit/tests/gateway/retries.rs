@@ -88,6 +88,28 @@ async fn what_was_sent_and_not_answered_goes_elsewhere_once_if_it_is_idempotent(
 }
 
 #[tokio::test]
+async fn a_second_try_has_the_head_of_the_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(&routed(&[listener.local_addr().unwrap()])).await;
+    let heads = tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let (sent, _) = read_head(&mut first).await;
+        drop(first);
+        let (mut second, _) = listener.accept().await.unwrap();
+        let (again, _) = read_head(&mut second).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        second.write_all(answer).await.unwrap();
+        (sent, again)
+    });
+    let request = "GET /a?b=c HTTP/1.1\r\nhost: h\r\nx-own: 1\r\nx-own: 2\r\n\
+                   connection: close\r\n\r\n";
+    assert_eq!(gateway.raw(request).await.status, 200);
+    let (sent, again) = soon(heads).await.unwrap();
+    assert_eq!(sent, again);
+    assert!(sent.starts_with("GET /a?b=c ") && sent.contains("x-own: 2"));
+}
+
+#[tokio::test]
 async fn a_post_is_never_sent_twice() {
     let mutes = [
         Mute::start(true).await,

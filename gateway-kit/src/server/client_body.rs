@@ -93,7 +93,7 @@ impl ClientBody {
 }
 
 /// A client of a stream is silent as long as it has nothing to say.
-fn is_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }

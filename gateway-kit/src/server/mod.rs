@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use self::builder::Builder;
-pub(crate) use self::client_body::{ClientBody, SlowClient};
+pub(crate) use self::client_body::{ClientBody, SlowClient, is_stream};
 pub(crate) use self::connection::ConnectionSlot;
 use self::connection::Serving;
 pub(crate) use self::interim::Interim;

@@ -20,7 +20,7 @@ use crate::guard::Checked;
 use crate::policy::size_limits;
 use crate::problem::Problem;
 use crate::route::Route;
-use crate::server::Interim;
+use crate::server::{Interim, is_stream};
 use crate::upstream::Upstream;
 use crate::upstream::balance::{Nobody, Picked};
 use crate::upstream::forward::{AttemptError, Patience, attempt};
@@ -29,6 +29,9 @@ use crate::upstream::pace::Pace;
 use crate::upstream::pool::Lease;
 use crate::upstream::upgrade::{Asked, Tunnels};
 use crate::upstream::upload::{Spare, Upload};
+
+/// A client of a stream is silent as long as it has nothing to say.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Told to a client when no endpoint could be reached; there is no better estimate.
 const RETRY_UNREACHABLE: Duration = Duration::from_secs(1);
@@ -158,7 +161,10 @@ impl Call<'_> {
         let mut patience = Patience {
             head: settings.response_timeout,
             of_try: settings.try_timeout,
-            body: self.body_timeout,
+            body: match is_stream(request.headers()) {
+                true => FOREVER,
+                false => self.body_timeout,
+            },
             end,
             asked: self.asked.as_ref(),
             alarm: self.alarm,

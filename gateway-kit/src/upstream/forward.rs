@@ -149,7 +149,7 @@ async fn patiently<F: Future>(
     patience: Patience<'_>,
 ) -> Result<F::Output, AttemptError> {
     let mut sending = std::pin::pin!(sending);
-    let mut seen = 0;
+    let (mut seen, mut for_client) = (0, false);
     let (mut wait, mut of_try) = patience.wait();
     loop {
         if let Some(sent) = patience.timeout(wait, sending.as_mut()).await {
@@ -161,13 +161,14 @@ async fn patiently<F: Future>(
         };
         let frames = progress.frames();
         let waits_for_client = progress.waits_for_client();
-        if frames == seen {
+        // A client that has sent nothing yet has its own time, too.
+        if frames == seen && (for_client || !waits_for_client) {
             return Err(match waits_for_client {
                 true => AttemptError::Client { timed_out: true },
                 false => AttemptError::TimedOut { of_try },
             });
         }
-        seen = frames;
+        (seen, for_client) = (frames, waits_for_client);
         (wait, of_try) = match waits_for_client {
             true => patience.within_end(patience.body, false),
             false => patience.wait(),
@@ -281,12 +282,17 @@ mod tests {
             Err(AttemptError::TimedOut { of_try: false })
         ));
         assert!(took >= 50 * second + HEAD && took <= 50 * second + HEAD + BODY);
-        let (took, late) = waited(&[0, 1000], second, None).await;
-        assert!(matches!(
-            late,
-            Err(AttemptError::Client { timed_out: true })
-        ));
-        assert!(took >= BODY && took <= HEAD + BODY);
+        // A client that begins late has its time as well.
+        let (took, answered) = waited(&[35, 25], second, None).await;
+        assert!(answered.is_ok() && took >= 61 * second, "{answered:?}");
+        for pauses in [&[1000][..], &[0, 1000]] {
+            let (took, late) = waited(pauses, second, None).await;
+            assert!(matches!(
+                late,
+                Err(AttemptError::Client { timed_out: true })
+            ));
+            assert!(took >= BODY && took <= HEAD + BODY);
+        }
         // The call as a whole has an end whoever is slow.
         let (took, late) = waited(&[0, 25, 25, 25], second, Some(60 * second)).await;
         assert!(matches!(

@@ -225,3 +225,27 @@ async fn a_client_that_stalls_in_its_body_is_408_and_not_the_upstreams_failure()
     assert!(head.starts_with("HTTP/1.1 408"), "{head}");
     assert_eq!(gateway.handle.endpoints()[0].breaker.failures, 0);
 }
+
+/// A client that has nothing to say for a while, which others may not.
+#[tokio::test]
+async fn a_stream_of_grpc_is_silent_as_long_as_it_likes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = routed(&[listener.local_addr().unwrap()])
+        + "response_timeout = \"100ms\"\n[server]\nbody_timeout = \"100ms\"\n";
+    let gateway = Running::start(&config).await;
+    let mut client = gateway.connect().await;
+    let half = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-type: application/grpc\r\n\
+                 content-length: 8\r\n\r\nhalf";
+    client.write_all(half).await.unwrap();
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    let (_, mut body) = read_head(&mut stream).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    client.write_all(b"more").await.unwrap();
+    while body.len() < 8 {
+        assert_ne!(soon(stream.read_buf(&mut body)).await.unwrap(), 0);
+    }
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    stream.write_all(answer).await.unwrap();
+    let (head, _) = read_head(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}

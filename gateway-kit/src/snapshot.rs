@@ -259,6 +259,11 @@ mod tests {
         let other = CONFIG.replace("\"http://a:1\"", "{ url = \"http://a:1\", weight = 2 }");
         assert_eq!(weight(&put(&shared, &other)), 2);
         // It does not come back by itself.
+        let after = put(&shared, CONFIG);
+        assert_eq!(weight(&after), 1);
+        // Nor does it wait for an endpoint that goes.
+        assert!(after.upstreams["shop"].service.set_weight("a:1", 0));
+        put(&shared, &CONFIG.replace("\"http://a:1\", ", ""));
         assert_eq!(weight(&put(&shared, CONFIG)), 1);
     }
 

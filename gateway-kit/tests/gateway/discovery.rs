@@ -9,7 +9,7 @@ use resilience_core::clock::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Answer, Running, Upstream, read_head, routed, soon, until};
+use crate::support::{Answer, Running, Upstream, parsed, read_head, routed, soon, until};
 
 fn found_by(discovery: &str) -> String {
     let discovery = format!("discovery = {{ {discovery} }}");
@@ -171,6 +171,33 @@ async fn a_file_of_endpoints_is_read_again_and_a_bad_one_changes_nothing() {
     std::fs::remove_file(&file.0).unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(gateway.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_several_know_is_one_and_goes_with_who_told_of_it() {
+    let file = File::new("several.toml");
+    file.write("endpoints = [\"http://127.0.0.1:1\", \"http://127.0.0.1:2\"]");
+    let listed = format!("file = {:?}, interval = \"10ms\"", file.0);
+    let gateway = Running::start(&found_by(&format!("api = true, {listed}"))).await;
+    for port in [2, 3] {
+        let known = endpoint(format!("127.0.0.1:{port}"));
+        gateway.handle.register("shop", &known, MINUTE).unwrap();
+    }
+    let all = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
+    until(|| addresses(&gateway) == all).await;
+    // Those who may no longer register are forgotten, and the others are not.
+    let reload = |config: &str| {
+        let report = gateway.handle.reload(parsed(config));
+        assert!(!report.is_refused(), "{report:?}");
+        addresses(&gateway)
+    };
+    assert_eq!(reload(&found_by(&listed)), all[..2]);
+    assert_eq!(
+        reload(&found_by(&format!("api = true, {listed}"))),
+        all[..2]
+    );
+    let other = routed(&["127.0.0.1:4".parse().unwrap()]);
+    assert_eq!(reload(&other), ["127.0.0.1:4"]);
 }
 
 #[tokio::test]

@@ -100,6 +100,25 @@ async fn above_the_cap_the_answer_arrives_and_the_connection_closes() {
     assert!(upstream.take().is_empty());
 }
 
+/// Reading on, so that the answer is not lost, has an end as well.
+#[tokio::test]
+async fn who_never_ends_is_cut_off() {
+    let upstream = Recorder::start().await;
+    let gateway = Running::start(&config(upstream.addr)).await;
+    let mut client = gateway.connect().await;
+    let head = b"BREW / HTTP/1.1\r\nhost: h\r\ncontent-length: 100000000000\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    let (answer, _) = read_head(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    let (piece, mut sent) = ([b'x'; 65_536], 0);
+    while soon(client.write_all(&piece)).await.is_ok() {
+        sent += piece.len();
+    }
+    // What is read on, and what the sockets hold.
+    assert!(sent < 32 << 20, "{sent}");
+    assert!(upstream.take().is_empty());
+}
+
 #[tokio::test]
 async fn a_refused_client_is_not_asked_for_its_body() {
     let upstream = Recorder::start().await;
@@ -416,6 +435,9 @@ async fn a_body_that_looks_like_a_refusal_is_passed_on_as_it_is() {
             assert_eq!(found, 2 + refused, "{text}");
         }
     }
+    // Whoever wrote the refusals, they are counted.
+    let counted = "method=\"OTHER\",route=\"none\",status=\"400\"} 2\n";
+    until(|| gateway.handle.metrics().contains(counted)).await;
 }
 
 /// Sends a byte every now and then until the gateway closes the connection.
